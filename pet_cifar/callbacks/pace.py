@@ -1,0 +1,48 @@
+"""How fast a run goes and how large its steps are."""
+
+import time
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+
+class Pace(Callback):
+    """Logs ``lr`` every ``log_every_n_steps`` steps, and ``epoch_seconds`` and ``images_per_second`` every epoch.
+
+    The seconds are those of the training steps and of waiting for their data; validation does not count. The
+    pictures are those of all processes.
+    """
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._start = 0.0
+        self._images = 0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock."""
+        self._seconds, self._images, self._start = 0.0, 0, time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Counts the batch, and logs the learning rate that it was trained with now and then."""
+        self._images += len(batch.label)
+        if trainer.global_step % trainer.log_every_n_steps == 0 and trainer.optimizers:
+            lr = trainer.optimizers[0].param_groups[0]["lr"]
+            for logger in trainer.loggers:
+                logger.log_metrics({"lr": lr}, step=trainer.global_step)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stops the clock."""
+        if not trainer.sanity_checking:
+            self._seconds += time.perf_counter() - self._start
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock again."""
+        self._start = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Logs the epoch."""
+        seconds = self._seconds + time.perf_counter() - self._start
+        pl_module.log("epoch_seconds", seconds)
+        pl_module.log("images_per_second", self._images * trainer.world_size / seconds)

@@ -1,0 +1,104 @@
+"""Augmentation of whole batches, on their device, from random numbers that the loader supplies."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pet_cifar.errors import InputError
+
+RANDOM_NUMBERS = 8
+"""How many uniform numbers the loader draws for each picture."""
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Changes every training picture at random, each differently; a pure function of the picture and its numbers.
+
+    Args:
+        flip: mirror left and right with probability one half.
+        translate: largest shift in pixels, each way; what enters is the mirrored border.
+        crop: smallest side of a random square crop, as a share of the picture, scaled back up; 1 is off.
+        brightness: largest relative change of all values, such as 0.2.
+        contrast: largest relative change of the distance from the picture's mean.
+        saturation: largest relative change of the distance from gray; nothing for gray pictures.
+    """
+
+    flip: bool = False
+    translate: int = 0
+    crop: float = 1.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.translate < 0:
+            raise InputError(f"augment.translate is {self.translate}; it is a number of pixels, 0 or more")
+        if not 0 < self.crop <= 1:
+            raise InputError(f"augment.crop is {self.crop}; it is a share of the side, above 0 and at most 1")
+        for name in ("brightness", "contrast", "saturation"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"augment.{name} is {getattr(self, name)}; it is between 0 and 1")
+
+    def __call__(self, image: Tensor, uniform: Tensor) -> Tensor:
+        """Augments one batch.
+
+        Args:
+            image: floats in [0, 1], shape (B, C, H, W).
+            uniform: floats in [0, 1), shape (B, `RANDOM_NUMBERS`), on the same device.
+
+        Returns:
+            Floats in [0, 1], shape (B, C, H, W); the input itself where everything is off.
+        """
+        uniform = uniform.to(image.dtype)
+        mirror, right, down, *rest = uniform.unbind(1)
+        if self.crop < 1:
+            image = self._crop(image, mirror, right, down, scale=rest[3])
+        elif self.flip or self.translate:
+            image = self._shift(image, mirror, right, down)
+        return self._jitter(image, *rest[:3])
+
+    def _shift(self, image: Tensor, mirror: Tensor, right: Tensor, down: Tensor) -> Tensor:
+        height, width = image.shape[-2:]
+        if self.translate >= min(height, width):
+            raise InputError(f"augment.translate is {self.translate}, more than a picture of {height} x {width} holds")
+        rows = self._source(height, down)
+        columns = self._source(width, right)
+        if self.flip:
+            columns = torch.where(mirror[:, None] < 0.5, width - 1 - columns, columns)
+        shape = image.shape
+        image = image.gather(2, rows[:, None, :, None].expand(shape)) if self.translate else image
+        return image.gather(3, columns[:, None, None, :].expand(shape))
+
+    def _source(self, size: int, shift: Tensor) -> Tensor:
+        """Where each row (or column) of the result comes from: shape (B, size), mirrored at the border."""
+        offset = (shift * (2 * self.translate + 1)).long() - self.translate
+        index = (torch.arange(size, device=shift.device) + offset[:, None]).abs()
+        return size - 1 - (size - 1 - index).abs()
+
+    def _crop(self, image: Tensor, mirror: Tensor, right: Tensor, down: Tensor, scale: Tensor) -> Tensor:
+        side = self.crop + (1 - self.crop) * scale
+        shift = 2 * self.translate / image.shape[-1]
+        reach = 1 - side + shift
+        sign = torch.where(mirror < 0.5, -1.0, 1.0) if self.flip else torch.ones_like(side)
+        theta = torch.zeros(len(image), 2, 3, dtype=image.dtype, device=image.device)
+        theta[:, 0, 0], theta[:, 0, 2] = side * sign, (2 * right - 1) * reach
+        theta[:, 1, 1], theta[:, 1, 2] = side, (2 * down - 1) * reach
+        grid = torch.nn.functional.affine_grid(theta, list(image.shape), align_corners=False)
+        return torch.nn.functional.grid_sample(
+            image, grid, mode="bilinear", padding_mode="reflection", align_corners=False
+        )
+
+    def _jitter(self, image: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:
+        def factor(strength: float, number: Tensor) -> Tensor:
+            return (1 + strength * (2 * number - 1)).view(-1, 1, 1, 1)
+
+        if self.brightness:
+            image = image * factor(self.brightness, brightness)
+        if self.contrast:
+            mean = image.mean((1, 2, 3), keepdim=True)
+            image = mean + (image - mean) * factor(self.contrast, contrast)
+        if self.saturation and image.shape[1] == 3:
+            gray = (image * image.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
+            image = gray + (image - gray) * factor(self.saturation, saturation)
+        return image.clamp(0, 1) if self.brightness or self.contrast or self.saturation else image

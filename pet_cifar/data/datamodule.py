@@ -1,0 +1,238 @@
+"""The one base of all data modules: from checked pictures to batches on the device."""
+
+import hashlib
+import logging
+import os
+from abc import abstractmethod
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from lightning import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_only
+from numpy.typing import NDArray
+
+from pet_cifar.data import manifest
+from pet_cifar.data.augment import Augment
+from pet_cifar.data.cache import Cache, Pixels, open_pixels
+from pet_cifar.data.loader import Batch, BatchLoader
+from pet_cifar.data.manifest import Part, Picture
+from pet_cifar.errors import InputError
+
+log = logging.getLogger(__name__)
+
+
+def default_root() -> Path:
+    """The environment variable ``PET_CIFAR_DATA``, or ``data``."""
+    return Path(os.environ.get("PET_CIFAR_DATA", "data"))
+
+
+class ImageDataModule(LightningDataModule):
+    """Checks, divides, decodes, batches and augments; a dataset says where its pictures are.
+
+    Args:
+        root: where the data is or goes; null for the environment variable PET_CIFAR_DATA, else ``data``.
+        image_size: side of the square pictures in pixels.
+        batch_size: pictures a process and step.
+        val_fraction: share of what is not test that validates, in (0, 1).
+        split_seed: of the division; has nothing to do with the run's seed.
+        num_workers: threads that decode and prepare batches ahead; never changes a result.
+        cache: where decoded pictures are kept: ``disk`` (a memory-mapped file beside the data, made once for all
+            runs), ``ram``, ``device`` or ``none`` (decoded at every access; for sets that fit nowhere).
+        augment: random changes of the training pictures; null for none.
+        on_bad_file: ``skip`` leaves unreadable pictures out and names them, ``error`` stops.
+        allow_other_data: score or go on training a checkpoint on other pictures, or another division, than those
+            it was trained with.
+
+    Attributes:
+        class_names: in the order of their numbers.
+        num_channels: 1 (gray) or 3.
+        parts: the pictures of ``train``, ``val`` and ``test``, once `setup` has run; a batch's ``row`` counts here.
+        fingerprint: hash of the division by content, kept in every checkpoint.
+    """
+
+    class_names: tuple[str, ...]
+    num_channels: Literal[1, 3] = 3
+
+    def __init__(
+        self,
+        root: str | Path | None = None,
+        image_size: int = 32,
+        batch_size: int = 64,
+        val_fraction: float = 0.1,
+        split_seed: int = 0,
+        num_workers: int = 2,
+        cache: Cache = "disk",
+        augment: Augment | None = None,
+        on_bad_file: Literal["skip", "error"] = "skip",
+        allow_other_data: bool = False,
+    ) -> None:
+        super().__init__()
+        if image_size < 1:
+            raise InputError(f"image_size is {image_size}; it is a side in pixels, at least 1")
+        if not 0 < val_fraction < 1:
+            raise InputError(f"val_fraction is {val_fraction}; it is a share of the pictures, above 0 and below 1")
+        if num_workers < 0:
+            raise InputError(f"num_workers is {num_workers}; it is a number of threads, 0 or more")
+        self.root = default_root() if root is None else Path(root).expanduser()
+        self.image_size = image_size
+        self.batch_size = batch_size
+        self.val_fraction = val_fraction
+        self.split_seed = split_seed
+        self.num_workers = num_workers
+        self.cache = cache
+        self.augment = augment
+        self.on_bad_file = on_bad_file
+        self.allow_other_data = allow_other_data
+        self.parts: dict[Part, list[Picture]] = {}
+        self.fingerprint = ""
+        self._pixels: dict[Part, Pixels] = {}
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.class_names)
+
+    # What a dataset says
+
+    @abstractmethod
+    def locate(self) -> None:
+        """Finds the data, or unpacks or downloads it; sets what `check` and `read` need.
+
+        Raises:
+            InputError: it is nowhere and cannot be fetched.
+        """
+
+    @abstractmethod
+    def check(self) -> list[Picture]:
+        """Lists every picture with its verdict, in an order that is the same on every machine."""
+
+    @abstractmethod
+    def divide(self, pictures: list[Picture]) -> dict[Part, list[Picture]]:
+        """Which of the usable pictures train, validate and test; every class in proportion."""
+
+    @abstractmethod
+    def read(self, picture: Picture) -> NDArray[np.uint8]:
+        """Pixels of one picture: uint8, shape (num_channels, image_size, image_size); called from many threads."""
+
+    # Lightning's hooks
+
+    def prepare_data(self) -> None:
+        """Locates and checks the data, in one process a machine."""
+        self.locate()
+        self.check()
+
+    def setup(self, stage: str) -> None:
+        """Lists and divides the pictures; the second call of a run finds everything done."""
+        if self.parts:
+            return
+        self.locate()
+        listed = self.check()
+        self._report(listed)
+        usable = [picture for picture in listed if picture.verdict == manifest.OK]
+        for name in self.class_names:
+            if not any(picture.label == name for picture in usable):
+                raise InputError(f"class {name} has no readable picture under {self.root}; put some there")
+        self.parts = self.divide(usable)
+        self.fingerprint = manifest.fingerprint(self.parts)
+
+    def train_dataloader(self) -> BatchLoader:
+        """Shuffled batches; the same for the same seed and epoch, whatever ran before."""
+        return self._loader("train")
+
+    def val_dataloader(self) -> BatchLoader:
+        """Every validation picture once."""
+        return self._loader("val")
+
+    def test_dataloader(self) -> BatchLoader:
+        """Every test picture once."""
+        return self._loader("test")
+
+    def predict_dataloader(self) -> BatchLoader:
+        """Every test picture once."""
+        return self._loader("test")
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Makes floats of the batch where it now is, and augments it in training."""
+        image = batch.image.float().div_(255)
+        if self.augment is not None and self.trainer is not None and self.trainer.training:
+            image = self.augment(image, batch.uniform)
+        return batch._replace(image=image)
+
+    def state_dict(self) -> dict[str, str]:
+        """What a checkpoint says of the data."""
+        return {"fingerprint": self.fingerprint}
+
+    def load_state_dict(self, state_dict: dict[str, str]) -> None:
+        """Refuses a checkpoint that was trained on another division: its test pictures may be ours to train on."""
+        if state_dict["fingerprint"] != self.fingerprint and not self.allow_other_data:
+            raise InputError(
+                f"the checkpoint was trained with other pictures, or another division of them, than {self.root} gives "
+                "now, so a score could be of pictures it was trained on; give the original pictures, split_seed, "
+                "fractions and images_per_class, or --data.allow_other_data true if you know that they are apart"
+            )
+
+    # What callbacks and nets ask
+
+    def labels(self, part: Part) -> NDArray[np.int64]:
+        """Class numbers of a part's pictures, shape (n,)."""
+        numbers = {name: number for number, name in enumerate(self.class_names)}
+        return np.array([numbers[picture.label] for picture in self.parts[part]], np.int64)
+
+    def pixels(self, part: Part) -> Pixels:
+        """The pictures of a part by row number, decoded at the first call unless ``cache`` is ``none``."""
+        if part not in self._pixels:
+            pictures = self.parts[part]
+            shape = (self.num_channels, self.image_size, self.image_size)
+            content = hashlib.sha256("\n".join(picture.hash for picture in pictures).encode()).hexdigest()[:20]
+            file = f"{part}-{'x'.join(map(str, shape))}-{content}.npy"
+            self._pixels[part] = open_pixels(
+                lambda row: self.read(pictures[row]),
+                len(pictures),
+                shape,
+                self.cache,
+                file=manifest.state_directory(self.root) / file,
+                device=self.trainer.strategy.root_device if self.trainer else torch.device("cpu"),
+                num_threads=self.num_workers,
+            )
+        return self._pixels[part]
+
+    def channel_statistics(self, most: int = 2000) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of each channel over (at most ``most``) training pictures, in [0, 1]."""
+        count = len(self.parts["train"])
+        rows = np.linspace(0, count - 1, min(count, most)).astype(np.int64)
+        total = np.zeros((2, self.num_channels))
+        for chunk in np.array_split(rows, -(-len(rows) // 64)):
+            image = self.pixels("train").take(chunk).cpu().numpy().astype(np.float64) / 255
+            total += image.mean((0, 2, 3)) * len(chunk), (image**2).mean((0, 2, 3)) * len(chunk)
+        mean, square = total / len(rows)
+        # a constant channel must not divide by zero
+        return mean.tolist(), np.sqrt(np.maximum(square - mean**2, 1e-6)).tolist()
+
+    def _loader(self, part: Part) -> BatchLoader:
+        trainer = self.trainer
+        return BatchLoader(
+            self.pixels(part),
+            self.labels(part),
+            self.batch_size,
+            shuffle=part == "train",
+            seed=int(os.environ.get("PL_GLOBAL_SEED", 0)),
+            epoch=(lambda: trainer.current_epoch) if trainer else (lambda: 0),
+            rank=trainer.global_rank if trainer else 0,
+            world_size=trainer.world_size if trainer else 1,
+            num_workers=self.num_workers,
+        )
+
+    @rank_zero_only
+    def _report(self, listed: list[Picture]) -> None:
+        line = manifest.describe_left_out(listed)
+        if any(picture.is_bad for picture in listed) and self.on_bad_file == "error":
+            raise InputError(f"{self.root}: {line}; mend or remove them, or give --data.on_bad_file skip")
+        if line:
+            log.warning("%s: %s", self.root, line)
+        for kept, left in manifest.label_conflicts(listed):
+            log.warning(
+                "%s and %s are the same picture with different labels; only the first is used, as %s",
+                *(kept.path, left.path, kept.label),
+            )

@@ -1,0 +1,153 @@
+"""Batches as a pure function of (seed, epoch, step, rank)."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pet_cifar.data.augment import RANDOM_NUMBERS
+from pet_cifar.data.cache import Pixels
+from pet_cifar.errors import InputError
+
+ORDER, AUGMENT, STEP = range(3)
+"""Purposes of random numbers, each with a stream of its own."""
+
+
+class Batch(NamedTuple):
+    """What one process computes in one step.
+
+    Attributes:
+        image: uint8 as loaded; on the device, floats in [0, 1]; shape (B, C, H, W).
+        label: class numbers, int64, shape (B,).
+        row: which picture of its part each is, int64, shape (B,).
+        uniform: random numbers for augmentation, float32 in [0, 1), shape (B, `RANDOM_NUMBERS`).
+        seed: for everything else that is random in this step, such as dropout.
+    """
+
+    image: Tensor
+    label: Tensor
+    row: Tensor
+    uniform: Tensor
+    seed: int
+
+
+class BatchLoader:
+    """Loads the batches of one process; several together see exactly what one process would.
+
+    Training batches are shuffled anew each epoch and the incomplete last one is left out. Evaluation batches keep
+    the order, leave nothing out and repeat nothing; the numbers of batches of all processes are equal, their sizes
+    differ by at most one.
+
+    Args:
+        pixels: where the pictures come from.
+        labels: class numbers of all rows of ``pixels``, shape (n,).
+        batch_size: pictures a process and step.
+        shuffle: True for training.
+        seed: of the order and of all random numbers.
+        epoch: asked at the start of every epoch for its number.
+        rank: of this process.
+        world_size: number of processes.
+        num_workers: batches prepared ahead, in threads; 0 prepares each when it is asked for.
+    """
+
+    def __init__(
+        self,
+        pixels: Pixels,
+        labels: NDArray[np.int64],
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        epoch: Callable[[], int] = lambda: 0,
+        rank: int = 0,
+        world_size: int = 1,
+        num_workers: int = 0,
+    ) -> None:
+        if batch_size < 1:
+            raise InputError(f"batch_size is {batch_size}; it is the number of pictures a step, at least 1")
+        if len(labels) < world_size:
+            raise InputError(f"{len(labels)} pictures cannot be shared by {world_size} processes; use fewer processes")
+        self.pixels = pixels
+        self.labels = labels
+        self.shuffle = shuffle
+        self.seed = seed
+        self.epoch = epoch
+        self.rank = rank
+        self.world_size = world_size
+        self.num_workers = num_workers
+        # a set smaller than one batch is one batch
+        self.batch_size = min(batch_size, len(labels) // world_size) if shuffle else batch_size
+        self._step = 0
+        self._resume_step = 0
+
+    def __len__(self) -> int:
+        if self.shuffle:
+            return len(self.labels) // (self.batch_size * self.world_size)
+        most = -(-len(self.labels) // self.world_size)
+        return -(-most // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        epoch = self.epoch()
+        start, self._resume_step = self._resume_step, 0
+        places = self._places(epoch)
+        steps = range(start, len(self))
+        for step, batch in zip(steps, self._prefetch(lambda step: self.load(epoch, step, places), steps), strict=True):
+            self._step = step + 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """How many batches of the current epoch were handed out."""
+        return {"step": self._step}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """The next epoch goes on after that many batches; a finished one starts anew."""
+        self._resume_step = state["step"] % len(self)
+
+    def load(self, epoch: int, step: int, places: NDArray[np.int64] | None = None) -> Batch:
+        """The batch of one epoch and step, whatever was loaded before; ``places`` only saves shuffling again."""
+        places = self._places(epoch) if places is None else places
+        if self.shuffle:
+            global_size = self.batch_size * self.world_size
+            mine = slice(self.rank * self.batch_size, (self.rank + 1) * self.batch_size)
+            rows = places[step * global_size : (step + 1) * global_size][mine]
+            # drawn for all processes and then divided, so that a picture's numbers do not depend on their number
+            uniform = self._generator(AUGMENT, epoch, step).random((global_size, RANDOM_NUMBERS), np.float32)[mine]
+        else:
+            rows = np.array_split(places[self.rank :: self.world_size], len(self))[step]
+            uniform = np.zeros((len(rows), RANDOM_NUMBERS), np.float32)
+        return Batch(
+            image=self.pixels.take(rows),
+            label=torch.from_numpy(self.labels[rows]),
+            row=torch.from_numpy(rows),
+            uniform=torch.from_numpy(uniform),
+            seed=int(self._generator(STEP, epoch, step, self.rank).integers(2**63)),
+        )
+
+    def _places(self, epoch: int) -> NDArray[np.int64]:
+        count = len(self.labels)
+        return self._generator(ORDER, epoch).permutation(count) if self.shuffle else np.arange(count)
+
+    def _generator(self, purpose: int, epoch: int, step: int = 0, rank: int = 0) -> np.random.Generator:
+        # of fixed length: numpy takes [1, 2] and [1, 2, 0] for the same seed
+        return np.random.default_rng([self.seed, purpose, epoch, step, rank])
+
+    def _prefetch(self, load: Callable[[int], Batch], steps: range) -> Iterator[Batch]:
+        if not self.num_workers:
+            yield from map(load, steps)
+            return
+        with ThreadPoolExecutor(self.num_workers, thread_name_prefix="batch") as pool:
+            waiting: list[Future[Batch]] = []
+            try:
+                for step in steps:
+                    waiting.append(pool.submit(load, step))
+                    if len(waiting) > self.num_workers:
+                        yield waiting.pop(0).result()
+                while waiting:
+                    yield waiting.pop(0).result()
+            finally:
+                for future in waiting:
+                    future.cancel()

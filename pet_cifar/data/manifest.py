@@ -1,0 +1,299 @@
+"""The truth about the pictures: every file checked once, listed with a verdict, and divided without overlap.
+
+The list is kept as a CSV beside the data (or in the user's cache directory where the data is read-only), so that a
+second run only compares names, sizes and times.
+"""
+
+import csv
+import hashlib
+import os
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from platformdirs import user_cache_path
+from sklearn.model_selection import train_test_split
+from tqdm import tqdm
+
+from pet_cifar.data.decode import DecodeError, inspect
+from pet_cifar.errors import InputError
+
+PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
+OK = "ok"
+DUPLICATE = "duplicate of "
+Part = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One file (or one row of an array file) and what was found in it.
+
+    Attributes:
+        path: relative to the data's folder, with forward slashes.
+        label: the class's name.
+        part: ``train`` or ``test`` where the dataset itself is divided, else empty.
+        bytes: size of the encoded picture.
+        modified_ns: the file's modification time in nanoseconds.
+        width, height: as the file's header says, in pixels; 0 where it could not be read.
+        mode: Pillow's name for the pixel format, such as ``RGB`` or ``L``.
+        hash: sha256 of the encoded bytes, in hexadecimal.
+        verdict: ``ok``, ``empty``, ``undecodable``, ``truncated``, ``not an image`` or ``duplicate of PATH``.
+    """
+
+    path: str
+    label: str
+    part: str
+    bytes: int
+    modified_ns: int
+    width: int
+    height: int
+    mode: str
+    hash: str
+    verdict: str
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether this should have been a picture and is not; a stray ``Thumbs.db`` is left out but not bad."""
+        if self.verdict == OK or self.verdict.startswith(DUPLICATE):
+            return False
+        return self.verdict != "not an image" or Path(self.path).suffix.lower() in PICTURE_SUFFIXES
+
+
+def natural_key(path: str) -> list[tuple[int, str]]:
+    """Sorts ``Cat/2.jpg`` before ``Cat/10.jpg``, the same on every machine and for every order of listing."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path)]
+
+
+def state_directory(root: Path) -> Path:
+    """The directory for what is derived from the data: ``root/.pet_cifar``, or the user's cache if read-only."""
+    beside = root / ".pet_cifar"
+    try:
+        beside.mkdir(exist_ok=True)
+        with tempfile.TemporaryFile(dir=beside):
+            return beside
+    except OSError:
+        cache = user_cache_path("pet_cifar") / hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
+        cache.mkdir(parents=True, exist_ok=True)
+        return cache
+
+
+def check_files(
+    folder: Path, files: Iterable[tuple[str, str, str]], listing: Path, num_threads: int
+) -> list[Picture]:
+    """Opens and decodes every file once; what an earlier listing already knows unchanged is not read again.
+
+    Args:
+        folder: what the paths are relative to.
+        files: a (path, label, part) for every file, in any order.
+        listing: the CSV to reuse and to write.
+        num_threads: files checked at a time.
+
+    Returns:
+        The pictures in natural order of their paths, duplicates marked.
+    """
+    known = {picture.path: picture for picture in read_csv(listing)}
+    found = sorted(set(files), key=lambda file: natural_key(file[0]))
+    pictures: list[Picture | None] = []
+    todo: list[int] = []
+    for path, label, part in found:
+        status = (folder / path).stat()
+        old = known.get(path)
+        if old and (old.bytes, old.modified_ns) == (status.st_size, status.st_mtime_ns):
+            verdict = OK if old.verdict.startswith(DUPLICATE) else old.verdict
+            pictures.append(replace(old, label=label, part=part, verdict=verdict))
+        else:
+            todo.append(len(pictures))
+            pictures.append(None)
+
+    def check(index: int) -> Picture:
+        path, label, part = found[index]
+        return check_file(folder, path, label, part)
+
+    if todo:
+        with ThreadPoolExecutor(max(1, num_threads)) as pool:
+            checked = pool.map(check, todo)
+            bar = tqdm(checked, total=len(todo), desc="checking pictures", unit="", disable=None, leave=False)
+            for index, picture in zip(todo, bar, strict=True):
+                pictures[index] = picture
+    listed = mark_duplicates([picture for picture in pictures if picture is not None])
+    if todo or len(known) != len(listed):
+        write_csv(listed, listing)
+    return listed
+
+
+def check_file(folder: Path, path: str, label: str, part: str) -> Picture:
+    """Reads one file, decodes it wholly, and says what it is."""
+    file = folder / path
+    try:
+        status = file.stat()
+        encoded = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror}; give it read permission or take it away") from error
+    width, height, mode, verdict = 0, 0, "", OK
+    try:
+        width, height, mode = inspect(encoded)
+    except DecodeError as error:
+        verdict = error.verdict
+    digest = hashlib.sha256(encoded).hexdigest()
+    return Picture(
+        path, label, part, len(encoded), status.st_mtime_ns, width, height, mode, digest, verdict
+    )
+
+
+def check_arrays(arrays: Iterable[tuple[str, str, str, NDArray[np.uint8]]]) -> list[Picture]:
+    """Lists pictures that come as arrays; each item is (path, label, part, pixels of shape (H, W) or (H, W, 3))."""
+    pictures = [
+        Picture(
+            path=path,
+            label=label,
+            part=part,
+            bytes=pixels.nbytes,
+            modified_ns=0,
+            width=pixels.shape[1],
+            height=pixels.shape[0],
+            mode="L" if pixels.ndim == 2 else "RGB",
+            hash=hashlib.sha256(pixels.tobytes()).hexdigest(),
+            verdict=OK,
+        )
+        for path, label, part, pixels in arrays
+    ]
+    return mark_duplicates(pictures)
+
+
+def mark_duplicates(pictures: Sequence[Picture]) -> list[Picture]:
+    """Marks every picture whose bytes were seen before, in the given order, test parts first.
+
+    A dataset's own test part is never thinned: there the copies stay, and the training copy is left out.
+    """
+    first: dict[str, str] = {}
+    for picture in sorted(pictures, key=lambda picture: picture.part != "test"):
+        if picture.verdict == OK:
+            first.setdefault(picture.hash, picture.path)
+    return [
+        replace(picture, verdict=DUPLICATE + first[picture.hash])
+        if picture.verdict == OK and picture.part != "test" and first[picture.hash] != picture.path
+        else picture
+        for picture in pictures
+    ]
+
+
+def label_conflicts(pictures: Sequence[Picture]) -> list[tuple[Picture, Picture]]:
+    """Pairs of identical pictures that carry different labels: (the one that counts, the one left out)."""
+    by_path = {picture.path: picture for picture in pictures}
+    pairs = [
+        (by_path[picture.verdict.removeprefix(DUPLICATE)], picture)
+        for picture in pictures
+        if picture.verdict.startswith(DUPLICATE)
+    ]
+    return [(kept, left) for kept, left in pairs if kept.label != left.label]
+
+
+def describe_left_out(pictures: Sequence[Picture], most: int = 20) -> str:
+    """One line naming what is left out and why; empty where nothing is."""
+    groups: dict[str, list[str]] = {}
+    for picture in pictures:
+        if picture.verdict != OK:
+            verdict = "duplicate" if picture.verdict.startswith(DUPLICATE) else picture.verdict
+            groups.setdefault(verdict, []).append(picture.path)
+    if not groups:
+        return ""
+    parts = []
+    for verdict, paths in sorted(groups.items()):
+        more = f", and {len(paths) - most} more" if len(paths) > most else ""
+        parts.append(f"{len(paths)} {verdict} ({', '.join(paths[:most])}{more})")
+    return f"left out {sum(map(len, groups.values()))} of {len(pictures)} files: {'; '.join(parts)}"
+
+
+def summary(pictures: Sequence[Picture]) -> str:
+    """A table of the verdicts for each part and class."""
+    verdicts = ["ok", "duplicate", "empty", "truncated", "undecodable", "not an image"]
+    counts = Counter(
+        (picture.part, picture.label, "duplicate" if picture.verdict.startswith(DUPLICATE) else picture.verdict)
+        for picture in pictures
+    )
+    rows = sorted({(part, label) for part, label, _ in counts})
+    table = [["part", "class", *verdicts]]
+    table += [[part or "all", label, *(str(counts[part, label, v]) for v in verdicts)] for part, label in rows]
+    table.append(["", "total", *(str(sum(counts[*row, v] for row in rows)) for v in verdicts)])
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column < 2 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in table
+    )
+
+
+def write_csv(pictures: Sequence[Picture], path: Path) -> None:
+    """Writes the list, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Picture)])
+        writer.writeheader()
+        writer.writerows(asdict(picture) for picture in pictures)
+    Path(file.name).replace(path)
+
+
+def read_csv(path: Path) -> list[Picture]:
+    """Reads a list that `write_csv` wrote; one that is absent or of another layout counts as empty."""
+    if not path.is_file():
+        return []
+    types: dict[str, Callable[[str], object]] = {"bytes": int, "modified_ns": int, "width": int, "height": int}
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if reader.fieldnames != [field.name for field in fields(Picture)]:
+            return []
+        return [Picture(**{key: types.get(key, str)(value) for key, value in row.items()}) for row in reader]  # type: ignore[arg-type]
+
+
+def split(
+    pictures: Sequence[Picture], size: float | int, seed: int, name: str
+) -> tuple[list[Picture], list[Picture]]:
+    """Divides pictures into (rest, part) with every class in proportion, each in the given order.
+
+    Args:
+        pictures: in an order that is the same on every machine.
+        size: the part's share in (0, 1), or its number of pictures.
+        seed: the same seed and pictures give the same division everywhere.
+        name: the argument to name when it does not fit.
+    """
+    if isinstance(size, float) and not 0 < size < 1:
+        raise InputError(f"{name} is {size}; it is a share of the pictures, above 0 and below 1")
+    labels = [picture.label for picture in pictures]
+    try:
+        rest, part = train_test_split(
+            np.arange(len(pictures)), test_size=size, stratify=labels, random_state=seed
+        )
+    except ValueError as error:
+        counts = ", ".join(f"{label} {count}" for label, count in sorted(Counter(labels).items()))
+        raise InputError(
+            f"{name} cannot take {size} of {len(pictures)} pictures ({counts}) so that every class is on both sides; "
+            "give more pictures a class or another fraction"
+        ) from error
+    return [pictures[index] for index in sorted(rest)], [pictures[index] for index in sorted(part)]
+
+
+def fingerprint(parts: Mapping[Part, Sequence[Picture]]) -> str:
+    """A hash of which pictures, by content and class, are in which part; names and order do not count."""
+    lines = sorted(f"{name} {picture.label} {picture.hash}" for name, part in parts.items() for picture in part)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def scan(folder: Path, directory: str) -> list[str]:
+    """The files directly in one directory, as paths relative to ``folder``; hidden ones do not count."""
+    try:
+        with os.scandir(folder / directory) as entries:
+            names = [entry.name for entry in entries if entry.is_file() and not entry.name.startswith(".")]
+    except OSError as error:
+        raise InputError(
+            f"cannot list {folder / directory}: {error.strerror}; check that it is there and readable"
+        ) from error
+    return [f"{directory}/{name}" for name in names]

@@ -1,0 +1,39 @@
+"""``pet-cifar data``: look at the pictures before any training."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import Namespace
+
+from pet_cifar.data import ImageDataModule, manifest
+from pet_cifar.parser import Parser
+
+
+def run_data(args: Sequence[str]) -> None:
+    """Runs ``check`` or ``prepare``."""
+    parser = Parser(prog="pet-cifar data", description="Look at the pictures before any training.")
+    commands = parser.add_subcommands(dest="command")
+    check = _parser("Check every picture; print how many there are of each kind and write the list as CSV.")
+    check.add_argument("--output", type=Path, default=Path("manifest.csv"), help="Where the list goes.")
+    commands.add_subcommand("check", check, help="list every picture with a verdict")
+    commands.add_subcommand("prepare", _parser("Download and check, and nothing else."), help="download and check")
+    config = parser.parse_args(list(args))
+    options: Namespace = config[config.command]
+    data: ImageDataModule = parser.instantiate_classes(config)[config.command].data
+    data.locate()
+    pictures = data.check()
+    print(manifest.summary(pictures))
+    left_out = manifest.describe_left_out(pictures)
+    if left_out:
+        print(left_out)
+    for kept, left in manifest.label_conflicts(pictures):
+        print(f"label conflict: {kept.path} is {kept.label}, and the same picture {left.path} is {left.label}")
+    if config.command == "check":
+        manifest.write_csv(pictures, options.output)
+        print(f"list written to {options.output}")
+
+
+def _parser(description: str) -> Parser:
+    parser = Parser(description=description)
+    parser.add_subclass_arguments(ImageDataModule, "data", required=True, help="The data module, such as CatsDogsDataModule.")
+    return parser

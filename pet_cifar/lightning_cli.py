@@ -1,0 +1,242 @@
+"""The Trainer's verbs: a LightningCLI with this project's defaults, and checkpoints that bring their own config."""
+
+import json
+import logging
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from pet_cifar import runs
+from pet_cifar.allocator import keep_freed_memory
+from pet_cifar.callbacks import Pace, ProgressBar, ScoreFiles
+from pet_cifar.data import ImageDataModule
+from pet_cifar.errors import InputError
+from pet_cifar.models import ImageClassifier
+from pet_cifar.models.summary import summary
+from pet_cifar.parser import Parser
+
+LOGS = Path("lightning_logs")
+
+
+class SaveConfig(SaveConfigCallback):
+    """Saves the config of a ``fit`` in the run directory, and in every checkpoint."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Writes ``config.yaml``; a test leaves the run's own as it is."""
+        if stage == "fit" and trainer.log_dir is not None:
+            super().setup(trainer, pl_module, stage)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Adds the config as text."""
+        checkpoint["config"] = self.parser.dump(self.config, skip_none=False)
+
+
+class PetCifarCLI(LightningCLI):
+    """Trains, validates, tests and predicts."""
+
+    def __init__(
+        self, args: Sequence[str], name: str, checkpoint: Path | None, given: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Parses and runs.
+
+        Args:
+            args: the verb and its options.
+            name: of the runs' directory; empty for the net's class.
+            checkpoint: that the options were completed from, if any.
+            given: the checkpoint's config and the config files, of which it is told what was overridden.
+        """
+        self.name = name
+        self.checkpoint = checkpoint
+        self.given = given
+        super().__init__(
+            model_class=ImageClassifier,
+            datamodule_class=ImageDataModule,
+            save_config_callback=SaveConfig,
+            trainer_defaults={"enable_model_summary": False},
+            seed_everything_default=0,
+            parser_class=Parser,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            args=list(args),
+            # hyper-parameters are what the net's __init__ received: numbers, strings and lists
+            load_from_checkpoint_support=False,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds our options, and lets the data tell the net what it needs to know."""
+        parser.add_argument("--print_model", action="store_true", help="Print the net layer by layer and stop.")
+        parser.add_argument(
+            "--run", type=str | None, help="Take model, data and best checkpoint from this run directory."
+        )
+        for attribute in ("num_classes", "num_channels", "image_size"):
+            parser.link_arguments(f"data.{attribute}", f"model.init_args.{attribute}", apply_on="instantiate")
+
+    def _parse_ckpt_path(self) -> None:
+        # Lightning would let the checkpoint's hyper-parameters win over the command line
+        # (https://github.com/Lightning-AI/pytorch-lightning/issues/21455); ours came in as the first config
+        pass
+
+    def before_instantiate_classes(self) -> None:
+        """Prints what was overridden: the checkpoint's options by a config file's, all by the command line's."""
+        self._dump_config()
+        final = dict(_flatten(self.config_dump))
+        before: dict[str, Any] = {}
+        for config in self.given:
+            before.update(_flatten(config))
+        for key, old in before.items():
+            new = final.get(key, old)
+            if key.endswith("class_path"):
+                old, new = str(old).rpartition(".")[2], str(new).rpartition(".")[2]
+            if new != old and rank_zero_only.rank == 0:
+                print(f"overridden: --{key.replace('.init_args', '').removesuffix('.class_path')} {old} -> {new}")
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Adds the default loggers, and the default callbacks that the user did not name."""
+        given = self._get(self.config_init, "trainer")
+        if given["logger"] in (None, True):
+            kwargs["logger"] = self._loggers()
+        callbacks = given["callbacks"] or []
+        callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+        kwargs["callbacks"] = [
+            *callbacks,
+            *(one for one in self._callbacks(given) if not any(type(one) is type(other) for other in callbacks)),
+        ]
+        return super().instantiate_trainer(**kwargs)
+
+    def _loggers(self) -> list[Logger]:
+        run = runs.run_of_checkpoint(self.checkpoint) if self.checkpoint else None
+        if run is not None and self.subcommand != "fit":
+            # into the run that is scored, whose metrics.csv a CSVLogger would delete
+            return [TensorBoardLogger(run.parent.parent, run.parent.name, run.name, default_hp_metric=False)]
+        name = self.name or type(self.model).__name__
+        tensorboard = TensorBoardLogger(LOGS, name, default_hp_metric=False)
+        return [tensorboard, CSVLogger(LOGS, name, tensorboard.version)]
+
+    def _callbacks(self, trainer: Mapping[str, Any]) -> list[Callback]:
+        callbacks: list[Callback] = [Pace(), ScoreFiles()]
+        if trainer["enable_progress_bar"] is not False:
+            callbacks.append(ProgressBar())
+        if trainer["enable_checkpointing"] is not False:
+            monitor = None if trainer["limit_val_batches"] == 0 else "val/acc"
+            callbacks += [
+                ModelCheckpoint(filename="best", monitor=monitor, mode="max", enable_version_counter=False),
+                # also on Ctrl-C; one callback for both would then overwrite the best with the last
+                ModelCheckpoint(filename="last", save_on_exception=True, enable_version_counter=False),
+            ]
+        return callbacks
+
+    def after_instantiate_classes(self) -> None:
+        """Prints the net where that is all that is asked for, and refuses to score random weights."""
+        if self._get(self.config, "print_model"):
+            print(summary(self.model))
+            raise SystemExit(0)
+        if self.subcommand != "fit" and self.checkpoint is None:
+            raise InputError(
+                f"{self.subcommand} needs a trained net: give --run RUN_DIR, such as lightning_logs/digits_residual, or "
+                "--ckpt_path FILE"
+            )
+
+    def before_fit(self) -> None:
+        """Prints the net."""
+        if self.trainer.is_global_zero:
+            print(summary(self.model))
+
+    def after_fit(self) -> None:
+        """Says where the run is."""
+        directory = self.trainer.log_dir
+        if self.trainer.is_global_zero and directory and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            print(f"run directory: {directory}\ntest it with: pet-cifar test --run {directory}")
+
+    def after_test(self) -> None:
+        """Says what came out and how to look at it."""
+        directory = self.trainer.log_dir
+        if self.trainer.is_global_zero:
+            print(f"test accuracy: {100 * self.trainer.callback_metrics['test/acc'].item():.2f} %")
+            if directory:
+                print(f"run directory: {directory}\nlook at it with: tensorboard --logdir {directory}")
+
+
+def run_trainer(args: Sequence[str]) -> PetCifarCLI:
+    """Completes the options of one of the Trainer's verbs from its checkpoint and runs it."""
+    _show_log()
+    keep_freed_memory()
+    verb, *options = args
+    options, run = _take(options, "--run")
+    if run is not None:
+        if verb == "fit":
+            raise InputError("fit makes a run of its own; to go on with one, give --ckpt_path RUN_DIR/checkpoints/last.ckpt")
+        options = ["--ckpt_path", str(runs.best_checkpoint(runs.find_run(run))), *options]
+    configs = [value for value in _values(options, ("-c", "--config")) if Path(value).is_file()]
+    path = next(reversed(_values(options, ("--ckpt_path",))), None)
+    checkpoint = Path(path) if path else None
+    given: list[dict[str, Any]] = []
+    if checkpoint is not None and not _asks_for_help(options):
+        own = _config_of(runs.read_checkpoint(checkpoint), verb)
+        if own:
+            options = ["--config", json.dumps(own), *options]
+            given.append(own)
+    given += [yaml.safe_load(Path(config).read_text()) or {} for config in configs]
+    name = Path(configs[-1]).stem if configs else ""
+    return PetCifarCLI([verb, *options], name, checkpoint, given)
+
+
+def _config_of(checkpoint: Mapping[str, Any], verb: str) -> dict[str, Any]:
+    """What a checkpoint says of its run: all of it to go on training, net and data to score it."""
+    config: dict[str, Any] = yaml.safe_load(checkpoint.get("config", "")) or {}
+    if verb == "fit":
+        config = {key: value for key, value in config.items() if key not in ("ckpt_path", "run", "print_model")}
+    else:
+        config = {key: config[key] for key in ("seed_everything", "model", "data") if key in config}
+    arguments = config.get("model", {}).get("init_args", {})
+    # a net with pretrained weights does not ask for their file again
+    arguments.update({key: checkpoint["hyper_parameters"][key] for key in arguments if key in checkpoint["hyper_parameters"]})
+    return config
+
+
+def _values(options: Sequence[str], names: Sequence[str]) -> list[str]:
+    values = []
+    for option, following in zip(options, [*options[1:], ""], strict=True):
+        if option in names:
+            values.append(following)
+        elif option.split("=", 1)[0] in names:
+            values.append(option.split("=", 1)[1])
+    return values
+
+
+def _take(options: Sequence[str], name: str) -> tuple[list[str], str | None]:
+    values = _values(options, (name,))
+    rest: list[str] = []
+    skip = False
+    for option in options:
+        if skip or option == name:
+            skip = not skip
+        elif not option.startswith(f"{name}="):
+            rest.append(option)
+    return rest, values[-1] if values else None
+
+
+def _asks_for_help(options: Sequence[str]) -> bool:
+    return any(option in ("-h", "--help") or option.endswith(".help") for option in options)
+
+
+def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _show_log() -> None:
+    log = logging.getLogger("pet_cifar")
+    if not log.handlers:
+        log.addHandler(logging.StreamHandler(sys.stderr))
+        log.setLevel(logging.INFO)

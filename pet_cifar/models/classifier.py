@@ -1,0 +1,235 @@
+"""The one base of all nets: loss, metrics, optimiser, schedule."""
+
+import math
+from collections.abc import Iterable
+from typing import Any, Literal, cast
+
+import torch
+import torch.nn.functional as F
+from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from pet_cifar.data.loader import Batch
+from pet_cifar.errors import InputError
+from pet_cifar.models.metrics import StageMetrics
+
+OptimizerName = Literal["sgd", "adamw", "rmsprop"]
+Schedule = Literal["one_cycle", "cosine", "constant"]
+
+
+class ImageClassifier(LightningModule):
+    """Trains and scores a net; an architecture adds ``backbone`` and ``head`` and nothing else.
+
+    The net takes float pictures in [0, 1] of shape (B, num_channels, image_size, image_size) and normalises them
+    itself. Two classes have one logit, more have one each.
+
+    Args:
+        num_classes: 2 or more.
+        num_channels: 1 (gray) or 3.
+        image_size: side of the pictures in pixels.
+        optimizer: ``sgd`` (Nesterov), ``adamw`` or ``rmsprop``.
+        lr: the schedule's highest learning rate.
+        momentum: of ``sgd`` and ``rmsprop``.
+        weight_decay: of weights; biases and norms are spared.
+        schedule: the learning rate's course over the whole run, set at every step. ``one_cycle`` rises from lr / 25
+            and falls to lr / 10,000 along cosines (Smith and Topin, arXiv 1708.07120, as fastai does it), ``cosine``
+            rises linearly and falls to 0 along a cosine (Loshchilov and Hutter, arXiv 1608.03983), ``constant``
+            only rises.
+        warmup_fraction: share of the run in which the learning rate rises.
+        label_smoothing: share of the target spread evenly over all classes.
+        mean: of the pictures' channels, in [0, 1]; null measures the training pictures.
+        std: likewise, the standard deviation.
+
+    Attributes:
+        backbone: from normalised pictures to features.
+        head: from features to logits.
+    """
+
+    backbone: nn.Module
+    head: nn.Module
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        num_classes: int = 10,
+        num_channels: int = 3,
+        image_size: int = 32,
+        optimizer: OptimizerName = "adamw",
+        lr: float = 1e-3,
+        momentum: float = 0.9,
+        weight_decay: float = 0.01,
+        schedule: Schedule = "one_cycle",
+        warmup_fraction: float = 0.25,
+        label_smoothing: float = 0.0,
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        if num_classes < 2:
+            raise InputError(f"num_classes is {num_classes}; a classifier needs at least 2")
+        if not 0 <= warmup_fraction < 1:
+            raise InputError(f"warmup_fraction is {warmup_fraction}; it is a share of the run, from 0 up to below 1")
+        if not 0 <= label_smoothing < 1:
+            raise InputError(f"label_smoothing is {label_smoothing}; it is from 0 up to below 1")
+        self.num_classes = num_classes
+        self.num_outputs = 1 if num_classes == 2 else num_classes
+        self.optimizer_name = optimizer
+        self.lr = lr
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.schedule = schedule
+        self.warmup_fraction = warmup_fraction
+        self.label_smoothing = label_smoothing
+        self.example_input_array = torch.zeros(1, num_channels, image_size, image_size)
+
+        self.measures_pixels = mean is None and std is None
+        self.register_buffer("mean", _per_channel("mean", mean, 0.5, num_channels))
+        self.register_buffer("std", _per_channel("std", std, 0.25, num_channels))
+
+        self.train_metrics = StageMetrics("train", num_classes)
+        self.val_metrics = StageMetrics("val", num_classes)
+        self.test_metrics = StageMetrics("test", num_classes)
+
+    def setup(self, stage: str) -> None:
+        """Measures the training pictures' mean and standard deviation, unless a checkpoint brings them."""
+        statistics = getattr(getattr(self.trainer, "datamodule", None), "channel_statistics", None)
+        if stage == "fit" and self.measures_pixels and self.trainer.ckpt_path is None and statistics:
+            mean, std = statistics()
+            self.mean.copy_(torch.as_tensor(mean).view_as(self.mean))
+            self.std.copy_(torch.as_tensor(std).view_as(self.std))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits of shape (B, num_outputs) for pictures in [0, 1] of shape (B, C, H, W)."""
+        features = self.backbone((image - self.mean) / self.std)
+        return cast(Tensor, self.head(features))
+
+    def loss(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Mean cross-entropy over the batch; the binary one for one logit."""
+        if self.num_outputs > 1:
+            return F.cross_entropy(logits, label, label_smoothing=self.label_smoothing)
+        target = label.to(logits.dtype) * (1 - self.label_smoothing) + self.label_smoothing / 2
+        return F.binary_cross_entropy_with_logits(logits.squeeze(1), target)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Probabilities of all classes, float32, shape (B, num_classes)."""
+        if self.num_outputs > 1:
+            return logits.float().softmax(1)
+        one = logits.float().sigmoid()
+        return torch.cat([1 - one, one], 1)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of one batch; its randomness follows from the batch alone, so that a run resumes exactly."""
+        torch.manual_seed(batch.seed)
+        return self._score(batch, self.train_metrics)["loss"]
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Loss and probabilities of one batch."""
+        return self._score(batch, self.val_metrics)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Loss and probabilities of one batch."""
+        return self._score(batch, self.test_metrics)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Probabilities of all classes, shape (B, num_classes)."""
+        return self.probabilities(self(batch.image))
+
+    def _score(self, batch: Batch, metrics: StageMetrics) -> dict[str, Tensor]:
+        logits = self(batch.image)
+        loss = self.loss(logits, batch.label)
+        probabilities = self.probabilities(logits.detach())
+        metrics.update(loss, probabilities, batch.label)
+        return {"loss": loss, "probabilities": probabilities}
+
+    # Nothing is logged per step: no step waits for the device.
+    def on_train_epoch_end(self) -> None:
+        """Logs the epoch's means."""
+        self.train_metrics.log(self, self._class_names())
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the means over the validation pictures."""
+        self.val_metrics.log(self, self._class_names())
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the means over the test pictures."""
+        self.test_metrics.log(self, self._class_names())
+
+    def _class_names(self) -> Iterable[object]:
+        datamodule = getattr(self.trainer, "datamodule", None)
+        return cast(Iterable[object], getattr(datamodule, "class_names", range(self.num_classes)))
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimiser by name over what is not frozen, and the schedule, stepped at every step."""
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": self.weight_decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        groups = [group for group in groups if group["params"]]
+        optimizer: torch.optim.Optimizer
+        if self.optimizer_name == "sgd":
+            nesterov = self.momentum > 0
+            optimizer = torch.optim.SGD(groups, self.lr, self.momentum, nesterov=nesterov)
+        elif self.optimizer_name == "rmsprop":
+            optimizer = torch.optim.RMSprop(groups, self.lr, momentum=self.momentum)
+        else:
+            optimizer = torch.optim.AdamW(groups, self.lr)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _lr_factor(self, step: int) -> float:
+        # at step 0 the trainer does not know its length yet, and no schedule needs it there
+        progress = step / self._total_steps() if step else 0.0
+        return schedule_factor(self.schedule, progress, self.warmup_fraction)
+
+    def _total_steps(self) -> float:
+        # not trainer.estimated_stepping_batches: it sets up the loaders early and so breaks an exact resume
+        # (https://github.com/Lightning-AI/pytorch-lightning/issues/20550)
+        trainer = self.trainer
+        steps = math.inf if trainer.max_steps < 0 else trainer.max_steps
+        if trainer.max_epochs is not None and trainer.max_epochs >= 0:
+            an_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+            steps = min(steps, trainer.max_epochs * an_epoch)
+        if math.isinf(steps) and self.schedule != "constant":
+            raise InputError(
+                f"schedule {self.schedule} needs to know how long the run is: give --trainer.max_epochs or "
+                "--trainer.max_steps, or the schedule constant"
+            )
+        return steps
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Lets this run's hyper-parameters win over the optimiser state's, which would bring the old ones back."""
+        for state in checkpoint.get("optimizer_states", []):
+            decays = len(state["param_groups"]) > 1
+            for index, group in enumerate(state["param_groups"]):
+                group["initial_lr"] = self.lr
+                if decays:
+                    group["weight_decay"] = self.weight_decay if index == 0 else 0.0
+        for state in checkpoint.get("lr_schedulers", []):
+            if "base_lrs" in state:
+                state["base_lrs"] = [self.lr] * len(state["base_lrs"])
+
+
+def schedule_factor(schedule: Schedule, progress: float, warmup_fraction: float) -> float:
+    """What the learning rate is multiplied by after a share ``progress`` of the run, in [0, 1]."""
+    if progress < warmup_fraction:
+        rise = progress / warmup_fraction
+        return 1 - 0.96 * _half_cosine(rise) if schedule == "one_cycle" else rise
+    fall = min(1.0, (progress - warmup_fraction) / (1 - warmup_fraction))
+    if schedule == "constant":
+        return 1.0
+    lowest = 1e-4 if schedule == "one_cycle" else 0.0
+    return lowest + (1 - lowest) * _half_cosine(fall)
+
+
+def _half_cosine(progress: float) -> float:
+    return (1 + math.cos(math.pi * progress)) / 2
+
+
+def _per_channel(name: str, values: list[float] | None, default: float, num_channels: int) -> Tensor:
+    values = [default] * num_channels if values is None else values
+    if len(values) != num_channels:
+        raise InputError(f"{name} has {len(values)} values for pictures of {num_channels} channels; give one for each")
+    return torch.tensor(values).view(1, num_channels, 1, 1)

@@ -1,0 +1,61 @@
+"""What is measured in training, validation and test."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from lightning import LightningModule
+from torch import Tensor, nn
+from torchmetrics import MeanMetric, Metric
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassAUROC,
+    MulticlassCalibrationError,
+    MulticlassF1Score,
+)
+
+Stage = Literal["train", "val", "test"]
+
+
+class StageMetrics(nn.Module):
+    """The metrics of one stage, updated by batch, logged by epoch under ``<stage>/<name>``.
+
+    All are means over the pictures of all processes: loss and accuracy; beyond training also the macro F1 score and
+    each class's accuracy, and the area under the ROC curve for two classes; in the test also the expected
+    calibration error (15 bins of confidence, Guo et al., arXiv 1706.04599).
+
+    Args:
+        stage: the prefix of the names.
+        num_classes: 2 or more.
+    """
+
+    def __init__(self, stage: Stage, num_classes: int) -> None:
+        super().__init__()
+        self.stage = stage
+        self.loss = MeanMetric()
+        metrics: dict[str, Metric] = {"acc": MulticlassAccuracy(num_classes, average="micro", validate_args=False)}
+        if stage != "train":
+            metrics["f1"] = MulticlassF1Score(num_classes, average="macro", validate_args=False)
+            metrics["class_acc"] = MulticlassAccuracy(num_classes, average=None, validate_args=False)
+            if num_classes == 2:
+                metrics["auroc"] = MulticlassAUROC(num_classes, validate_args=False)
+        if stage == "test":
+            metrics["calibration_error"] = MulticlassCalibrationError(num_classes, validate_args=False)
+        self.metrics = nn.ModuleDict(metrics)
+
+    def update(self, loss: Tensor, probabilities: Tensor, label: Tensor) -> None:
+        """Takes one batch: its mean loss, probabilities (B, num_classes) and class numbers (B,)."""
+        self.loss.update(loss.detach(), len(label))
+        for metric in self.metrics.values():
+            metric.update(probabilities.detach(), label)
+
+    def log(self, module: LightningModule, class_names: Iterable[object]) -> None:
+        """Logs everything and starts anew; called on all processes at the end of an epoch."""
+        module.log(f"{self.stage}/loss", self.loss, prog_bar=True)
+        for name, metric in self.metrics.items():
+            assert isinstance(metric, Metric)
+            if name == "class_acc":
+                for class_name, accuracy in zip(class_names, metric.compute(), strict=True):
+                    module.log(f"{self.stage}/acc_{class_name}", accuracy)
+                metric.reset()
+            else:
+                module.log(f"{self.stage}/{name}", metric, prog_bar=name == "acc")

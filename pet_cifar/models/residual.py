@@ -1,0 +1,84 @@
+"""A small residual net.
+
+Blocks as in He et al., "Deep Residual Learning for Image Recognition" (arXiv 1512.03385), figure 2 and section 3.3:
+two 3x3 convolutions, each with batch norm, around a shortcut that is a 1x1 projection where the shape changes (their
+option B). Deviations: the net halves the resolution by max-pooling right after the first convolution and by pooling
+before a stage instead of by strides, and is wide and shallow where theirs is narrow and deep; so that a picture costs
+less than in the plain net.
+"""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from pet_cifar.errors import InputError
+from pet_cifar.models.classifier import ImageClassifier
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with batch norm and a shortcut; (B, C_in, H, W) to (B, C_out, H, W)."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(out_channels),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if in_channels != out_channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels)
+            )
+        self.activation = nn.ReLU(inplace=True)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The block's output."""
+        out: Tensor = self.activation(self.residual(features) + self.shortcut(features))
+        return out
+
+
+class ResidualCNN(ImageClassifier):
+    """A convolution, then a pooling and residual blocks for each width, then the mean over all places.
+
+    Args:
+        num_classes: 2 gives one logit.
+        num_channels: 1 (gray) or 3.
+        image_size: side in pixels, at least 8 for three widths.
+        widths: channels of each stage, null for 64, 128, 256; the resolution halves before each.
+        blocks: residual blocks a stage.
+        training: see `ImageClassifier`.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 10,
+        num_channels: int = 3,
+        image_size: int = 32,
+        widths: list[int] | None = None,
+        blocks: int = 1,
+        **training: Any,
+    ) -> None:
+        super().__init__(num_classes=num_classes, num_channels=num_channels, image_size=image_size, **training)
+        widths = [64, 128, 256] if widths is None else widths
+        if image_size < 2 ** len(widths):
+            raise InputError(
+                f"image_size is {image_size}; ResidualCNN halves it {len(widths)} times and needs at least "
+                f"{2 ** len(widths)} pixels"
+            )
+        stem = [
+            nn.Conv2d(num_channels, widths[0], 3, padding=1, bias=False),
+            nn.BatchNorm2d(widths[0]),
+            nn.ReLU(inplace=True),
+        ]
+        stages: list[nn.Module] = []
+        previous = widths[0]
+        for width in widths:
+            stages.append(nn.MaxPool2d(2))
+            for _ in range(blocks):
+                stages.append(ResidualBlock(previous, width))
+                previous = width
+        self.backbone = nn.Sequential(*stem, *stages)
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(previous, self.num_outputs))

@@ -1,0 +1,59 @@
+"""A table of a net's layers: what the homework printed."""
+
+import torch
+from torch import Tensor, nn
+
+from pet_cifar.models.classifier import ImageClassifier
+
+
+def summary(model: ImageClassifier) -> str:
+    """Lists every layer with its output's shape and its parameters, and the totals.
+
+    Running statistics count as parameters that are not trained, as Keras counts them. The net is run once on its
+    example input, in evaluation, and left as it was.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def remember(name: str) -> object:
+        def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
+            shapes[name] = tuple(output.shape[1:])
+
+        return hook
+
+    layers = {
+        f"{part}.{name}": layer
+        for part, net in (("backbone", model.backbone), ("head", model.head))
+        for name, layer in net.named_modules()
+        if not list(layer.children())
+    }
+    modes = {module: module.training for module in model.modules()}
+    handles = [layer.register_forward_hook(remember(name)) for name, layer in layers.items()]  # type: ignore[arg-type]
+    try:
+        model.eval()
+        with torch.no_grad():
+            model(model.example_input_array)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, mode in modes.items():
+            module.training = mode
+
+    rows = [("layer", "type", "output shape", "parameters")]
+    trained = fixed = 0
+    for name, layer in layers.items():
+        own = sum(parameter.numel() for parameter in layer.parameters() if parameter.requires_grad)
+        still = sum(parameter.numel() for parameter in layer.parameters() if not parameter.requires_grad)
+        # running mean and variance, but not the number of batches seen
+        still += sum(buffer.numel() for buffer in layer.buffers() if buffer.is_floating_point())
+        shape = " x ".join(map(str, shapes.get(name, ())))
+        rows.append((name, type(layer).__name__, shape, f"{own + still:,}" if own + still else ""))
+        trained, fixed = trained + own, fixed + still
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        f"{name:{widths[0]}}  {kind:{widths[1]}}  {shape:>{widths[2]}}  {count:>{widths[3]}}"
+        for name, kind, shape, count in rows
+    ]
+    rule = "-" * len(lines[0])
+    title = f"{type(model).__name__} for pictures of {' x '.join(map(str, model.example_input_array.shape[1:]))}"
+    totals = f"total parameters {trained + fixed:,}: trained {trained:,}, not trained {fixed:,}"
+    return "\n".join([title, rule, lines[0], rule, *lines[1:], rule, totals])
