@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,8 @@ class PetCifarCLI(LightningCLI):
             model_class=ImageClassifier,
             datamodule_class=ImageDataModule,
             save_config_callback=SaveConfig,
-            trainer_defaults={"enable_model_summary": False},
+            # our own table of layers is printed, and the first epoch validates soon enough
+            trainer_defaults={"enable_model_summary": False, "num_sanity_val_steps": 0},
             seed_everything_default=0,
             parser_class=Parser,
             subclass_mode_model=True,
@@ -166,7 +168,7 @@ class PetCifarCLI(LightningCLI):
 
 def run_trainer(args: Sequence[str]) -> PetCifarCLI:
     """Completes the options of one of the Trainer's verbs from its checkpoint and runs it."""
-    _show_log()
+    _set_up_messages()
     keep_freed_memory()
     verb, *options = args
     options, run = _take(options, "--run")
@@ -235,8 +237,19 @@ def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield f"{prefix}{key}", value
 
 
-def _show_log() -> None:
+def _set_up_messages() -> None:
+    """Shows our own log, and hides what libraries say that no user can act on."""
     log = logging.getLogger("pet_cifar")
     if not log.handlers:
         log.addHandler(logging.StreamHandler(sys.stderr))
         log.setLevel(logging.INFO)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "Tip:" not in record.msg)
+    for message in (
+        "LightningCLI's args parameter is intended",  # completing the options from a checkpoint needs it
+        ".*isinstance.treespec, LeafSpec.. is deprecated",  # Lightning 2.6 with torch 2.11 and newer
+        "Experiment logs directory .* exists and is not empty",  # the config was written there just before
+        "The number of training batches .* is smaller than the logging interval",
+        "The '.*_dataloader' does not have many workers",  # ours are threads
+        "Checkpoint directory .* exists and is not empty",
+    ):
+        warnings.filterwarnings("ignore", message=message)

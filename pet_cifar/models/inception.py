@@ -56,7 +56,7 @@ class InceptionCNN(ImageClassifier):
         num_classes: 2 gives one logit.
         num_channels: 1 (gray) or 3.
         image_size: side in pixels, at least 8 for three widths.
-        widths: channels of each stage, multiples of 8, null for 128, 256, 512; the resolution halves before each.
+        widths: channels of each stage, multiples of 8, null for 96, 192, 384; the resolution halves before each.
         blocks: inception blocks a stage.
         training: see `ImageClassifier`.
     """
@@ -71,7 +71,7 @@ class InceptionCNN(ImageClassifier):
         **training: Any,
     ) -> None:
         super().__init__(num_classes=num_classes, num_channels=num_channels, image_size=image_size, **training)
-        widths = [128, 256, 512] if widths is None else widths
+        widths = [96, 192, 384] if widths is None else widths
         if image_size < 2 ** len(widths):
             raise InputError(
                 f"image_size is {image_size}; InceptionCNN halves it {len(widths)} times and needs at least "

@@ -13,7 +13,6 @@ from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.models import VGG16_Weights, vgg16
 
 from pet_cifar.errors import InputError
 from pet_cifar.models.classifier import ImageClassifier
@@ -59,6 +58,8 @@ class VGG16Classifier(ImageClassifier):
             )
         if image_size < 32:
             raise InputError(f"image_size is {image_size}; VGG16Classifier halves it 5 times and needs at least 32")
+        from torchvision.models import vgg16  # heavy, and no other net needs it
+
         super().__init__(num_classes=num_classes, num_channels=num_channels, image_size=image_size, **training)
         self.freeze_backbone = freeze
         self.backbone = vgg16(weights=None).features
@@ -112,6 +113,8 @@ class VGG16Classifier(ImageClassifier):
 
 
 def _imagenet() -> dict[str, Tensor]:
+    from torchvision.models import VGG16_Weights
+
     folder = Path(torch.hub.get_dir())
     folder.mkdir(parents=True, exist_ok=True)
     try:
