@@ -6,7 +6,7 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from pet_cifar.data import ImageDataModule, manifest
-from pet_cifar.parser import Parser
+from pet_cifar.parser import Parser, unwrapped
 
 
 def run_data(args: Sequence[str]) -> None:
@@ -19,7 +19,8 @@ def run_data(args: Sequence[str]) -> None:
     commands.add_subcommand("prepare", _parser("Download and check, and nothing else."), help="download and check")
     config = parser.parse_args(list(args))
     options: Namespace = config[config.command]
-    data: ImageDataModule = parser.instantiate_classes(config)[config.command].data
+    with unwrapped():
+        data: ImageDataModule = parser.instantiate_classes(config)[config.command].data
     data.locate()
     pictures = data.check()
     print(manifest.summary(pictures))

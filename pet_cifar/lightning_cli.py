@@ -22,7 +22,7 @@ from pet_cifar.data import ImageDataModule
 from pet_cifar.errors import InputError
 from pet_cifar.models import ImageClassifier
 from pet_cifar.models.summary import summary
-from pet_cifar.parser import Parser
+from pet_cifar.parser import Parser, unwrapped
 
 LOGS = Path("lightning_logs")
 
@@ -99,6 +99,11 @@ class PetCifarCLI(LightningCLI):
                 old, new = str(old).rpartition(".")[2], str(new).rpartition(".")[2]
             if new != old and rank_zero_only.rank == 0:
                 print(f"overridden: --{key.replace('.init_args', '').removesuffix('.class_path')} {old} -> {new}")
+
+    def instantiate_classes(self) -> None:
+        """Lets a constructor's own words reach the user."""
+        with unwrapped():
+            super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Adds the default loggers, and the default callbacks that the user did not name."""

@@ -1,24 +1,77 @@
 """The parser of every command: a wrong option is answered in one line, with the closest right one."""
 
+import inspect
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
 
 from pet_cifar.cli import did_you_mean
+from pet_cifar.data import ImageDataModule
+from pet_cifar.data.augment import Augment
 from pet_cifar.errors import InputError
+from pet_cifar.models import ImageClassifier
 
 
 class Parser(LightningArgumentParser):
     """Raises an `InputError` where the library's would print the usage and exit."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # an option cut short would be taken for another one without a word
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Tells what is wrong in one line."""
-        raise InputError(" ".join(message.split()) + self._advice(message)) from ex
+        if not self.exit_on_error:  # a parser within the parser, whose error is still to be put in its place
+            super().error(message, ex)
+        raise InputError(self._explain(" ".join(message.split()))) from ex
 
-    def _advice(self, message: str) -> str:
-        wrong = re.search(r"(?:[Uu]nrecognized arguments|[Kk]ey|[Oo]ption)s?:? ['\"]?(-{0,2}[\w.]+)", message)
-        return did_you_mean(wrong[1], list(self._option_string_actions)) if wrong else ""
+    def _explain(self, message: str) -> str:
+        key = re.match(r"Parser key \"([\w.]+)\"", message)
+        name = key[1] if key else ""
+        part = name.split(".")[0]
+        if wrong := re.search(r"Option '([\w.]+)' is not accepted", message):
+            near = did_you_mean(wrong[1], _argument_names(part))
+            return f"--{name}.{wrong[1]}: there is no such option{near}; see --{part}.help CLASS"
+        if wrong := re.search(r"Expected a dot import path string: (\S+)", message):
+            classes = [cls.__name__ for cls in _subclasses(part)]
+            return f"--{name} {wrong[1]}: there is no such class{did_you_mean(wrong[1], classes)}; there are {classes}"
+        if wrong := re.search(r"Parser key \"([\w.]+)\": Expected an? (.+?)\. Got value: (\S+)", message):
+            return f"--{name}.{wrong[1]}: expected {_plain(wrong[2])}, got {wrong[3]}"
+        if wrong := re.search(r"Errors: - Expected an? (.+?) - Expected .* Given value: (\S+)", message):
+            return f"--{name}: expected {_plain(wrong[1])}, got {wrong[2]}"
+        if wrong := re.search(r"[Uu]nrecognized arguments: (-{0,2}[\w.]+)", message):
+            return message + did_you_mean(wrong[1], list(self._option_string_actions))
+        if wrong := re.search(r"arguments are required: \w+\.(model|data)", message):
+            return f"no {wrong[1]} is given; give --config FILE, such as configs/digits_residual.yaml, or --{wrong[1]} CLASS"
+        return message
 
-    def print_usage(self, *_: Any) -> None:
-        """Prints nothing: the usage of some hundred options hides the line that matters."""
+
+@contextmanager
+def unwrapped() -> Iterator[None]:
+    """Brings out the `InputError` of a constructor, which jsonargparse wraps in a page of type errors."""
+    try:
+        yield
+    except ValueError as error:
+        inner: BaseException | None = error
+        while inner is not None and not isinstance(inner, InputError):
+            inner = inner.__cause__
+        raise inner or error from None
+
+
+def _plain(kind: str) -> str:
+    return re.sub(r"<class '(\w+)'>", r"\1", kind).replace("typing.Literal", "one of ")
+
+
+def _subclasses(part: str) -> list[type]:
+    found = [ImageClassifier if part == "model" else ImageDataModule]
+    for cls in found:
+        found += cls.__subclasses__()
+    return found
+
+
+def _argument_names(part: str) -> list[str]:
+    classes = [*_subclasses(part), *([Augment] if part == "data" else [])]
+    return [name for cls in classes for name in inspect.signature(cls).parameters]

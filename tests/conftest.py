@@ -1,0 +1,127 @@
+"""Tiny data in the real formats, made anew for each test; and no network."""
+
+import os
+import pickle
+import socket
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+# threads of one test would fight with those of the next for two cores; before torch is imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = socket.socket.connect
+
+    def loopback_only(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ("127.0.0.1", "localhost", "::1"):
+            raise OSError(f"a test may not connect to {address}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", loopback_only)
+
+
+@pytest.fixture(autouse=True)
+def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs land in the test's directory, and nothing is read from or written to the user's."""
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("PET_CIFAR_DATA", raising=False)
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+
+
+def picture(label: int, number: int, size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """A noisy colour picture whose brightness and stripes tell its class."""
+    rng = np.random.default_rng([label, number])
+    pixels = rng.normal(100, 25, (size, size, 3))
+    pixels[:, :: 2 + label % 5] += 60
+    pixels[:: 2 + label // 5] -= 60
+    return np.clip(pixels, 0, 255).astype(np.uint8)
+
+
+def write_cats_dogs(root: Path, per_class: int = 20, size: int = 48) -> Path:
+    """``root/PetImages`` as Microsoft lays it out: with an empty file, a Thumbs.db and a readme."""
+    for label, name in enumerate(("Cat", "Dog")):
+        folder = root / "PetImages" / name
+        folder.mkdir(parents=True)
+        for number in range(per_class):
+            Image.fromarray(picture(3 * label, number, size)).save(folder / f"{number}.jpg", quality=90)
+        (folder / f"{per_class}.jpg").touch()
+        (folder / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0 not a picture")
+    (root / "readme[1].txt").write_text("a glob trap")
+    return root
+
+
+def write_cifar10_folders(root: Path, train: int = 12, test: int = 3) -> Path:
+    """``root/cifar10/{train,test}/<class>/NNNN.png``."""
+    for part, count, first in (("train", train, 0), ("test", test, 1000)):
+        for label, name in enumerate(CIFAR10):
+            folder = root / "cifar10" / part / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                Image.fromarray(picture(label, first + number, 32)).save(folder / f"{number:04}.png")
+    return root
+
+
+def write_cifar10_batches(root: Path, per_class: int = 2) -> Path:
+    """``root/cifar-10-batches-py`` with five training batches and a test batch, ``per_class`` pictures in each."""
+    folder = root / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    for batch in range(6):
+        labels = [label for label in range(10) for _ in range(per_class)]
+        pixels = [
+            picture(label, 100 * batch + number, 32).transpose(2, 0, 1).reshape(-1) for number, label in enumerate(labels)
+        ]
+        name = f"data_batch_{batch + 1}" if batch < 5 else "test_batch"
+        content = {b"data": np.stack(pixels), b"labels": labels, b"batch_label": name.encode()}
+        (folder / name).write_bytes(pickle.dumps(content, protocol=2))
+    names = {b"label_names": [name.encode() for name in CIFAR10], b"num_cases_per_batch": 10 * per_class}
+    (folder / "batches.meta").write_bytes(pickle.dumps(names, protocol=2))
+    return root
+
+
+@pytest.fixture
+def cats_dogs_root(tmp_path: Path) -> Path:
+    return write_cats_dogs(tmp_path / "data")
+
+
+@pytest.fixture
+def cats_dogs_zip_root(tmp_path: Path) -> Path:
+    source = write_cats_dogs(tmp_path / "source")
+    root = tmp_path / "data"
+    root.mkdir()
+    with zipfile.ZipFile(root / "kagglecatsanddogs_5340.zip", "w") as archive:
+        for file in sorted(source.rglob("*.*")):
+            archive.write(file, file.relative_to(source))
+    return root
+
+
+@pytest.fixture
+def cifar10_root(tmp_path: Path) -> Path:
+    return write_cifar10_folders(tmp_path / "data")
+
+
+@pytest.fixture
+def cifar10_batches_root(tmp_path: Path) -> Path:
+    return write_cifar10_batches(tmp_path / "data")
+
+
+@pytest.fixture
+def cifar10_archive_root(tmp_path: Path) -> Path:
+    source = write_cifar10_batches(tmp_path / "source")
+    root = tmp_path / "data"
+    root.mkdir()
+    with tarfile.open(root / "cifar-10-python.tar.gz", "w:gz") as archive:
+        archive.add(source / "cifar-10-batches-py", "cifar-10-batches-py")
+    return root
