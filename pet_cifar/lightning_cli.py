@@ -2,9 +2,11 @@
 
 import json
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,9 @@ from pet_cifar.models.summary import summary
 from pet_cifar.parser import Parser, unwrapped
 
 LOGS = Path("lightning_logs")
+
+# Lightning 2.6 calls what jsonargparse 4.49 deprecates, once a run
+os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 
 
 class SaveConfig(SaveConfigCallback):
@@ -62,7 +67,7 @@ class PetCifarCLI(LightningCLI):
             datamodule_class=ImageDataModule,
             save_config_callback=SaveConfig,
             # our own table of layers is printed, and the first epoch validates soon enough
-            trainer_defaults={"enable_model_summary": False, "num_sanity_val_steps": 0},
+            trainer_defaults={"max_epochs": 10, "enable_model_summary": False, "num_sanity_val_steps": 0},
             seed_everything_default=0,
             parser_class=Parser,
             subclass_mode_model=True,
@@ -123,7 +128,7 @@ class PetCifarCLI(LightningCLI):
         if run is not None and self.subcommand != "fit":
             # into the run that is scored, whose metrics.csv a CSVLogger would delete
             return [TensorBoardLogger(run.parent.parent, run.parent.name, run.name, default_hp_metric=False)]
-        name = self.name or type(self.model).__name__
+        name = self.name or (run.parent.name if run else type(self.model).__name__)
         tensorboard = TensorBoardLogger(LOGS, name, default_hp_metric=False)
         return [tensorboard, CSVLogger(LOGS, name, tensorboard.version)]
 
@@ -131,7 +136,7 @@ class PetCifarCLI(LightningCLI):
         callbacks: list[Callback] = [Pace(), ScoreFiles()]
         if trainer["enable_progress_bar"] is not False:
             callbacks.append(ProgressBar())
-        if trainer["enable_checkpointing"] is not False:
+        if trainer["enable_checkpointing"] is not False and self.subcommand == "fit":
             monitor = None if trainer["limit_val_batches"] == 0 else "val/acc"
             callbacks += [
                 ModelCheckpoint(filename="best", monitor=monitor, mode="max", enable_version_counter=False),
@@ -210,7 +215,7 @@ def _config_of(checkpoint: Mapping[str, Any], verb: str) -> dict[str, Any]:
 
 def _values(options: Sequence[str], names: Sequence[str]) -> list[str]:
     values = []
-    for option, following in zip(options, [*options[1:], ""], strict=True):
+    for option, following in zip_longest(options, options[1:], fillvalue=""):
         if option in names:
             values.append(following)
         elif option.split("=", 1)[0] in names:
@@ -255,6 +260,8 @@ def _set_up_messages() -> None:
         "Experiment logs directory .* exists and is not empty",  # the config was written there just before
         "The number of training batches .* is smaller than the logging interval",
         "The '.*_dataloader' does not have many workers",  # ours are threads
+        "Be aware that when using `ckpt_path`, callbacks",  # a test keeps no checkpoints
+        "The dirpath has changed from",  # a run that goes on has a directory of its own
         "Checkpoint directory .* exists and is not empty",
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -36,8 +36,8 @@ def best_checkpoint(run: Path) -> Path:
 
 def run_of_checkpoint(checkpoint: Path) -> Path | None:
     """The run directory that a checkpoint lies in, if it lies in one."""
-    run = checkpoint.resolve().parent.parent
-    return run if checkpoint.resolve().parent.name == "checkpoints" and (run / "config.yaml").is_file() else None
+    run = checkpoint.parent.parent
+    return run if checkpoint.parent.name == "checkpoints" and (run / "config.yaml").is_file() else None
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -11,14 +11,22 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 class ProgressBar(TQDMProgressBar):
     """One bar for training, which stays as one line an epoch, and one for a test; none for validation.
 
-    Where standard error is no terminal, a bar is drawn once, when it is full, so that a log stays readable.
+    Where standard error is no terminal there is no bar but one printed line an epoch, so that a log stays readable.
 
     Args:
         refresh_rate: steps between two drawings.
     """
 
     def __init__(self, refresh_rate: int = 10) -> None:
-        super().__init__(refresh_rate=refresh_rate if sys.stderr.isatty() else sys.maxsize, leave=True)
+        super().__init__(refresh_rate=refresh_rate, leave=True)
+        self._in_terminal = sys.stderr.isatty()
+        self._epoch_to_print: int | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Draws on rank zero only, and only in a terminal."""
+        super().setup(trainer, pl_module, stage)
+        if not self._in_terminal:
+            self.disable()
 
     def init_sanity_tqdm(self) -> Tqdm:
         """Makes a bar that is not shown."""
@@ -33,3 +41,23 @@ class ProgressBar(TQDMProgressBar):
         metrics: dict[str, Any] = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
         return metrics
+
+    # An epoch's training metrics are logged after this callback's on_train_epoch_end: its line comes a little later.
+
+    def on_train_epoch_start(self, trainer: Trainer, *args: Any) -> None:
+        """Prints the line of the epoch before."""
+        super().on_train_epoch_start(trainer, *args)
+        self._print_line(trainer)
+        self._epoch_to_print = trainer.current_epoch
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Prints the line of the last epoch."""
+        super().on_train_end(trainer, pl_module)
+        self._print_line(trainer)
+
+    def _print_line(self, trainer: Trainer) -> None:
+        if not self._in_terminal and trainer.is_global_zero and self._epoch_to_print is not None:
+            shown = trainer.progress_bar_metrics
+            values = ", ".join(f"{name} {value:.4f}" for name, value in shown.items() if name != "v_num")
+            print(f"epoch {self._epoch_to_print}: {values}", flush=True)
+        self._epoch_to_print = None

@@ -1,0 +1,30 @@
+# `make quickstart` trains and tests a net, `make test` runs every check; both install what is missing, once.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: quickstart test test-floors
+
+quickstart: $(INSTALLED)
+	$(BIN)/pet-cifar fit --config configs/digits_residual.yaml
+	$(BIN)/pet-cifar test --run lightning_logs/digits_residual
+
+test: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest --cov=pet_cifar --cov-report=term:skip-covered --cov-fail-under=90 -m "not real_data"
+
+# the lowest versions that setup.cfg admits
+test-floors:
+	$(MAKE) VENV=.venv-floors UV_FLAGS="--resolution lowest-direct" .venv-floors/.installed
+	.venv-floors/bin/python -m pytest -m "not real_data"
+
+$(INSTALLED): setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python3"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python $(UV_FLAGS) --editable '.[test]'
+	@touch $@

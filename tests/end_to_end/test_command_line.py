@@ -1,0 +1,203 @@
+"""What a user types, and what a user types wrong."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from pet_cifar.cli import main
+from pet_cifar.lightning_cli import PetCifarCLI
+
+DIGITS = str(Path(__file__).parents[2] / "configs" / "digits_residual.yaml")
+QUICK = ["--config", DIGITS, "--trainer.max_epochs", "1", "--model.widths", "[8]", "--trainer.limit_train_batches", "4"]
+
+
+def fit(*options: str) -> PetCifarCLI:
+    cli = main(["fit", *QUICK, *options])
+    assert cli is not None
+    return cli
+
+
+def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    with pytest.raises(SystemExit) as caught:
+        main(args)
+    assert caught.value.code == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith("pet-cifar: error: ")
+    return message
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from pet_cifar.cli import main; main(['--help']); "
+        "sys.exit(any(name in sys.modules for name in ('torch', 'numpy', 'lightning', 'PIL')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "pet-cifar fit --config" in done.stdout
+
+
+def test_help_answers_within_half_a_second() -> None:
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "pet_cifar", "--help"], capture_output=True, check=True)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["fti"], ["fti", "did you mean fit?"]),
+        (["fit", *QUICK, "--trainr.max_epochs", "3"], ["--trainr.max_epochs", "did you mean --trainer.max_epochs?"]),
+        (["fit", *QUICK, "--trainer.max_epoch", "3"], ["did you mean --trainer.max_epochs?"]),
+        (["fit", *QUICK, "--trainer.max_epochs", "many"], ["--trainer.max_epochs", "expected int", "many"]),
+        (["fit", *QUICK, "--model.label_smothing", "0.1"], ["did you mean label_smoothing?", "--model.help"]),
+        (["fit", *QUICK, "--model.lr", "fast"], ["--model.lr", "expected float", "fast"]),
+        (["fit", *QUICK, "--model.optimizer", "adam"], ["--model.optimizer", "adamw", "adam"]),
+        (["fit", *QUICK, "--data.batchsize", "3"], ["did you mean batch_size?"]),
+        (["fit", *QUICK, "--data.augment.flipp", "true"], ["did you mean flip?"]),
+        (["fit", *QUICK, "--data.augment.translate", "-3"], ["augment.translate is -3"]),
+        (["fit", *QUICK, "--model", "ResidualCN"], ["did you mean ResidualCNN?"]),
+        (["fit", *QUICK, "--data", "DigitDataModule"], ["did you mean DigitsDataModule?"]),
+        (["fit", *QUICK, "--data.val_fraction", "1.5"], ["val_fraction is 1.5"]),
+        (["fit", *QUICK, "--data.image_size", "1"], ["image_size is 1", "at least 2"]),
+        (["fit", "--config", "nowhere.yaml"], ["nowhere.yaml"]),
+        (["fit"], ["--config FILE"]),
+        (["fit", *QUICK, "--run", "somewhere"], ["fit makes a run of its own"]),
+        (["test", "--config", DIGITS], ["test needs a trained net", "--run"]),
+        (["test", "--run", "nowhere"], ["nowhere", "no such directory"]),
+        (["test", "--ckpt_path", "nowhere.ckpt"], ["nowhere.ckpt", "no such file"]),
+        (["validate", "--config", DIGITS], ["validate needs a trained net"]),
+        (["data", "check", "--data", "CatsDogs"], ["CatsDogs", "no such class"]),
+        (["data", "chek"], ["chek"]),
+    ],
+    ids=lambda value: " ".join(value[-2:]),
+)
+def test_wrong_input_is_answered_in_one_line(
+    args: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = refused(capsys, *args)
+    for word in words:
+        assert word in message
+    assert not list(Path().glob("lightning_logs/*/*/checkpoints"))
+
+
+def test_test_and_validate_restore_model_data_and_split_from_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+    fitted = fit("--data.split_seed", "3", "--data.batch_size", "50")
+    capsys.readouterr()
+    tested = main(["test", "--run", "lightning_logs/digits_residual"])
+    assert tested is not None
+    assert tested.datamodule.split_seed == 3
+    assert tested.datamodule.batch_size == 50
+    assert tested.datamodule.fingerprint == fitted.datamodule.fingerprint
+    out = capsys.readouterr().out
+    assert "test accuracy: " in out
+    assert "tensorboard --logdir lightning_logs/digits_residual/version_0" in out
+    assert "overridden" not in out
+    # nothing of the run that was tested is lost, and no second one appears
+    assert (Path(tested.trainer.log_dir or "") / "metrics.csv").is_file()
+    assert [path.name for path in Path("lightning_logs/digits_residual").iterdir()] == ["version_0"]
+
+    again = main(["test", "--ckpt_path", "lightning_logs/digits_residual/version_0/checkpoints/last.ckpt"])
+    assert again is not None
+    assert again.datamodule.split_seed == 3
+    assert main(["validate", "--run", "lightning_logs/digits_residual/version_0"]) is not None
+    assert main(["predict", "--run", "lightning_logs/digits_residual/version_0"]) is not None
+    assert Path("lightning_logs/digits_residual/version_0/predict/predictions.csv").is_file()
+
+
+def test_explicit_options_win_over_the_checkpoint_and_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    fit()
+    capsys.readouterr()
+    tested = main(["test", "--run", "lightning_logs/digits_residual", "--data.batch_size", "17"])
+    assert tested is not None
+    assert tested.datamodule.batch_size == 17
+    assert "overridden: --data.batch_size 64 -> 17" in capsys.readouterr().out
+
+
+def test_another_split_than_the_checkpoints_is_refused_with_the_way_out(capsys: pytest.CaptureFixture[str]) -> None:
+    fit()
+    message = refused(capsys, "test", "--run", "lightning_logs/digits_residual", "--data.split_seed", "7")
+    assert "another division" in message
+    assert "--data.allow_other_data true" in message
+    options = ["--data.split_seed", "7", "--data.allow_other_data", "true"]
+    assert main(["test", "--run", "lightning_logs/digits_residual", *options]) is not None
+
+
+def test_going_on_with_another_learning_rate_uses_it() -> None:
+    fit()
+    last = "lightning_logs/digits_residual/version_0/checkpoints/last.ckpt"
+    resumed = main(["fit", "--ckpt_path", last, "--model.lr", "0.0007", "--trainer.max_epochs", "2"])
+    assert resumed is not None
+    assert resumed.model.lr == 0.0007
+    assert {group["initial_lr"] for group in resumed.trainer.optimizers[0].param_groups} == {0.0007}
+    assert resumed.trainer.current_epoch == 2
+    assert resumed.trainer.log_dir == "lightning_logs/digits_residual/version_1"
+
+
+def test_the_saved_config_repeats_the_run() -> None:
+    first = fit("--model.lr", "0.003")
+    saved = Path(first.trainer.log_dir or "") / "config.yaml"
+    assert yaml.safe_load(saved.read_text())["model"]["init_args"]["lr"] == 0.003
+    second = main(["fit", "--config", str(saved)])
+    assert second is not None
+    for key, value in first.model.state_dict().items():
+        assert torch.equal(value, second.model.state_dict()[key]), key
+
+
+def test_the_command_lines_own_optimizer_overrides(recwarn: pytest.WarningsRecorder) -> None:
+    cli = fit("--optimizer", "Adagrad", "--optimizer.lr", "0.02")
+    assert type(cli.trainer.optimizers[0]).__name__ == "Adagrad"
+
+
+def test_print_model_prints_and_trains_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["fit", *QUICK, "--model", "PlainCNN", "--print_model"])
+    assert caught.value.code == 0
+    assert "trained 1,442,698, not trained 256" in capsys.readouterr().out
+    assert not Path("lightning_logs").exists()
+
+
+def test_data_check_prints_a_table_and_writes_the_list(cats_dogs_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["data", "check", "--data", "CatsDogsDataModule", "--data.root", str(cats_dogs_root), "--output", "list.csv"])
+    out = capsys.readouterr().out
+    assert "2 empty (Cat/20.jpg, Dog/20.jpg)" in out
+    assert len(Path("list.csv").read_text().splitlines()) == 1 + 2 * 22
+    main(["data", "prepare", "--data", "CatsDogsDataModule", "--data.root", str(cats_dogs_root)])
+
+
+def test_missing_data_without_a_network_says_where_to_put_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pet_cifar.data.download._PAUSE", 0)
+    message = refused(
+        capsys, "fit", "--model", "CatsDogsCNN", "--data", "CatsDogsDataModule", "--data.root", str(tmp_path / "none")
+    )
+    assert "PetImages/{Cat,Dog}/" in message
+    assert "kagglecatsanddogs_*.zip" in message
+    assert "by hand" in message
+
+
+def test_two_processes_from_the_shell_score_every_picture_once() -> None:
+    command = [sys.executable, "-m", "pet_cifar"]
+    spread = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    done = subprocess.run([*command, "fit", *QUICK, *spread], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("run directory: ") == 1
+    assert [path.name for path in Path("lightning_logs/digits_residual").iterdir()] == ["version_0"]
+    test = [*command, "test", "--run", "lightning_logs/digits_residual", *spread]
+    done = subprocess.run(test, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = Path("lightning_logs/digits_residual/version_0/test/predictions.csv").read_text().splitlines()[1:]
+    assert len(rows) == 180
+    assert len({row.split(",")[0] for row in rows}) == 180
+    lone = main(["test", "--run", "lightning_logs/digits_residual"])
+    assert lone is not None
+    assert sorted(rows) == sorted(
+        Path("lightning_logs/digits_residual/version_0/test/predictions.csv").read_text().splitlines()[1:]
+    )

@@ -1,0 +1,542 @@
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from lightning import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score, f1_score, log_loss, recall_score, roc_auc_score
+from torch import Tensor
+
+from pet_cifar.data import CatsDogsDataModule, DigitsDataModule, ImageDataModule
+from pet_cifar.data.augment import Augment
+from pet_cifar.data.manifest import Part
+from pet_cifar.errors import InputError
+from pet_cifar.models import CatsDogsCNN, ImageClassifier, PlainCNN, ResidualCNN
+from pet_cifar.models.classifier import OptimizerName, Schedule, schedule_factor
+from pet_cifar.models.metrics import StageMetrics
+
+pytestmark = [
+    # Lightning 2.6 with torch 2.11 and newer
+    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.. is deprecated"),
+    # our loaders prepare batches in threads
+    pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
+    # a test's epoch is short
+    pytest.mark.filterwarnings("ignore:The number of training batches"),
+    # the second of two runs writes beside the first
+    pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
+    # or elsewhere
+    pytest.mark.filterwarnings("ignore:The dirpath has changed from"),
+]
+
+SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
+
+
+class Rates(Callback):
+    """Remembers the learning rate that each step is made with."""
+
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+
+class StopAfter(Callback):
+    """Interrupts a run without end."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        trainer.should_stop = trainer.global_step >= self.steps
+
+
+def quiet(**options: Any) -> Trainer:
+    defaults = {
+        "accelerator": "cpu",
+        "devices": 1,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+    }
+    return Trainer(**{**defaults, **options})
+
+
+def digits(batch_size: int = 200, **options: Any) -> DigitsDataModule:
+    """Seven steps of 200 an epoch."""
+    return DigitsDataModule(image_size=8, batch_size=batch_size, **options)
+
+
+def small(**options: Any) -> ResidualCNN:
+    return ResidualCNN(image_size=8, widths=[8, 8], **options)
+
+
+def weights_equal(one: ImageClassifier, other: ImageClassifier) -> bool:
+    a, b = one.state_dict(), other.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+# Loss and probabilities
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_multiclass_loss_is_the_mean_negative_log_likelihood(smoothing: float) -> None:
+    logits, label = torch.randn(5, 4, dtype=torch.float64), torch.tensor([0, 3, 1, 1, 2])
+    target = F.one_hot(label, 4) * (1 - smoothing) + smoothing / 4
+    expected = -(target * logits.log_softmax(1)).sum(1).mean()
+    model = small(num_classes=4, label_smoothing=smoothing)
+    torch.testing.assert_close(model.loss(logits, label), expected)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_binary_loss_is_what_two_logits_would_give(smoothing: float) -> None:
+    logit, label = torch.randn(5, 1, dtype=torch.float64), torch.tensor([0, 1, 1, 0, 1])
+    model = small(num_classes=2, label_smoothing=smoothing)
+    two = torch.cat([torch.zeros_like(logit), logit], 1)
+    torch.testing.assert_close(model.loss(logit, label), F.cross_entropy(two, label, label_smoothing=smoothing))
+    p = logit.sigmoid().squeeze(1)
+    target = label * (1 - smoothing) + smoothing / 2
+    torch.testing.assert_close(model.loss(logit, label), -(target * p.log() + (1 - target) * (1 - p).log()).mean())
+
+
+def test_loss_of_one_binary_picture_is_a_number() -> None:
+    assert small(num_classes=2).loss(torch.zeros(1, 1), torch.tensor([1])).item() == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 10])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_probabilities_are_float32_and_sum_to_one(num_classes: int, dtype: torch.dtype) -> None:
+    model = small(num_classes=num_classes)
+    probabilities = model.probabilities((5 * torch.randn(7, model.num_outputs)).to(dtype))
+    assert probabilities.shape == (7, num_classes)
+    assert probabilities.dtype == torch.float32
+    torch.testing.assert_close(probabilities.sum(1), torch.ones(7))
+    assert (probabilities >= 0).all()
+
+
+def test_the_one_logit_speaks_for_the_second_class() -> None:
+    probabilities = small(num_classes=2).probabilities(torch.tensor([[math.log(4)]]))
+    torch.testing.assert_close(probabilities, torch.tensor([[0.2, 0.8]]))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"num_classes": 1}, "num_classes is 1"),
+        ({"warmup_fraction": 1.0}, "warmup_fraction is 1.0"),
+        ({"warmup_fraction": -0.1}, "warmup_fraction is -0.1"),
+        ({"label_smoothing": 1.0}, "label_smoothing is 1.0"),
+        ({"mean": [0.5]}, "mean has 1 values for pictures of 3 channels"),
+        ({"std": [0.5, 0.5]}, "std has 2 values for pictures of 3 channels"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_by_name(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        small(**options)
+
+
+# Metrics
+
+
+def calibration_error(probabilities: NDArray[np.float64], label: NDArray[np.int64]) -> float:
+    """Guo et al., equation 3: 15 bins of equal width."""
+    confidence, hit = probabilities.max(1), probabilities.argmax(1) == label
+    error = 0.0
+    for low in range(15):
+        inside = (confidence > low / 15) & (confidence <= (low + 1) / 15)
+        if inside.any():
+            error += inside.mean() * abs(hit[inside].mean() - confidence[inside].mean())
+    return error
+
+
+def all_probabilities(
+    model: ImageClassifier, data: ImageDataModule, part: Part
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """In one go, past loader and trainer."""
+    image = data.pixels(part).take(np.arange(len(data.parts[part]))).float() / 255
+    with torch.no_grad():
+        return model.eval().probabilities(model(image)).double().numpy(), data.labels(part)
+
+
+def hand_count(
+    stage: Part, probabilities: NDArray[np.float64], label: NDArray[np.int64], names: Iterable[str]
+) -> dict[str, float]:
+    prediction = probabilities.argmax(1)
+    classes = range(probabilities.shape[1])
+    counted = {
+        "loss": log_loss(label, probabilities / probabilities.sum(1, keepdims=True), labels=list(classes)),
+        "acc": accuracy_score(label, prediction),
+        "f1": f1_score(label, prediction, average="macro"),
+    }
+    recalls = recall_score(label, prediction, average=None, labels=list(classes))
+    counted |= {f"acc_{name}": recall for name, recall in zip(names, recalls, strict=True)}
+    if len(classes) == 2:
+        counted["auroc"] = roc_auc_score(label, probabilities[:, 1])
+    if stage == "test":
+        counted["calibration_error"] = calibration_error(probabilities, label)
+    return {f"{stage}/{name}": value for name, value in counted.items()}
+
+
+def test_multiclass_metrics_equal_a_hand_count_over_uneven_batches() -> None:
+    seed_everything(1)
+    model, data = small(), digits()
+    quiet(max_epochs=1).fit(model, data)
+    stages: list[Part] = ["val", "test"]
+    for stage in stages:
+        data, trainer = digits(batch_size=26), quiet()
+        (trainer.validate if stage == "val" else trainer.test)(model, data, verbose=False)
+        loader = data.val_dataloader() if stage == "val" else data.test_dataloader()
+        assert len({len(batch.label) for batch in loader}) == 2, "the batches are even"
+        probabilities, label = all_probabilities(model, data, stage)
+        expected = hand_count(stage, probabilities, label, data.class_names)
+        measured = {name: value.item() for name, value in trainer.callback_metrics.items()}
+        assert measured == pytest.approx(expected, abs=1e-5)
+        assert 0.12 < expected[f"{stage}/acc"] < 1, "the test would not tell a right count from a wrong one"
+
+
+def test_binary_metrics_equal_a_hand_count(tmp_path: Path) -> None:
+    from tests.conftest import write_cats_dogs
+
+    seed_everything(1)
+    root = write_cats_dogs(tmp_path / "data", size=16)
+
+    def cats_and_dogs() -> CatsDogsDataModule:
+        return CatsDogsDataModule(
+            root=root, image_size=16, batch_size=4, test_fraction=0.3, val_fraction=0.4, num_workers=0
+        )
+
+    model = CatsDogsCNN(image_size=16)
+    stages: list[Part] = ["val", "test"]
+    for stage in stages:
+        data, trainer = cats_and_dogs(), quiet()
+        (trainer.validate if stage == "val" else trainer.test)(model, data, verbose=False)
+        probabilities, label = all_probabilities(model, data, stage)
+        expected = hand_count(stage, probabilities, label, data.class_names)
+        measured = {name: value.item() for name, value in trainer.callback_metrics.items()}
+        assert measured == pytest.approx(expected, abs=1e-5)
+        assert set(measured) >= {f"{stage}/auroc", f"{stage}/acc_Cat", f"{stage}/acc_Dog"}
+
+
+def test_training_metrics_are_means_over_the_epochs_pictures() -> None:
+    class Watch(Callback):
+        def __init__(self) -> None:
+            self.losses: list[float] = []
+
+        def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
+            self.losses.append(outputs["loss"].item())
+
+    watch = Watch()
+    trainer = quiet(max_epochs=1, callbacks=[watch])
+    trainer.fit(small(), digits(batch_size=300))
+    assert len(watch.losses) == 4
+    assert trainer.callback_metrics["train/loss"].item() == pytest.approx(np.mean(watch.losses), rel=1e-5)
+    assert 0 < trainer.callback_metrics["train/acc"].item() < 1
+
+
+def test_a_small_batch_counts_by_its_pictures() -> None:
+    metrics = StageMetrics("val", 3)
+    metrics.update(torch.tensor(5.0), torch.tensor([[0.1, 0.7, 0.2]]), torch.tensor([0]))
+    metrics.update(torch.tensor(1.0), torch.tensor([[0.1, 0.7, 0.2]]).expand(9, 3), torch.ones(9).long())
+    assert metrics.loss.compute().item() == pytest.approx(1.4)
+    assert metrics.metrics["acc"].compute().item() == pytest.approx(0.9)  # type: ignore[operator]
+
+
+def test_validation_metrics_start_anew_each_epoch() -> None:
+    model, data = small(lr=0.0), digits()
+    trainer = quiet()
+    first = trainer.validate(model, data, verbose=False)
+    assert trainer.validate(model, data, verbose=False) == first
+
+
+# Schedules
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("warmup", [0.0, 0.25, 0.9])
+def test_schedule_starts_peaks_and_ends_where_it_says(schedule: Schedule, warmup: float) -> None:
+    start = {"one_cycle": 1 / 25, "cosine": 0.0, "constant": 0.0}[schedule] if warmup else 1.0
+    end = {"one_cycle": 1 / 10_000, "cosine": 0.0, "constant": 1.0}[schedule]
+    assert schedule_factor(schedule, 0.0, warmup) == pytest.approx(start, abs=1e-12)
+    assert schedule_factor(schedule, warmup, warmup) == pytest.approx(1.0)
+    assert schedule_factor(schedule, 1.0, warmup) == pytest.approx(end, abs=1e-12)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("warmup", [0.0, 0.25])
+def test_schedule_rises_then_falls_without_a_jump(schedule: Schedule, warmup: float) -> None:
+    progress = np.linspace(0, 1, 401)
+    factor = np.array([schedule_factor(schedule, p, warmup) for p in progress])
+    steps = np.diff(factor)
+    rising = progress[1:] <= warmup
+    assert (steps[rising] > 0).all()
+    assert (steps[~rising] == 0).all() if schedule == "constant" else (steps[~rising] < 0).all()
+    assert np.abs(steps).max() < 0.02
+    assert factor.max() == pytest.approx(1.0)
+
+
+def test_schedules_halfway_down_are_at_half() -> None:
+    assert schedule_factor("cosine", 0.6, 0.2) == pytest.approx(0.5)
+    assert schedule_factor("cosine", 0.1, 0.2) == pytest.approx(0.5)
+    assert schedule_factor("one_cycle", 0.6, 0.2) == pytest.approx((1 + 1e-4) / 2)
+    assert schedule_factor("one_cycle", 0.1, 0.2) == pytest.approx((1 + 1 / 25) / 2)
+
+
+def test_schedule_stays_at_its_end_beyond_the_run() -> None:
+    assert schedule_factor("cosine", 1.5, 0.25) == 0.0
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize(
+    ("length", "total"),
+    [
+        ({"max_epochs": 2}, 14),
+        ({"max_steps": 5, "max_epochs": -1}, 5),
+        ({"max_epochs": 9, "max_steps": 5}, 5),
+        ({"max_epochs": 2, "accumulate_grad_batches": 3}, 6),
+    ],
+)
+def test_the_rate_changes_at_every_step_and_ends_where_it_should(
+    schedule: Schedule, length: dict[str, int], total: int
+) -> None:
+    rates = Rates()
+    model = small(lr=0.01, schedule=schedule)
+    trainer = quiet(**length, callbacks=[rates], limit_val_batches=0)
+    trainer.fit(model, digits())
+    assert trainer.global_step == total
+    if length.get("accumulate_grad_batches"):
+        # steps after 3, 6 and 7 batches
+        used = [rates.rates[batch] for batch in (0, 3, 6, 7, 10, 13)]
+    else:
+        used = rates.rates
+    assert used == pytest.approx([0.01 * schedule_factor(schedule, k / total, 0.25) for k in range(total)], rel=1e-9)
+    last = trainer.optimizers[0].param_groups[0]["lr"]
+    assert last == pytest.approx(0.01 * schedule_factor(schedule, 1.0, 0.25), rel=1e-9, abs=1e-15)
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", "cosine"])
+def test_a_run_without_end_is_refused_where_the_schedule_needs_one(schedule: Schedule) -> None:
+    trainer = quiet(max_epochs=-1, callbacks=[StopAfter(3)], limit_val_batches=0)
+    with pytest.raises(InputError, match=f"schedule {schedule} needs to know how long"):
+        trainer.fit(small(schedule=schedule), digits())
+
+
+def test_a_run_without_end_works_at_a_constant_rate() -> None:
+    rates = Rates()
+    trainer = quiet(max_epochs=-1, callbacks=[rates, StopAfter(9)], limit_val_batches=0)
+    trainer.fit(small(schedule="constant", warmup_fraction=0.0, lr=0.01), digits())
+    assert trainer.global_step == 9
+    assert rates.rates == [0.01] * 9
+
+
+# Optimisers
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW), ("rmsprop", torch.optim.RMSprop)],
+)
+def test_optimizer_by_name(name: OptimizerName, kind: type[torch.optim.Optimizer]) -> None:
+    made: Any = small(optimizer=name, lr=0.03, momentum=0.7).configure_optimizers()
+    optimizer = made["optimizer"]
+    assert type(optimizer) is kind
+    assert {group["initial_lr"] for group in optimizer.param_groups} == {0.03}
+    if name != "adamw":
+        assert {group["momentum"] for group in optimizer.param_groups} == {0.7}
+    if name == "sgd":
+        assert {group["nesterov"] for group in optimizer.param_groups} == {True}
+
+
+def test_sgd_without_momentum_is_made_too() -> None:
+    made: Any = small(optimizer="sgd", momentum=0.0).configure_optimizers()
+    assert made["optimizer"].param_groups[0]["nesterov"] is False
+
+
+def test_weight_decay_spares_biases_and_norms() -> None:
+    model = small(weight_decay=0.3)
+    made: Any = model.configure_optimizers()
+    decay = {id(p): group["weight_decay"] for group in made["optimizer"].param_groups for p in group["params"]}
+    assert len(decay) == sum(1 for _ in model.parameters())
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    spared = {id(p) for module in norms for p in module.parameters()} | {
+        id(p) for name, p in model.named_parameters() if name.endswith("bias")
+    }
+    assert {id(p): 0.0 if id(p) in spared else 0.3 for p in model.parameters()} == decay
+    assert 0 < len(spared) < len(decay)
+
+
+def test_frozen_parameters_are_left_out_of_the_optimizer() -> None:
+    model = small()
+    model.backbone.requires_grad_(False)
+    made: Any = model.configure_optimizers()
+    inside = {id(p) for group in made["optimizer"].param_groups for p in group["params"]}
+    assert inside == {id(p) for p in model.head.parameters()}
+
+
+# Pixels
+
+
+def test_mean_and_std_are_measured_from_the_training_pictures() -> None:
+    model, data = small(), digits()
+    quiet(max_steps=1, limit_val_batches=0).fit(model, data)
+    image = data.pixels("train").take(np.arange(len(data.parts["train"]))).numpy() / 255.0
+    torch.testing.assert_close(model.mean.flatten(), torch.tensor(image.mean((0, 2, 3))).float(), rtol=1e-4, atol=0)
+    torch.testing.assert_close(model.std.flatten(), torch.tensor(image.std((0, 2, 3))).float(), rtol=1e-4, atol=0)
+
+
+def test_a_given_mean_and_std_are_kept() -> None:
+    model = small(mean=[0.1, 0.2, 0.3], std=[0.4, 0.5, 0.6])
+    quiet(max_steps=1, limit_val_batches=0).fit(model, digits())
+    assert model.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
+    assert model.std.flatten().tolist() == pytest.approx([0.4, 0.5, 0.6])
+
+
+@pytest.mark.parametrize("given", ["mean", "std"])
+def test_what_is_not_given_is_measured(given: str) -> None:
+    values = [0.1, 0.2, 0.3]
+    model, data = small(**{given: values}), digits()
+    quiet(max_steps=1, limit_val_batches=0).fit(model, data)
+    measured = dict(zip(("mean", "std"), data.channel_statistics(), strict=True))
+    expected = {**measured, given: values}
+    assert model.mean.flatten().tolist() == pytest.approx(expected["mean"], rel=1e-4)
+    assert model.std.flatten().tolist() == pytest.approx(expected["std"], rel=1e-4)
+
+
+def test_a_test_of_a_fresh_net_measures_nothing() -> None:
+    model = small()
+    quiet().test(model, digits(), verbose=False)
+    assert model.mean.flatten().tolist() == [0.5] * 3
+
+
+def test_mean_and_std_come_back_with_a_checkpoint() -> None:
+    trainer = quiet(max_epochs=1, limit_val_batches=0)
+    trainer.fit(small(), digits())
+    trainer.save_checkpoint("run.ckpt")
+    checkpoint = torch.load("run.ckpt", weights_only=True)
+    checkpoint["state_dict"]["mean"].fill_(0.123)
+    torch.save(checkpoint, "run.ckpt")
+    model = small()
+    quiet(max_epochs=2, limit_val_batches=0).fit(model, digits(), ckpt_path="run.ckpt")
+    assert model.mean.flatten().tolist() == pytest.approx([0.123] * 3)
+    assert ResidualCNN.load_from_checkpoint("run.ckpt").mean.flatten().tolist() == pytest.approx([0.123] * 3)
+
+
+# Checkpoints
+
+
+def test_a_checkpoint_is_plain_and_rebuilds_an_equal_net() -> None:
+    model = PlainCNN(image_size=8, num_classes=10, dropout=0.25, lr=0.004, optimizer="sgd", mean=[0.1, 0.2, 0.3])
+    trainer = quiet(max_steps=2, limit_val_batches=0)
+    trainer.fit(model, digits())
+    trainer.save_checkpoint("run.ckpt")
+    parameters = torch.load("run.ckpt", weights_only=True)["hyper_parameters"]
+    assert parameters["dropout"] == 0.25
+    assert parameters["lr"] == 0.004
+    assert parameters["mean"] == [0.1, 0.2, 0.3]
+    assert "training" not in parameters
+    again = PlainCNN.load_from_checkpoint("run.ckpt")
+    assert dict(again.hparams) == dict(model.hparams)
+    assert (again.lr, again.optimizer_name) == (0.004, "sgd")
+    assert weights_equal(again, model)
+    image = torch.rand(2, 3, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(again.eval()(image), model.eval()(image))
+
+
+def test_a_resumed_run_takes_its_own_rate_and_decay_from_its_first_step_on() -> None:
+    first = quiet(max_epochs=1, limit_val_batches=0)
+    first.fit(small(lr=0.01, weight_decay=0.1, schedule="constant", warmup_fraction=0.0), digits())
+    first.save_checkpoint("run.ckpt")
+    rates = Rates()
+    second = quiet(max_epochs=2, limit_val_batches=0, callbacks=[rates])
+    model = small(lr=0.002, weight_decay=0.3, schedule="constant", warmup_fraction=0.0)
+    second.fit(model, digits(), ckpt_path="run.ckpt")
+    groups = second.optimizers[0].param_groups
+    assert [group["initial_lr"] for group in groups] == [0.002, 0.002]
+    assert [group["weight_decay"] for group in groups] == [0.3, 0.0]
+    scheduler: Any = second.lr_scheduler_configs[0].scheduler
+    assert scheduler.base_lrs == [0.002, 0.002]
+    assert rates.rates[1:] == [0.002] * 6
+    assert rates.rates[0] == 0.002, "the first step went by the old rate"
+
+
+def test_a_resumed_run_takes_its_own_momentum() -> None:
+    first = quiet(max_epochs=1, limit_val_batches=0)
+    first.fit(small(optimizer="sgd", momentum=0.9), digits())
+    first.save_checkpoint("run.ckpt")
+    second = quiet(max_epochs=2, limit_val_batches=0)
+    second.fit(small(optimizer="sgd", momentum=0.5), digits(), ckpt_path="run.ckpt")
+    assert [group["momentum"] for group in second.optimizers[0].param_groups] == [0.5, 0.5]
+
+
+def run(net: str, checkpoints: ModelCheckpoint, ckpt_path: str | None = None, burn: int = 0) -> ImageClassifier:
+    """A run of two epochs of seven steps with dropout and augmentation; ``burn`` disturbs the global generators."""
+    seed_everything(5)
+    torch.rand(burn)
+    np.random.rand(burn)  # noqa: NPY002
+    model: ImageClassifier = PlainCNN(image_size=8, optimizer="adamw") if net == "plain" else small(optimizer="sgd")
+    augment = Augment(flip=True, translate=1, brightness=0.2)
+    trainer = quiet(max_epochs=2, enable_checkpointing=True, callbacks=[checkpoints])
+    trainer.fit(model, digits(augment=augment, num_workers=1), ckpt_path=ckpt_path)
+    assert trainer.global_step == 14
+    return model
+
+
+@pytest.mark.parametrize("net", ["plain", "residual"])
+@pytest.mark.parametrize(
+    ("when", "steps"),
+    [
+        ({"every_n_train_steps": 3}, [3, 6, 9]),
+        ({"every_n_epochs": 1}, [7]),
+        ({"every_n_epochs": 1, "save_on_train_epoch_end": True}, [7]),
+    ],
+    ids=["middle", "end", "train_end"],
+)
+def test_a_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(
+    net: str, when: dict[str, Any], steps: list[int]
+) -> None:
+    def checkpoints(folder: str) -> ModelCheckpoint:
+        return ModelCheckpoint(folder, "{step}", save_top_k=-1, **when)
+
+    whole = run(net, checkpoints("whole"))
+    for step in steps:
+        path = f"whole/step={step}.ckpt"
+        assert torch.load(path, weights_only=True)["global_step"] == step
+        resumed = run(net, checkpoints(f"after{step}"), path, burn=17)
+        assert weights_equal(resumed, whole), f"resumed after step {step}"
+
+
+def fitted(seed: int, **options: Any) -> ImageClassifier:
+    seed_everything(seed)
+    model = PlainCNN(image_size=8)
+    augment = Augment(flip=True, translate=1)
+    quiet(max_epochs=1, limit_train_batches=4).fit(model, digits(augment=augment, **options))
+    return model
+
+
+def test_the_same_seed_gives_the_same_weights_for_any_number_of_workers() -> None:
+    one = fitted(3, num_workers=0)
+    assert weights_equal(one, fitted(3, num_workers=2))
+    assert weights_equal(one, fitted(3, num_workers=2, cache="none"))
+    assert not weights_equal(one, fitted(4, num_workers=0))
+
+
+def test_a_steps_dropout_follows_from_its_batch_alone() -> None:
+    model, data = PlainCNN(image_size=8).train(), digits()
+    data.prepare_data()
+    data.setup("fit")
+    batch = next(iter(data.train_dataloader()))
+    batch = batch._replace(image=batch.image.float() / 255)
+    losses: list[Tensor] = []
+    for burn in (0, 5):
+        torch.rand(burn)
+        losses.append(model.training_step(batch, 0))
+    assert torch.equal(*losses)
+    assert not torch.equal(losses[0], model.training_step(batch._replace(seed=batch.seed - 1), 0))
