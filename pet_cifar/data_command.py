@@ -36,5 +36,7 @@ def run_data(args: Sequence[str]) -> None:
 
 def _parser(description: str) -> Parser:
     parser = Parser(description=description)
-    parser.add_subclass_arguments(ImageDataModule, "data", required=True, help="The data module, such as CatsDogsDataModule.")
+    parser.add_subclass_arguments(
+        ImageDataModule, "data", required=True, help="The data module, such as CatsDogsDataModule."
+    )
     return parser

@@ -102,8 +102,8 @@ class PetCifarCLI(LightningCLI):
             new = final.get(key, old)
             if key.endswith("class_path"):
                 old, new = str(old).rpartition(".")[2], str(new).rpartition(".")[2]
-            if new != old and rank_zero_only.rank == 0:
-                print(f"overridden: --{key.replace('.init_args', '').removesuffix('.class_path')} {old} -> {new}")
+            if new != old:
+                _print(f"overridden: --{key.replace('.init_args', '').removesuffix('.class_path')} {old} -> {new}")
 
     def instantiate_classes(self) -> None:
         """Lets a constructor's own words reach the user."""
@@ -152,8 +152,8 @@ class PetCifarCLI(LightningCLI):
             raise SystemExit(0)
         if self.subcommand != "fit" and self.checkpoint is None:
             raise InputError(
-                f"{self.subcommand} needs a trained net: give --run RUN_DIR, such as lightning_logs/digits_residual, or "
-                "--ckpt_path FILE"
+                f"{self.subcommand} needs a trained net: give --run RUN_DIR, such as lightning_logs/digits_residual, "
+                "or --ckpt_path FILE"
             )
 
     def before_fit(self) -> None:
@@ -184,7 +184,9 @@ def run_trainer(args: Sequence[str]) -> PetCifarCLI:
     options, run = _take(options, "--run")
     if run is not None:
         if verb == "fit":
-            raise InputError("fit makes a run of its own; to go on with one, give --ckpt_path RUN_DIR/checkpoints/last.ckpt")
+            raise InputError(
+                "fit makes a run of its own; to go on with one, give --ckpt_path RUN_DIR/checkpoints/last.ckpt"
+            )
         options = ["--ckpt_path", str(runs.best_checkpoint(runs.find_run(run))), *options]
     configs = [value for value in _values(options, ("-c", "--config")) if Path(value).is_file()]
     path = next(reversed(_values(options, ("--ckpt_path",))), None)
@@ -209,7 +211,9 @@ def _config_of(checkpoint: Mapping[str, Any], verb: str) -> dict[str, Any]:
         config = {key: config[key] for key in ("seed_everything", "model", "data") if key in config}
     arguments = config.get("model", {}).get("init_args", {})
     # a net with pretrained weights does not ask for their file again
-    arguments.update({key: checkpoint["hyper_parameters"][key] for key in arguments if key in checkpoint["hyper_parameters"]})
+    arguments.update(
+        {key: checkpoint["hyper_parameters"][key] for key in arguments if key in checkpoint["hyper_parameters"]}
+    )
     return config
 
 
@@ -245,6 +249,11 @@ def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield from _flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+@rank_zero_only
+def _print(line: str) -> None:
+    print(line)
 
 
 def _set_up_messages() -> None:

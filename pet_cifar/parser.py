@@ -45,7 +45,8 @@ class Parser(LightningArgumentParser):
         if wrong := re.search(r"[Uu]nrecognized arguments: (-{0,2}[\w.]+)", message):
             return message + did_you_mean(wrong[1], list(self._option_string_actions))
         if wrong := re.search(r"arguments are required: \w+\.(model|data)", message):
-            return f"no {wrong[1]} is given; give --config FILE, such as configs/digits_residual.yaml, or --{wrong[1]} CLASS"
+            what = wrong[1]
+            return f"no {what} is given; give --config FILE, such as configs/digits_residual.yaml, or --{what} CLASS"
         return message
 
 
@@ -66,7 +67,7 @@ def _plain(kind: str) -> str:
 
 
 def _subclasses(part: str) -> list[type]:
-    found = [ImageClassifier if part == "model" else ImageDataModule]
+    found: list[type] = [ImageClassifier if part == "model" else ImageDataModule]
     for cls in found:
         found += cls.__subclasses__()
     return found

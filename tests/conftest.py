@@ -23,7 +23,11 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     connect = socket.socket.connect
 
     def loopback_only(self: socket.socket, address: Any) -> None:
-        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ("127.0.0.1", "localhost", "::1"):
+        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in (
+            "127.0.0.1",
+            "localhost",
+            "::1",
+        ):
             raise OSError(f"a test may not connect to {address}")
         connect(self, address)
 
@@ -81,7 +85,8 @@ def write_cifar10_batches(root: Path, per_class: int = 2) -> Path:
     for batch in range(6):
         labels = [label for label in range(10) for _ in range(per_class)]
         pixels = [
-            picture(label, 100 * batch + number, 32).transpose(2, 0, 1).reshape(-1) for number, label in enumerate(labels)
+            picture(label, 100 * batch + number, 32).transpose(2, 0, 1).reshape(-1)
+            for number, label in enumerate(labels)
         ]
         name = f"data_batch_{batch + 1}" if batch < 5 else "test_batch"
         content = {b"data": np.stack(pixels), b"labels": labels, b"batch_label": name.encode()}

@@ -110,7 +110,9 @@ def test_a_missing_checkpoint_is_refused() -> None:
     assert "there is no such file" in refusal(Path("nowhere.ckpt"))
 
 
-@pytest.mark.parametrize("content", [b"", b"hello, this is a text\n", b"\x80\x02 garbage"], ids=["empty", "text", "noise"])
+@pytest.mark.parametrize(
+    "content", [b"", b"hello, this is a text\n", b"\x80\x02 garbage"], ids=["empty", "text", "noise"]
+)
 def test_a_file_of_something_else_is_refused(content: bytes) -> None:
     Path("other.ckpt").write_bytes(content)
     assert "cannot be read as a checkpoint" in refusal(Path("other.ckpt"))

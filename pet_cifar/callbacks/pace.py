@@ -27,7 +27,7 @@ class Pace(Callback):
     ) -> None:
         """Counts the batch, and logs the learning rate that it was trained with now and then."""
         self._images += len(batch.label)
-        if trainer.global_step % trainer.log_every_n_steps == 0 and trainer.optimizers:
+        if trainer.global_step % trainer.log_every_n_steps == 0 and trainer.optimizers:  # type: ignore[attr-defined]
             lr = trainer.optimizers[0].param_groups[0]["lr"]
             for logger in trainer.loggers:
                 logger.log_metrics({"lr": lr}, step=trainer.global_step)

@@ -44,7 +44,7 @@ class ScoreFiles(Callback):
 
     on_predict_start = on_test_start
 
-    def on_test_batch_end(  # type: ignore[override]
+    def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
         """Keeps the batch's probabilities where they are, so that no step waits for the device."""

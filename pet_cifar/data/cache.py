@@ -36,6 +36,7 @@ class DecodedPixels:
         self._pool = ThreadPoolExecutor(max(1, num_threads), thread_name_prefix="decode")
 
     def take(self, rows: NDArray[np.int64]) -> Tensor:
+        """Decodes these rows."""
         return torch.from_numpy(np.stack(list(self._pool.map(self.read, rows.tolist()))))
 
 
@@ -46,6 +47,7 @@ class ArrayPixels:
         self.array = array
 
     def take(self, rows: NDArray[np.int64]) -> Tensor:
+        """Copies these rows."""
         return torch.from_numpy(self.array[rows])
 
 
@@ -56,6 +58,7 @@ class DevicePixels:
         self.tensor = torch.tensor(array, device=device)
 
     def take(self, rows: NDArray[np.int64]) -> Tensor:
+        """Picks these rows, on the device."""
         return self.tensor[torch.from_numpy(rows).to(self.tensor.device)]
 
 

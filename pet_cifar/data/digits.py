@@ -43,7 +43,12 @@ class DigitsDataModule(ImageDataModule):
         **shared: Any,
     ) -> None:
         super().__init__(
-            root=root, image_size=image_size, batch_size=batch_size, val_fraction=val_fraction, cache=cache, **shared
+            root=root,
+            image_size=image_size,
+            batch_size=batch_size,
+            val_fraction=val_fraction,
+            cache=cache,
+            **shared,
         )
         self.test_fraction = test_fraction
         self._arrays: dict[str, NDArray[np.uint8]] = {}

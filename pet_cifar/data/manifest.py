@@ -84,9 +84,7 @@ def state_directory(root: Path) -> Path:
         return cache
 
 
-def check_files(
-    folder: Path, files: Iterable[tuple[str, str, str]], listing: Path, num_threads: int
-) -> list[Picture]:
+def check_files(folder: Path, files: Iterable[tuple[str, str, str]], listing: Path, num_threads: int) -> list[Picture]:
     """Opens and decodes every file once; what an earlier listing already knows unchanged is not read again.
 
     Args:
@@ -142,9 +140,7 @@ def check_file(folder: Path, path: str, label: str, part: str) -> Picture:
     except DecodeError as error:
         verdict = error.verdict
     digest = hashlib.sha256(encoded).hexdigest()
-    return Picture(
-        path, label, part, len(encoded), status.st_mtime_ns, width, height, mode, digest, verdict
-    )
+    return Picture(path, label, part, len(encoded), status.st_mtime_ns, width, height, mode, digest, verdict)
 
 
 def check_arrays(arrays: Iterable[tuple[str, str, str, NDArray[np.uint8]]]) -> list[Picture]:
@@ -215,7 +211,11 @@ def summary(pictures: Sequence[Picture]) -> str:
     """A table of the verdicts for each part and class."""
     verdicts = ["ok", "duplicate", "empty", "truncated", "undecodable", "not an image"]
     counts = Counter(
-        (picture.part, picture.label, "duplicate" if picture.verdict.startswith(DUPLICATE) else picture.verdict)
+        (
+            picture.part,
+            picture.label,
+            "duplicate" if picture.verdict.startswith(DUPLICATE) else picture.verdict,
+        )
         for picture in pictures
     )
     rows = sorted({(part, label) for part, label, _ in counts})
@@ -246,7 +246,12 @@ def read_csv(path: Path) -> list[Picture]:
     """Reads a list that `write_csv` wrote; one that is absent or of another layout counts as empty."""
     if not path.is_file():
         return []
-    types: dict[str, Callable[[str], object]] = {"bytes": int, "modified_ns": int, "width": int, "height": int}
+    types: dict[str, Callable[[str], object]] = {
+        "bytes": int,
+        "modified_ns": int,
+        "width": int,
+        "height": int,
+    }
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         if reader.fieldnames != [field.name for field in fields(Picture)]:
@@ -254,9 +259,7 @@ def read_csv(path: Path) -> list[Picture]:
         return [Picture(**{key: types.get(key, str)(value) for key, value in row.items()}) for row in reader]  # type: ignore[arg-type]
 
 
-def split(
-    pictures: Sequence[Picture], size: float | int, seed: int, name: str
-) -> tuple[list[Picture], list[Picture]]:
+def split(pictures: Sequence[Picture], size: float | int, seed: int, name: str) -> tuple[list[Picture], list[Picture]]:
     """Divides pictures into (rest, part) with every class in proportion, each in the given order.
 
     Args:
@@ -269,9 +272,7 @@ def split(
         raise InputError(f"{name} is {size}; it is a share of the pictures, above 0 and below 1")
     labels = [picture.label for picture in pictures]
     try:
-        rest, part = train_test_split(
-            np.arange(len(pictures)), test_size=size, stratify=labels, random_state=seed
-        )
+        rest, part = train_test_split(np.arange(len(pictures)), test_size=size, stratify=labels, random_state=seed)
     except ValueError as error:
         counts = ", ".join(f"{label} {count}" for label, count in sorted(Counter(labels).items()))
         raise InputError(

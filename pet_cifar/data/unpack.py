@@ -37,9 +37,7 @@ _DAMAGE = (
 _GARBAGE = (*_BROKEN, pickle.UnpicklingError, AttributeError, LookupError, RecursionError, TypeError)
 
 
-def unpack_zip(
-    archive: Path, into: Path, members: Callable[[str], bool], *, max_bytes: int = 8 * 2**30
-) -> None:
+def unpack_zip(archive: Path, into: Path, members: Callable[[str], bool], *, max_bytes: int = 8 * 2**30) -> None:
     """Unpacks files of a zip archive into a new folder, which appears only when it is complete.
 
     Args:
@@ -54,9 +52,7 @@ def unpack_zip(
     _unpack(archive, into, members, max_bytes, _zip_entries)
 
 
-def unpack_tar(
-    archive: Path, into: Path, members: Callable[[str], bool], *, max_bytes: int = 8 * 2**30
-) -> None:
+def unpack_tar(archive: Path, into: Path, members: Callable[[str], bool], *, max_bytes: int = 8 * 2**30) -> None:
     """Does what `unpack_zip` does for a tar archive, plain or compressed by gzip, bzip2 or xz."""
     _unpack(archive, into, members, max_bytes, _tar_entries)
 
@@ -193,8 +189,7 @@ def _reading(archive: Path, items: Iterator[T]) -> Iterator[T]:
         except _DAMAGE as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise InputError(
-                f"{archive} is damaged or half downloaded: {reason}; "
-                "delete it and run again, or put a whole copy there"
+                f"{archive} is damaged or half downloaded: {reason}; delete it and run again, or put a whole copy there"
             ) from error
         yield item
 

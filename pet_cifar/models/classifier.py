@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+
 from pet_cifar.data.loader import Batch
 from pet_cifar.errors import InputError
 from pet_cifar.models.metrics import StageMetrics

@@ -38,7 +38,8 @@ class InceptionBlock(nn.Module):
                 _convolution(in_channels, 2 * eighth, 1),
                 nn.Sequential(_convolution(in_channels, 3 * eighth, 1), _convolution(3 * eighth, 4 * eighth, 3)),
                 nn.Sequential(
-                    _convolution(in_channels, max(1, eighth // 2), 1), _convolution(max(1, eighth // 2), eighth, 5)
+                    _convolution(in_channels, max(1, eighth // 2), 1),
+                    _convolution(max(1, eighth // 2), eighth, 5),
                 ),
                 nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), _convolution(in_channels, eighth, 1)),
             ]

@@ -46,6 +46,7 @@ class StageMetrics(nn.Module):
         """Takes one batch: its mean loss, probabilities (B, num_classes) and class numbers (B,)."""
         self.loss.update(loss.detach(), len(label))
         for metric in self.metrics.values():
+            assert isinstance(metric, Metric)
             metric.update(probabilities.detach(), label)
 
     def log(self, module: LightningModule, class_names: Iterable[object]) -> None:

@@ -12,6 +12,8 @@ def summary(model: ImageClassifier) -> str:
     Running statistics count as parameters that are not trained, as Keras counts them. The net is run once on its
     example input, in evaluation, and left as it was.
     """
+    example = model.example_input_array
+    assert isinstance(example, Tensor)
     shapes: dict[str, tuple[int, ...]] = {}
 
     def remember(name: str) -> object:
@@ -27,11 +29,11 @@ def summary(model: ImageClassifier) -> str:
         if not list(layer.children())
     }
     modes = {module: module.training for module in model.modules()}
-    handles = [layer.register_forward_hook(remember(name)) for name, layer in layers.items()]  # type: ignore[arg-type]
+    handles = [layer.register_forward_hook(remember(name)) for name, layer in layers.items()]
     try:
         model.eval()
         with torch.no_grad():
-            model(model.example_input_array)
+            model(example)
     finally:
         for handle in handles:
             handle.remove()
@@ -54,6 +56,6 @@ def summary(model: ImageClassifier) -> str:
         for name, kind, shape, count in rows
     ]
     rule = "-" * len(lines[0])
-    title = f"{type(model).__name__} for pictures of {' x '.join(map(str, model.example_input_array.shape[1:]))}"
+    title = f"{type(model).__name__} for pictures of {' x '.join(map(str, example.shape[1:]))}"
     totals = f"total parameters {trained + fixed:,}: trained {trained:,}, not trained {fixed:,}"
     return "\n".join([title, rule, lines[0], rule, *lines[1:], rule, totals])

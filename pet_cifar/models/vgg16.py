@@ -96,14 +96,14 @@ class VGG16Classifier(ImageClassifier):
         missing = sorted(wanted.keys() - state.keys())
         if missing:
             raise InputError(
-                f"{weights} is no VGG16: it lacks {missing[0]} and {len(missing) - 1} more of its keys; give a file with "
-                "torchvision's keys, or --model.weights none"
+                f"{weights} is no VGG16: it lacks {missing[0]} and {len(missing) - 1} more of its keys; give a file "
+                "with torchvision's keys, or --model.weights none"
             )
         for key, value in wanted.items():
             if state[key].shape != value.shape:
                 raise InputError(
-                    f"{weights} is no VGG16: {key} is {tuple(state[key].shape)} instead of {tuple(value.shape)}; give a "
-                    "file with torchvision's keys, or --model.weights none"
+                    f"{weights} is no VGG16: {key} is {tuple(state[key].shape)} instead of {tuple(value.shape)}; give "
+                    "a file with torchvision's keys, or --model.weights none"
                 )
         self.backbone.load_state_dict({key.removeprefix("features."): state[key].float() for key in wanted})
         if self.measures_pixels:
@@ -138,7 +138,11 @@ def _from_file(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, UnpicklingError, RuntimeError, EOFError, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"{path} cannot be read as weights ({reason}); give a whole safetensors or pth file") from error
+        raise InputError(
+            f"{path} cannot be read as weights ({reason}); give a whole safetensors or pth file"
+        ) from error
     if not isinstance(state, dict):
-        raise InputError(f"{path} holds a {type(state).__name__}, not a state dict; give a file with torchvision's keys")
+        raise InputError(
+            f"{path} holds a {type(state).__name__}, not a state dict; give a file with torchvision's keys"
+        )
     return state

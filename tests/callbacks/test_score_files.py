@@ -54,7 +54,11 @@ def test_a_test_leaves_three_files_that_agree(tmp_path: Path) -> None:
     trainer = quiet(callbacks=[ScoreFiles(tmp_path / "run")])
     trainer.test(model, data, verbose=False)
     folder = tmp_path / "run" / "test"
-    assert {file.name for file in folder.iterdir()} == {"metrics.json", "predictions.csv", "confusion_matrix.csv"}
+    assert {file.name for file in folder.iterdir()} == {
+        "metrics.json",
+        "predictions.csv",
+        "confusion_matrix.csv",
+    }
 
     header = (folder / "predictions.csv").read_text().splitlines()[0]
     assert header == "path,label,prediction," + ",".join(f"p_{name}" for name in data.class_names)

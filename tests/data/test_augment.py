@@ -22,21 +22,14 @@ def numbers(count: int = 6) -> Tensor:
     return torch.rand(count, RANDOM_NUMBERS, generator=torch.Generator().manual_seed(2))
 
 
-def slow_shift(picture: NDArray[Any], uniform: NDArray[Any], flip: bool, translate: int) -> NDArray[Any]:
-    """One picture of shape (C, H, W), the plain way."""
+def slow_shift(picture: NDArray[Any], uniform: NDArray[Any], translate: int, flip: bool) -> NDArray[Any]:
+    """One picture of shape (C, H, W), the plain way: mirrored, then shifted."""
     _, height, width = picture.shape
     right = int(uniform[RIGHT] * (2 * translate + 1))
     down = int(uniform[DOWN] * (2 * translate + 1))
-    pad = ((0, 0), (translate, translate), (translate, translate))
-    shifted = np.pad(picture, pad, mode="reflect")[:, down : down + height, right : right + width]
-    # the mirror comes first: what is shifted is the mirrored picture, whose shift goes the other way
-    return shifted[:, :, ::-1] if flip and uniform[MIRROR] < 0.5 else shifted
-
-
-def slow_mirror_then_shift(picture: NDArray[Any], uniform: NDArray[Any], translate: int) -> NDArray[Any]:
-    if uniform[MIRROR] < 0.5:
-        picture = picture[:, :, ::-1]
-    return slow_shift(picture, uniform, False, translate)
+    mirrored = picture[:, :, ::-1] if flip and uniform[MIRROR] < 0.5 else picture
+    padded = np.pad(mirrored, ((0, 0), (translate, translate), (translate, translate)), mode="reflect")
+    return padded[:, down : down + height, right : right + width]
 
 
 def slow_jitter(picture: NDArray[Any], uniform: NDArray[Any], augment: Augment) -> NDArray[Any]:
@@ -46,7 +39,7 @@ def slow_jitter(picture: NDArray[Any], uniform: NDArray[Any], augment: Augment) 
     if len(result) == 3:
         gray = (result * GRAY).sum(0, keepdims=True)
         result = gray + (result - gray) * (1 + augment.saturation * (2 * uniform[SATURATION] - 1))
-    return result.clip(0, 1)
+    return np.clip(result, 0, 1)
 
 
 def test_off_gives_the_input_itself() -> None:
@@ -70,7 +63,7 @@ def test_translate_is_a_window_of_the_mirrored_border(translate: int, size: int)
     uniform[:4, DOWN] = torch.tensor([0.0, 0.0, 1 - 2**-24, 1 - 2**-24])
     result = Augment(translate=translate)(image, uniform).numpy()
     for row in range(40):
-        assert np.array_equal(result[row], slow_shift(image[row].numpy(), uniform[row].numpy(), False, translate))
+        assert np.array_equal(result[row], slow_shift(image[row].numpy(), uniform[row].numpy(), translate, False))
 
 
 def test_translate_reaches_every_shift_and_no_further() -> None:
@@ -87,10 +80,7 @@ def test_flip_and_translate_together() -> None:
     image, uniform = pictures(30), numbers(30)
     result = Augment(flip=True, translate=3)(image, uniform).numpy()
     for row in range(30):
-        expected = slow_shift(image[row].numpy(), uniform[row].numpy(), True, 3)
-        alternative = slow_mirror_then_shift(image[row].numpy(), uniform[row].numpy(), 3)
-        assert np.array_equal(result[row], expected) or np.array_equal(result[row], alternative)
-        assert np.array_equal(np.sort(np.unique(result[row])), np.sort(np.unique(expected))) or True
+        assert np.array_equal(result[row], slow_shift(image[row].numpy(), uniform[row].numpy(), 3, True))
 
 
 @pytest.mark.parametrize(
@@ -121,7 +111,13 @@ def test_a_result_depends_only_on_the_picture_and_its_own_numbers(augment: Augme
 
 @pytest.mark.parametrize(
     "augment",
-    [Augment(translate=3), Augment(crop=0.5), Augment(brightness=0.5), Augment(contrast=0.5), Augment(saturation=0.5)],
+    [
+        Augment(translate=3),
+        Augment(crop=0.5),
+        Augment(brightness=0.5),
+        Augment(contrast=0.5),
+        Augment(saturation=0.5),
+    ],
 )
 def test_equal_pictures_of_one_batch_are_changed_differently(augment: Augment) -> None:
     image = pictures(1).expand(6, -1, -1, -1).contiguous()

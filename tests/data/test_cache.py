@@ -27,7 +27,8 @@ class Source:
     def read(self, row: int) -> NDArray[np.uint8]:
         with self._lock:
             self.reads[row] += 1
-        return self.array[row]
+        pixels: NDArray[np.uint8] = self.array[row]
+        return pixels
 
 
 def opened(source: Source, cache: Cache, file: Path, threads: int = 2) -> Pixels:
@@ -128,7 +129,8 @@ def test_a_build_that_failed_is_done_again(source: Source, file: Path) -> None:
     def fails(row: int) -> NDArray[np.uint8]:
         if row == 11:
             raise OSError("unplugged")
-        return source.array[row]
+        pixels: NDArray[np.uint8] = source.array[row]
+        return pixels
 
     with pytest.raises(OSError, match="unplugged"):
         open_pixels(fails, COUNT, SHAPE, "disk", file=file, device=torch.device("cpu"), num_threads=2)

@@ -195,9 +195,7 @@ def test_sixteen_bits_are_scaled(encoded: bytes, mode: str) -> None:
 
 
 def test_sixteen_bits_with_a_transparent_gray() -> None:
-    assert decode(encode(SIXTEEN_BITS, transparency=32768), None, 1).tolist() == [
-        [[0, 0, 1, 1, 1, 0, 255, 255]]
-    ]
+    assert decode(encode(SIXTEEN_BITS, transparency=32768), None, 1).tolist() == [[[0, 0, 1, 1, 1, 0, 255, 255]]]
 
 
 def test_sixteen_bits_are_resized() -> None:

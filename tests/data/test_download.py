@@ -167,9 +167,7 @@ def test_server_without_ranges_starts_over(mirrors: list[Mirror], tmp_path: Path
 
 
 @pytest.mark.parametrize("length", [True, False])
-def test_416_with_a_complete_part_needs_no_more_bytes(
-    mirrors: list[Mirror], tmp_path: Path, length: bool
-) -> None:
+def test_416_with_a_complete_part_needs_no_more_bytes(mirrors: list[Mirror], tmp_path: Path, length: bool) -> None:
     target = tmp_path / "file.bin"
     part_of(target).write_bytes(BODY)
     mirrors[0].length = length
@@ -179,9 +177,7 @@ def test_416_with_a_complete_part_needs_no_more_bytes(
 
 
 @pytest.mark.parametrize("digest", [SHA256, None])
-def test_416_with_too_long_a_part_starts_over(
-    mirrors: list[Mirror], tmp_path: Path, digest: str | None
-) -> None:
+def test_416_with_too_long_a_part_starts_over(mirrors: list[Mirror], tmp_path: Path, digest: str | None) -> None:
     target = tmp_path / "file.bin"
     part_of(target).write_bytes(BODY + b"more")
     fetch([mirrors[0].url], target, sha256=digest)
@@ -223,9 +219,7 @@ def test_wrong_size_does_not_cost_the_part(mirrors: list[Mirror], tmp_path: Path
 
 
 @pytest.mark.parametrize("body", [BODY + b"more", BODY[:-1]])
-def test_wrong_size_is_found_without_content_length(
-    mirrors: list[Mirror], tmp_path: Path, body: bytes
-) -> None:
+def test_wrong_size_is_found_without_content_length(mirrors: list[Mirror], tmp_path: Path, body: bytes) -> None:
     target = tmp_path / "file.bin"
     mirrors[0].body, mirrors[0].length, mirrors[0].ranges = body, False, False
     with pytest.raises(InputError, match=r"wrong size|broke off"):
@@ -251,9 +245,7 @@ def test_all_mirrors_failing_is_told_in_one_line(mirrors: list[Mirror], tmp_path
     assert not part_of(target).exists()
 
 
-def test_passing_server_error_is_retried_and_a_lasting_one_is_not(
-    mirrors: list[Mirror], tmp_path: Path
-) -> None:
+def test_passing_server_error_is_retried_and_a_lasting_one_is_not(mirrors: list[Mirror], tmp_path: Path) -> None:
     mirrors[0].statuses = [403]
     mirrors[1].statuses = [503, 500]
     target = fetch([m.url for m in mirrors], tmp_path / "file.bin", sha256=SHA256)
@@ -353,8 +345,7 @@ def test_processes_download_once(mirrors: list[Mirror], tmp_path: Path) -> None:
     command = [sys.executable, "-c", code, str(tmp_path / "file.bin")]
     root = Path(download.__file__).parents[2]
     children = [
-        subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
+        subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)
     ]
     deadline = time.monotonic() + 30
     while not mirrors[0].requests and time.monotonic() < deadline:

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from pet_cifar.data import manifest
+from pet_cifar.data.decode import inspect
 from pet_cifar.data.manifest import Picture
 from pet_cifar.errors import InputError
 from tests.conftest import picture as noisy
@@ -56,7 +57,6 @@ def snapshot(root: Path) -> dict[str, tuple[str, int]]:
 def inspected(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """What was decoded since, one entry a file."""
     calls: list[bytes] = []
-    inspect = manifest.inspect
 
     def counting(encoded: bytes) -> tuple[int, int, str]:
         calls.append(encoded)
@@ -189,7 +189,11 @@ def test_labels_and_parts_are_not_taken_from_an_old_listing(tmp_path: Path) -> N
 
 
 def test_a_listing_is_read_as_it_was_written(tmp_path: Path) -> None:
-    pictures = [entry(1), replace(entry(2), path='Cat/a, "b"\n\u00e9.jpg', verdict="truncated"), entry(3, part="test")]
+    pictures = [
+        entry(1),
+        replace(entry(2), path='Cat/a, "b"\n\u00e9.jpg', verdict="truncated"),
+        entry(3, part="test"),
+    ]
     manifest.write_csv(pictures, tmp_path / "list.csv")
     assert manifest.read_csv(tmp_path / "list.csv") == pictures
     assert [path.name for path in tmp_path.glob("*list*")] == ["list.csv"]
@@ -276,7 +280,12 @@ def test_names_are_in_natural_order(tmp_path: Path) -> None:
     files = write(tmp_path, {name: jpeg(number) for number, name in enumerate(names)})
     expected = [f"Cat/{name}.jpg" for name in ("a9", "a10", "b", "1", "9", "10", "100")]
     paths = [picture.path for picture in check(tmp_path, files)]
-    assert [path for path in paths if path[4].isdigit()] == ["Cat/1.jpg", "Cat/9.jpg", "Cat/10.jpg", "Cat/100.jpg"]
+    assert [path for path in paths if path[4].isdigit()] == [
+        "Cat/1.jpg",
+        "Cat/9.jpg",
+        "Cat/10.jpg",
+        "Cat/100.jpg",
+    ]
     assert [path for path in paths if not path[4].isdigit()] == expected[:3]
 
 
@@ -303,7 +312,7 @@ def test_hidden_files_and_folders_are_not_scanned(tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot list .*Dog: No such file"):
+    with pytest.raises(InputError, match=r"cannot list .*Dog: No such file"):
         manifest.scan(tmp_path, "Dog")
 
 
@@ -336,7 +345,9 @@ def test_copies_of_what_is_no_picture_are_no_duplicates() -> None:
 
 
 def test_duplicates_are_never_on_both_sides() -> None:
-    pictures = [replace(picture, path=f"{picture.label}/{copy}-{picture.path}") for picture in entries(20) for copy in "ab"]
+    pictures = [
+        replace(picture, path=f"{picture.label}/{copy}-{picture.path}") for picture in entries(20) for copy in "ab"
+    ]
     usable = [picture for picture in manifest.mark_duplicates(pictures) if picture.verdict == manifest.OK]
     rest, part = manifest.split(usable, 0.2, 0, "val_fraction")
     assert len(rest) + len(part) == 40
@@ -346,7 +357,11 @@ def test_duplicates_are_never_on_both_sides() -> None:
 def test_arrays_are_listed_with_their_duplicates() -> None:
     gray = np.arange(12, dtype=np.uint8).reshape(3, 4)
     colour = np.stack([gray] * 3, axis=-1)
-    rows = [("b#0", "cat", "train", gray), ("b#1", "cat", "train", colour), ("b#2", "dog", "train", gray.copy())]
+    rows = [
+        ("b#0", "cat", "train", gray),
+        ("b#1", "cat", "train", colour),
+        ("b#2", "dog", "train", gray.copy()),
+    ]
     first, second, third = manifest.check_arrays(rows)
     assert (first.width, first.height, first.mode, first.bytes) == (4, 3, "L", 12)
     assert (second.width, second.height, second.mode, second.verdict) == (4, 3, "RGB", "ok")
@@ -377,6 +392,11 @@ def test_a_split_is_the_same_for_the_same_seed_only() -> None:
     assert np.random.get_state()[1].tolist() == state  # type: ignore[index, union-attr, unused-ignore]
 
 
+FROZEN_TEST = ["cat/0.jpg", "cat/5.jpg", "dog/4.jpg", "dog/7.jpg"]
+FROZEN_VAL = ["cat/6.jpg", "cat/7.jpg", "dog/2.jpg", "dog/6.jpg"]
+FROZEN_FINGERPRINT = "e79641b1b582971b7134c5d453ddbe9254efad911fe2157a977cf538ca7a5a5c"
+
+
 def test_the_division_is_the_one_of_earlier_versions() -> None:
     """Another division would put pictures on which old checkpoints were trained into the test part."""
     rest, test = manifest.split(entries(10), 0.2, 0, "test_fraction")
@@ -384,11 +404,6 @@ def test_the_division_is_the_one_of_earlier_versions() -> None:
     assert [picture.path for picture in test] == FROZEN_TEST
     assert [picture.path for picture in val] == FROZEN_VAL
     assert manifest.fingerprint({"train": train, "val": val, "test": test}) == FROZEN_FINGERPRINT
-
-
-FROZEN_TEST = ["?"]
-FROZEN_VAL = ["?"]
-FROZEN_FINGERPRINT = "?"
 
 
 @pytest.mark.parametrize("size", [0.0, 1.0, 1.5, -0.5, float("nan")])
@@ -407,7 +422,10 @@ def test_too_few_pictures_for_a_division_are_named(per_class: int, size: float |
 
 
 def test_a_rare_class_is_on_both_sides_or_refused() -> None:
-    pictures = [*(entry(number, "cat") for number in range(3)), *(entry(number, "dog") for number in range(97))]
+    pictures = [
+        *(entry(number, "cat") for number in range(3)),
+        *(entry(number, "dog") for number in range(97)),
+    ]
     try:
         sides = manifest.split(pictures, 0.1, 0, "val_fraction")
     except InputError:
@@ -463,10 +481,10 @@ def test_a_long_list_of_left_out_is_cut() -> None:
 def test_the_summary_counts_every_verdict(tmp_path: Path) -> None:
     rows = [line.split() for line in manifest.summary(check(tmp_path, every_verdict(tmp_path))).splitlines()]
     assert rows == [
-        "part class ok duplicate empty truncated undecodable not an image".split(),
-        "all cat 1 1 1 1 1 2".split(),
-        "all dog 1 0 0 0 0 0".split(),
-        "total 2 1 1 1 1 2".split(),
+        ["part", "class", "ok", "duplicate", "empty", "truncated", "undecodable", "not", "an", "image"],
+        ["all", "cat", *"111112"],
+        ["all", "dog", *"100000"],
+        ["total", *"211112"],
     ]
 
 

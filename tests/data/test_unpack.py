@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from pet_cifar.data import unpack
-from pet_cifar.errors import InputError
 from pet_cifar.data.unpack import read_pickle, unpack_tar, unpack_zip
+from pet_cifar.errors import InputError
 
 FILES = {"set/train/a.bin": random.Random(0).randbytes(5000), "set/b.txt": b"text " * 400, "set/c.txt": b""}
 Unpack = Callable[..., None]
@@ -104,9 +104,7 @@ def test_names_that_lead_outside_are_refused(tmp_path: Path, name: str, evil: st
     assert {path.name for path in tmp_path.iterdir()} == {name, "into.lock"}
 
 
-@pytest.mark.parametrize(
-    "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE]
-)
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE])
 def test_tar_links_and_devices_are_refused(tmp_path: Path, kind: bytes) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(b"secret")
@@ -138,9 +136,7 @@ def test_cut_archive_is_told_in_one_line(tmp_path: Path, name: str, share: float
     # Python pads tar files with zeros to 10240 bytes, which nobody misses
     whole = archive.read_bytes() if name != "x.tar" else archive.read_bytes().rstrip(b"\0")
     archive.write_bytes(whole[: int(len(whole) * share)])
-    with pytest.raises(
-        InputError, match=r"is damaged or half downloaded: .*; delete it and run again"
-    ) as caught:
+    with pytest.raises(InputError, match=r"is damaged or half downloaded: .*; delete it and run again") as caught:
         run(archive, tmp_path / "into", every)
     assert "\n" not in str(caught.value)
     assert str(archive) in str(caught.value)
@@ -274,11 +270,7 @@ def python2_batch(data: bytes, shape: tuple[int, int], core: bytes = b"numpy.cor
     """Writes what Python 2 wrote for {"data": an uint8 array, "labels": [3, 7]}, opcode by opcode."""
     code, order = python2_string(b"u1"), python2_string(b"|")
     dtype = (
-        b"cnumpy\ndtype\n"
-        + code
-        + b"K\x00K\x01\x87R(K\x03"
-        + order
-        + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+        b"cnumpy\ndtype\n" + code + b"K\x00K\x01\x87R(K\x03" + order + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
     )
     raw = b"T" + struct.pack("<I", len(data)) + data
     array = b"c" + core + b"\n_reconstruct\ncnumpy\nndarray\nK\x00\x85" + python2_string(b"b") + b"\x87R"
@@ -304,9 +296,7 @@ def test_python_2_batch_is_read_right(core: bytes) -> None:
 @pytest.mark.parametrize("core", [b"numpy.core.multiarray", b"numpy._core.multiarray"])
 @pytest.mark.parametrize("dtype", ["u1", "<i8", ">f4", "?"])
 @pytest.mark.parametrize("shape", [(3, 4), (0, 5), ()])
-def test_arrays_of_python_3_round_trip(
-    protocol: int, core: bytes, dtype: str, shape: tuple[int, ...]
-) -> None:
+def test_arrays_of_python_3_round_trip(protocol: int, core: bytes, dtype: str, shape: tuple[int, ...]) -> None:
     array = np.asfortranarray(np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(dtype))
     value = {b"data": array, b"names": ["a", b"b", b"", 1, -2.5, None, True, 10**30, (1, [2])]}
     written = pickle.dumps(value, protocol)

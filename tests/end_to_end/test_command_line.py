@@ -13,7 +13,16 @@ from pet_cifar.cli import main
 from pet_cifar.lightning_cli import PetCifarCLI
 
 DIGITS = str(Path(__file__).parents[2] / "configs" / "digits_residual.yaml")
-QUICK = ["--config", DIGITS, "--trainer.max_epochs", "1", "--model.widths", "[8]", "--trainer.limit_train_batches", "4"]
+QUICK = [
+    "--config",
+    DIGITS,
+    "--trainer.max_epochs",
+    "1",
+    "--model.widths",
+    "[8]",
+    "--trainer.limit_train_batches",
+    "4",
+]
 
 
 def fit(*options: str) -> PetCifarCLI:
@@ -53,7 +62,10 @@ def test_help_answers_within_half_a_second() -> None:
     ("args", "words"),
     [
         (["fti"], ["fti", "did you mean fit?"]),
-        (["fit", *QUICK, "--trainr.max_epochs", "3"], ["--trainr.max_epochs", "did you mean --trainer.max_epochs?"]),
+        (
+            ["fit", *QUICK, "--trainr.max_epochs", "3"],
+            ["--trainr.max_epochs", "did you mean --trainer.max_epochs?"],
+        ),
         (["fit", *QUICK, "--trainer.max_epoch", "3"], ["did you mean --trainer.max_epochs?"]),
         (["fit", *QUICK, "--trainer.max_epochs", "many"], ["--trainer.max_epochs", "expected int", "many"]),
         (["fit", *QUICK, "--model.label_smothing", "0.1"], ["did you mean label_smoothing?", "--model.help"]),
@@ -87,7 +99,9 @@ def test_wrong_input_is_answered_in_one_line(
     assert not list(Path().glob("lightning_logs/*/*/checkpoints"))
 
 
-def test_test_and_validate_restore_model_data_and_split_from_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+def test_test_and_validate_restore_model_data_and_split_from_the_run(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     fitted = fit("--data.split_seed", "3", "--data.batch_size", "50")
     capsys.readouterr()
     tested = main(["test", "--run", "lightning_logs/digits_residual"])
@@ -120,7 +134,9 @@ def test_explicit_options_win_over_the_checkpoint_and_are_named(capsys: pytest.C
     assert "overridden: --data.batch_size 64 -> 17" in capsys.readouterr().out
 
 
-def test_another_split_than_the_checkpoints_is_refused_with_the_way_out(capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_split_than_the_checkpoints_is_refused_with_the_way_out(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     fit()
     message = refused(capsys, "test", "--run", "lightning_logs/digits_residual", "--data.split_seed", "7")
     assert "another division" in message
@@ -163,8 +179,21 @@ def test_print_model_prints_and_trains_nothing(capsys: pytest.CaptureFixture[str
     assert not Path("lightning_logs").exists()
 
 
-def test_data_check_prints_a_table_and_writes_the_list(cats_dogs_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["data", "check", "--data", "CatsDogsDataModule", "--data.root", str(cats_dogs_root), "--output", "list.csv"])
+def test_data_check_prints_a_table_and_writes_the_list(
+    cats_dogs_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(
+        [
+            "data",
+            "check",
+            "--data",
+            "CatsDogsDataModule",
+            "--data.root",
+            str(cats_dogs_root),
+            "--output",
+            "list.csv",
+        ]
+    )
     out = capsys.readouterr().out
     assert "2 empty (Cat/20.jpg, Dog/20.jpg)" in out
     assert len(Path("list.csv").read_text().splitlines()) == 1 + 2 * 22
@@ -176,7 +205,14 @@ def test_missing_data_without_a_network_says_where_to_put_it(
 ) -> None:
     monkeypatch.setattr("pet_cifar.data.download._PAUSE", 0)
     message = refused(
-        capsys, "fit", "--model", "CatsDogsCNN", "--data", "CatsDogsDataModule", "--data.root", str(tmp_path / "none")
+        capsys,
+        "fit",
+        "--model",
+        "CatsDogsCNN",
+        "--data",
+        "CatsDogsDataModule",
+        "--data.root",
+        str(tmp_path / "none"),
     )
     assert "PetImages/{Cat,Dog}/" in message
     assert "kagglecatsanddogs_*.zip" in message

@@ -17,7 +17,14 @@ CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 # small enough for seconds, each with what its net and data need
 DATA = {
     "DigitsDataModule": [],
-    "CatsDogsDataModule": ["--data.image_size", "40", "--data.batch_size", "8", "--data.images_per_class", "null"],
+    "CatsDogsDataModule": [
+        "--data.image_size",
+        "40",
+        "--data.batch_size",
+        "8",
+        "--data.images_per_class",
+        "null",
+    ],
     "CIFAR10DataModule": ["--data.batch_size", "10"],
 }
 WEIGHTS = {"VGG16Classifier": ["--model.weights", "none"]}
@@ -58,7 +65,12 @@ def test_config_trains_tests_and_leaves_its_files(config: Path, tmp_path: Path) 
     metrics = json.loads((run / "test" / "metrics.json").read_text())
     with (run / "test" / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert rows[0].keys() >= {"path", "label", "prediction", *(f"p_{name}" for name in tested.datamodule.class_names)}
+    assert rows[0].keys() >= {
+        "path",
+        "label",
+        "prediction",
+        *(f"p_{name}" for name in tested.datamodule.class_names),
+    }
     right = sum(row["label"] == row["prediction"] for row in rows)
     assert metrics["pictures"] == len(rows)
     assert metrics["test/acc"] == pytest.approx(right / len(rows))

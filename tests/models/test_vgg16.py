@@ -151,7 +151,9 @@ def test_a_truncated_pth_file_is_refused() -> None:
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
-@pytest.mark.parametrize("content", [b"", b"hello, this is a text\n", b"\x80\x02 garbage"], ids=["empty", "text", "noise"])
+@pytest.mark.parametrize(
+    "content", [b"", b"hello, this is a text\n", b"\x80\x02 garbage"], ids=["empty", "text", "noise"]
+)
 def test_a_file_of_something_else_is_refused(suffix: str, content: bytes) -> None:
     path = Path(f"other.{suffix}")
     path.write_bytes(content)
