@@ -36,6 +36,7 @@ def best_checkpoint(run: Path) -> Path:
 
 def run_of_checkpoint(checkpoint: Path) -> Path | None:
     """The run directory that a checkpoint lies in, if it lies in one."""
+    checkpoint = checkpoint if checkpoint.parent.name else checkpoint.absolute()
     run = checkpoint.parent.parent
     return run if checkpoint.parent.name == "checkpoints" and (run / "config.yaml").is_file() else None
 
@@ -52,8 +53,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     # what torch raises on damaged files differs by the kind of damage
     except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"{path} cannot be read as a checkpoint ({str(error).splitlines()[0]}); it is damaged or holds more than "
+            f"{path} cannot be read as a checkpoint ({reason}); it is damaged or holds more than "
             "tensors, numbers and strings"
         ) from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:

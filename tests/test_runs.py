@@ -72,11 +72,20 @@ def test_checkpoints_of_other_names_must_be_named(tmp_path: Path) -> None:
         best_checkpoint(run)
 
 
-def test_the_run_of_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_run_of_a_checkpoint(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", "best.ckpt")
-    assert run_of_checkpoint(run / "checkpoints" / "best.ckpt") == run.resolve()
-    monkeypatch.chdir(run / "checkpoints")
-    assert run_of_checkpoint(Path("best.ckpt")) == run.resolve()
+    assert run_of_checkpoint(run / "checkpoints" / "best.ckpt") == run
+
+
+@pytest.mark.parametrize(("inside", "path"), [("run/checkpoints", "best.ckpt"), ("run", "checkpoints/best.ckpt")])
+def test_the_run_of_a_checkpoint_named_from_within(
+    inside: str, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path / "run", "best.ckpt")
+    monkeypatch.chdir(tmp_path / inside)
+    found = run_of_checkpoint(Path(path))
+    assert found is not None
+    assert found.resolve() == run.resolve()
 
 
 def test_a_checkpoint_outside_of_a_run_has_none(tmp_path: Path) -> None:

@@ -17,10 +17,16 @@ class Pace(Callback):
         self._seconds = 0.0
         self._start = 0.0
         self._images = 0
+        self._lr = 0.0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock."""
         self._seconds, self._images, self._start = 0.0, 0, time.perf_counter()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Notes the learning rate before the schedule moves on."""
+        if trainer.optimizers:
+            self._lr = trainer.optimizers[0].param_groups[0]["lr"]
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -28,9 +34,8 @@ class Pace(Callback):
         """Counts the batch, and logs the learning rate that it was trained with now and then."""
         self._images += len(batch.label)
         if trainer.global_step % trainer.log_every_n_steps == 0 and trainer.optimizers:  # type: ignore[attr-defined]
-            lr = trainer.optimizers[0].param_groups[0]["lr"]
             for logger in trainer.loggers:
-                logger.log_metrics({"lr": lr}, step=trainer.global_step)
+                logger.log_metrics({"lr": self._lr}, step=trainer.global_step)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stops the clock."""

@@ -85,9 +85,9 @@ class Augment:
         theta[:, 0, 0], theta[:, 0, 2] = side * sign, (2 * right - 1) * reach
         theta[:, 1, 1], theta[:, 1, 2] = side, (2 * down - 1) * reach
         grid = torch.nn.functional.affine_grid(theta, list(image.shape), align_corners=False)
-        return torch.nn.functional.grid_sample(
-            image, grid, mode="bilinear", padding_mode="reflection", align_corners=False
-        )
+        image = torch.nn.functional.grid_sample(image, grid, padding_mode="reflection", align_corners=False)
+        # the weights of four neighbours add up to a little above 1
+        return image.clamp(0, 1)
 
     def _jitter(self, image: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:
         def factor(strength: float, number: Tensor) -> Tensor:

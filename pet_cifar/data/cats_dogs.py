@@ -52,8 +52,7 @@ class CatsDogsDataModule(ImageDataModule):
         super().__init__(root=root, image_size=image_size, batch_size=batch_size, **shared)
         if images_per_class is not None and images_per_class < 1:
             raise InputError(f"images_per_class is {images_per_class}; it is at least 1, or null for all")
-        if not 0 < test_fraction < 1:
-            raise InputError(f"test_fraction is {test_fraction}; it is a share of the pictures, above 0 and below 1")
+        manifest.check_fraction("test_fraction", test_fraction)
         self.images_per_class = images_per_class
         self.num_channels = 1 if grayscale else 3
         self.test_fraction = test_fraction

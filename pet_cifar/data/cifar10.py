@@ -92,17 +92,19 @@ class CIFAR10DataModule(ImageDataModule):
         return names
 
     def _batches(self) -> Iterator[tuple[str, str, str, NDArray[np.uint8]]]:
-        names = [name.decode() for name in self._entry("batches.meta", b"label_names")]
+        entry = self._entry("batches.meta", b"label_names")
+        names = [name.decode() for name in entry if isinstance(name, bytes)] if isinstance(entry, list) else []
         if sorted(names) != sorted(self.class_names):
-            raise InputError(f"{self.folder / 'batches.meta'} names the classes {names}, not CIFAR-10's; put it right")
+            raise InputError(f"{self.folder / 'batches.meta'} names the classes {entry}, not CIFAR-10's; put it right")
+        again = "delete the folder to have it unpacked or downloaded again"
         for batch in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
             data = np.asarray(self._entry(batch, b"data"))
             labels = self._entry(batch, b"labels")
+            if not isinstance(labels, list) or any(label not in range(10) for label in labels):
+                raise InputError(f"{self.folder / batch} holds other labels than 0 to 9; {again}")
             if data.dtype != np.uint8 or data.shape != (len(labels), 3072):
-                raise InputError(
-                    f"{self.folder / batch} holds pixels of shape {data.shape} and {len(labels)} labels; "
-                    "delete the folder to have it unpacked again"
-                )
+                shape = f"pixels of shape {data.shape} and {len(labels)} labels"
+                raise InputError(f"{self.folder / batch} holds {shape}; {again}")
             part = "test" if batch == "test_batch" else "train"
             pixels = data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
             for row, label in enumerate(labels):

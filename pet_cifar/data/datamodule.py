@@ -71,8 +71,7 @@ class ImageDataModule(LightningDataModule):
         super().__init__()
         if image_size < 1:
             raise InputError(f"image_size is {image_size}; it is a side in pixels, at least 1")
-        if not 0 < val_fraction < 1:
-            raise InputError(f"val_fraction is {val_fraction}; it is a share of the pictures, above 0 and below 1")
+        manifest.check_fraction("val_fraction", val_fraction)
         if num_workers < 0:
             raise InputError(f"num_workers is {num_workers}; it is a number of threads, 0 or more")
         self.root = default_root() if root is None else Path(root).expanduser()
@@ -155,6 +154,8 @@ class ImageDataModule(LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Makes floats of the batch where it now is, and augments it in training."""
+        if not isinstance(batch, Batch):  # a net's example input also comes by here
+            return batch
         image = batch.image.float().div_(255)
         if self.augment is not None and self.trainer is not None and self.trainer.training:
             image = self.augment(image, batch.uniform)

@@ -50,6 +50,7 @@ class DigitsDataModule(ImageDataModule):
             cache=cache,
             **shared,
         )
+        manifest.check_fraction("test_fraction", test_fraction)
         self.test_fraction = test_fraction
         self._arrays: dict[str, NDArray[np.uint8]] = {}
 

@@ -71,6 +71,11 @@ class BatchLoader:
             raise InputError(f"batch_size is {batch_size}; it is the number of pictures a step, at least 1")
         if len(labels) < world_size:
             raise InputError(f"{len(labels)} pictures cannot be shared by {world_size} processes; use fewer processes")
+        if not shuffle and batch_size == 1 and len(labels) % world_size:
+            raise InputError(
+                f"{len(labels)} pictures in batches of 1 do not go evenly into {world_size} processes; "
+                "give a batch_size of 2 or more"
+            )
         self.pixels = pixels
         self.labels = labels
         self.shuffle = shuffle
@@ -105,7 +110,7 @@ class BatchLoader:
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """The next epoch goes on after that many batches; a finished one starts anew."""
-        self._resume_step = state["step"] % len(self)
+        self._step = self._resume_step = state["step"] % len(self)
 
     def load(self, epoch: int, step: int, places: NDArray[np.int64] | None = None) -> Batch:
         """The batch of one epoch and step, whatever was loaded before; ``places`` only saves shuffling again."""

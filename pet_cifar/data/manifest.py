@@ -28,6 +28,7 @@ from pet_cifar.errors import InputError
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
 OK = "ok"
 DUPLICATE = "duplicate of "
+VERDICTS = (OK, "empty", "truncated", "undecodable", "not an image")
 Part = Literal["train", "val", "test"]
 
 
@@ -68,7 +69,9 @@ class Picture:
 
 def natural_key(path: str) -> list[tuple[int, str]]:
     """Sorts ``Cat/2.jpg`` before ``Cat/10.jpg``, the same on every machine and for every order of listing."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path)]
+    parts = re.split(r"([0-9]+)", path)
+    # the path itself last: 1.jpg and 01.jpg have an order too
+    return [*((int(part), "") if part.isdecimal() and part.isascii() else (-1, part) for part in parts), (-1, path)]
 
 
 def state_directory(root: Path) -> Path:
@@ -209,7 +212,7 @@ def describe_left_out(pictures: Sequence[Picture], most: int = 20) -> str:
 
 def summary(pictures: Sequence[Picture]) -> str:
     """A table of the verdicts for each part and class."""
-    verdicts = ["ok", "duplicate", "empty", "truncated", "undecodable", "not an image"]
+    verdicts = [OK, "duplicate", *VERDICTS[1:]]
     counts = Counter(
         (
             picture.part,
@@ -246,17 +249,26 @@ def read_csv(path: Path) -> list[Picture]:
     """Reads a list that `write_csv` wrote; one that is absent or of another layout counts as empty."""
     if not path.is_file():
         return []
-    types: dict[str, Callable[[str], object]] = {
-        "bytes": int,
-        "modified_ns": int,
-        "width": int,
-        "height": int,
-    }
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if reader.fieldnames != [field.name for field in fields(Picture)]:
+    types: dict[str, Callable[[str], object]] = {"bytes": int, "modified_ns": int, "width": int, "height": int}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file, strict=True))
+        names = {field.name for field in fields(Picture)}
+        if any(row.keys() != names or not _is_verdict(row["verdict"]) for row in rows):
             return []
-        return [Picture(**{key: types.get(key, str)(value) for key, value in row.items()}) for row in reader]  # type: ignore[arg-type]
+        return [Picture(**{key: types.get(key, str)(value) for key, value in row.items()}) for row in rows]  # type: ignore[arg-type]
+    except (ValueError, TypeError, csv.Error):  # damaged: everything is checked anew
+        return []
+
+
+def _is_verdict(text: str | None) -> bool:
+    return text is not None and (text in VERDICTS or text.startswith(DUPLICATE))
+
+
+def check_fraction(name: str, value: float) -> None:
+    """Refuses what is no share of the pictures."""
+    if not 0 < value < 1:
+        raise InputError(f"{name} is {value}; it is a share of the pictures, above 0 and below 1")
 
 
 def split(pictures: Sequence[Picture], size: float | int, seed: int, name: str) -> tuple[list[Picture], list[Picture]]:
@@ -268,17 +280,22 @@ def split(pictures: Sequence[Picture], size: float | int, seed: int, name: str) 
         seed: the same seed and pictures give the same division everywhere.
         name: the argument to name when it does not fit.
     """
-    if isinstance(size, float) and not 0 < size < 1:
-        raise InputError(f"{name} is {size}; it is a share of the pictures, above 0 and below 1")
+    if isinstance(size, float):
+        check_fraction(name, size)
     labels = [picture.label for picture in pictures]
+    counts = Counter(labels)
+    message = (
+        f"{name} cannot take {size} of {len(pictures)} pictures "
+        f"({', '.join(f'{label} {count}' for label, count in sorted(counts.items()))}) so that every class is on both "
+        "sides; give more pictures a class or another fraction"
+    )
     try:
         rest, part = train_test_split(np.arange(len(pictures)), test_size=size, stratify=labels, random_state=seed)
     except ValueError as error:
-        counts = ", ".join(f"{label} {count}" for label, count in sorted(Counter(labels).items()))
-        raise InputError(
-            f"{name} cannot take {size} of {len(pictures)} pictures ({counts}) so that every class is on both sides; "
-            "give more pictures a class or another fraction"
-        ) from error
+        raise InputError(message) from error
+    for side in (rest, part):
+        if {labels[index] for index in side} != set(labels):
+            raise InputError(message)
     return [pictures[index] for index in sorted(rest)], [pictures[index] for index in sorted(part)]
 
 

@@ -70,6 +70,8 @@ class ImageClassifier(LightningModule):
         self.save_hyperparameters()
         if num_classes < 2:
             raise InputError(f"num_classes is {num_classes}; a classifier needs at least 2")
+        if image_size < 1:
+            raise InputError(f"image_size is {image_size}; it is a side in pixels, at least 1")
         if not 0 <= warmup_fraction < 1:
             raise InputError(f"warmup_fraction is {warmup_fraction}; it is a share of the run, from 0 up to below 1")
         if not 0 <= label_smoothing < 1:
@@ -85,9 +87,11 @@ class ImageClassifier(LightningModule):
         self.label_smoothing = label_smoothing
         self.example_input_array = torch.zeros(1, num_channels, image_size, image_size)
 
-        self.measures_pixels = mean is None and std is None
+        self.measures_pixels = mean is None
         self.register_buffer("mean", _per_channel("mean", mean, 0.5, num_channels))
         self.register_buffer("std", _per_channel("std", std, 0.25, num_channels))
+        if (mean is None) != (std is None):
+            raise InputError("mean and std belong together; give both, or neither to have them measured")
 
         self.train_metrics = StageMetrics("train", num_classes)
         self.val_metrics = StageMetrics("val", num_classes)
@@ -163,12 +167,7 @@ class ImageClassifier(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimiser by name over what is not frozen, and the schedule, stepped at every step."""
-        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in trained if p.ndim > 1], "weight_decay": self.weight_decay},
-            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        groups = [group for group in groups if group["params"]]
+        groups = self._parameter_groups()
         optimizer: torch.optim.Optimizer
         if self.optimizer_name == "sgd":
             nesterov = self.momentum > 0
@@ -179,6 +178,14 @@ class ImageClassifier(LightningModule):
             optimizer = torch.optim.AdamW(groups, self.lr)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": self.weight_decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        return [group for group in groups if group["params"]]
 
     def _lr_factor(self, step: int) -> float:
         # at step 0 the trainer does not know its length yet, and no schedule needs it there
@@ -202,15 +209,20 @@ class ImageClassifier(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Lets this run's hyper-parameters win over the optimiser state's, which would bring the old ones back."""
+        if "configure_optimizers" in vars(self):  # the command line's --optimizer, with hyper-parameters of its own
+            return
         for state in checkpoint.get("optimizer_states", []):
-            decays = len(state["param_groups"]) > 1
-            for index, group in enumerate(state["param_groups"]):
-                group["initial_lr"] = self.lr
-                if decays:
-                    group["weight_decay"] = self.weight_decay if index == 0 else 0.0
+            for group, own in zip(state["param_groups"], self._parameter_groups(), strict=True):
+                group["weight_decay"] = own["weight_decay"]
+                if group["initial_lr"] != self.lr:
+                    group["lr"] *= self.lr / group["initial_lr"]
+                    group["initial_lr"] = self.lr
+                if "momentum" in group:
+                    group["momentum"] = self.momentum
+                if "nesterov" in group:
+                    group["nesterov"] = self.momentum > 0
         for state in checkpoint.get("lr_schedulers", []):
-            if "base_lrs" in state:
-                state["base_lrs"] = [self.lr] * len(state["base_lrs"])
+            state["base_lrs"] = [self.lr] * len(state["base_lrs"])
 
 
 def schedule_factor(schedule: Schedule, progress: float, warmup_fraction: float) -> float:

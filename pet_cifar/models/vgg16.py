@@ -5,12 +5,10 @@ configuration D, as torchvision builds it. Deviation: the three dense layers are
 """
 
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Literal, Self
 
 import torch
 from filelock import FileLock
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -58,12 +56,18 @@ class VGG16Classifier(ImageClassifier):
             )
         if image_size < 32:
             raise InputError(f"image_size is {image_size}; VGG16Classifier halves it 5 times and needs at least 32")
-        from torchvision.models import vgg16  # heavy, and no other net needs it
+        # heavy, and no other net needs it
+        from torchvision.models.vgg import cfgs, make_layers
 
         super().__init__(num_classes=num_classes, num_channels=num_channels, image_size=image_size, **training)
         self.freeze_backbone = freeze
-        self.backbone = vgg16(weights=None).features
-        if weights != "none":
+        self.backbone = make_layers(cfgs["D"])
+        if weights == "none":
+            for layer in self.backbone:
+                if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+                    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+                    nn.init.zeros_(layer.bias)
+        else:
             self._load(weights)
             # a net rebuilt from these hyper-parameters gets its weights from the checkpoint
             self.hparams["weights"] = "none"
@@ -100,6 +104,8 @@ class VGG16Classifier(ImageClassifier):
                 "with torchvision's keys, or --model.weights none"
             )
         for key, value in wanted.items():
+            if not isinstance(state[key], Tensor):
+                raise InputError(f"{weights} is no VGG16: {key} is no tensor; give a file with torchvision's keys")
             if state[key].shape != value.shape:
                 raise InputError(
                     f"{weights} is no VGG16: {key} is {tuple(state[key].shape)} instead of {tuple(value.shape)}; give "
@@ -136,8 +142,9 @@ def _from_file(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).splitlines()[0]
+    # what torch raises on damaged files differs by the kind of damage
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
             f"{path} cannot be read as weights ({reason}); give a whole safetensors or pth file"
         ) from error

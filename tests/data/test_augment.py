@@ -33,13 +33,14 @@ def slow_shift(picture: NDArray[Any], uniform: NDArray[Any], translate: int, fli
 
 
 def slow_jitter(picture: NDArray[Any], uniform: NDArray[Any], augment: Augment) -> NDArray[Any]:
-    result = picture.astype(np.float64) * (1 + augment.brightness * (2 * uniform[BRIGHTNESS] - 1))
+    result: NDArray[Any] = picture.astype(np.float64) * (1 + augment.brightness * (2 * uniform[BRIGHTNESS] - 1))
     mean = result.mean()
     result = mean + (result - mean) * (1 + augment.contrast * (2 * uniform[CONTRAST] - 1))
     if len(result) == 3:
         gray = (result * GRAY).sum(0, keepdims=True)
         result = gray + (result - gray) * (1 + augment.saturation * (2 * uniform[SATURATION] - 1))
-    return np.clip(result, 0, 1)
+    clipped: NDArray[Any] = np.clip(result, 0, 1)
+    return clipped
 
 
 def test_off_gives_the_input_itself() -> None:

@@ -64,11 +64,6 @@ def test_a_batch_may_be_changed_without_changing_the_next(source: Source, file: 
     assert torch.equal(pixels.take(rows), torch.from_numpy(source.array[rows]))
 
 
-@pytest.mark.parametrize("cache", CACHES)
-def test_no_rows_are_an_empty_batch(source: Source, file: Path, cache: Cache) -> None:
-    assert opened(source, cache, file).take(np.array([], np.int64)).shape == (0, *SHAPE)
-
-
 def test_without_a_cache_only_what_is_asked_for_is_decoded(source: Source, file: Path) -> None:
     pixels = opened(source, "none", file)
     assert not source.reads

@@ -106,13 +106,13 @@ def test_plain_cnn_flops_are_what_one_counts_by_hand() -> None:
 
 
 @pytest.mark.parametrize("net", [ResidualCNN, InceptionCNN])
-def test_each_width_halves_the_resolution(net: type[ImageClassifier]) -> None:
+def test_each_width_halves_the_resolution(net: type[ResidualCNN | InceptionCNN]) -> None:
     model = net(widths=[8, 16], image_size=20)
     assert model.backbone(torch.rand(2, 3, 20, 20)).shape == (2, 16, 5, 5)
 
 
 @pytest.mark.parametrize("net", [ResidualCNN, InceptionCNN])
-def test_blocks_says_how_many_blocks_a_stage_has(net: type[ImageClassifier]) -> None:
+def test_blocks_says_how_many_blocks_a_stage_has(net: type[ResidualCNN | InceptionCNN]) -> None:
     model = net(widths=[8, 16], blocks=3)
     blocks = [layer for layer in model.modules() if isinstance(layer, ResidualBlock | InceptionBlock)]
     assert len(blocks) == 6
@@ -303,7 +303,8 @@ def test_residual_block_against_a_hand_computation(in_channels: int, out_channel
     out = norm(norm2, F.conv2d(inner, second.weight, padding=1))  # type: ignore[arg-type]
     shortcut = image
     if in_channels != out_channels:
-        projection, norm3 = block.shortcut  # type: ignore[misc]
-        shortcut = norm(norm3, F.conv2d(image, projection.weight))
+        assert isinstance(block.shortcut, nn.Sequential)
+        projection: Any = block.shortcut[0]
+        shortcut = norm(block.shortcut[1], F.conv2d(image, projection.weight))
     expected = (out + shortcut).clamp_min(0)
     torch.testing.assert_close(block(image.clone()), expected)

@@ -112,7 +112,7 @@ def test_the_flattened_head_has_a_dense_layer_and_trains_with_the_base() -> None
 
 
 def test_gray_pictures_are_refused() -> None:
-    with pytest.raises(InputError, match="--data.grayscale false"):
+    with pytest.raises(InputError, match=r"--data\.grayscale false"):
         VGG16Classifier(num_channels=1)
 
 

@@ -1,0 +1,76 @@
+"""The real archives, where they lie: PET_CIFAR_REAL_DATA names the folder."""
+
+import csv
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from pet_cifar.cli import main
+from pet_cifar.data import CatsDogsDataModule, CIFAR10DataModule
+
+FOLDER = Path(os.environ.get("PET_CIFAR_REAL_DATA", "nowhere"))
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+pytestmark = [
+    pytest.mark.real_data,
+    pytest.mark.skipif(not FOLDER.is_dir(), reason="PET_CIFAR_REAL_DATA names no folder with the real archives"),
+]
+
+
+@pytest.fixture
+def cats_dogs(tmp_path: Path) -> Path:
+    root = tmp_path / "data"
+    root.mkdir()
+    (archive,) = FOLDER.glob("kagglecatsanddogs_*.zip")
+    (root / archive.name).symlink_to(archive)
+    return root
+
+
+@pytest.fixture
+def cifar10(tmp_path: Path) -> Path:
+    root = tmp_path / "data"
+    with tarfile.open(FOLDER / "cifar10_jpeg.tar.xz") as archive:
+        archive.extractall(root, filter="data")
+    return root
+
+
+def test_every_cat_and_dog_is_checked_and_divided(cats_dogs: Path) -> None:
+    data = CatsDogsDataModule(root=cats_dogs)
+    data.prepare_data()
+    bad = [picture.path for picture in data.check() if picture.is_bad]
+    assert bad == ["Cat/666.jpg", "Dog/1702.jpg"]
+    data.setup("fit")
+    assert {part: len(pictures) for part, pictures in data.parts.items()} == {"train": 3240, "val": 360, "test": 400}
+
+
+def test_every_cifar10_picture_is_checked_and_divided(cifar10: Path) -> None:
+    data = CIFAR10DataModule(root=cifar10)
+    data.prepare_data()
+    data.setup("fit")
+    assert len(data.parts["val"]) == 5000
+    assert len(data.parts["test"]) == 10000
+    assert 44000 < len(data.parts["train"]) <= 45000
+    train = {picture.hash for part in ("train", "val") for picture in data.parts[part]}  # type: ignore[index]
+    assert train.isdisjoint(picture.hash for picture in data.parts["test"])
+
+
+def test_the_cats_dogs_cnn_learns_from_real_pictures(cats_dogs: Path) -> None:
+    options = ["--data.root", str(cats_dogs), "--data.images_per_class", "400", "--trainer.max_epochs", "6"]
+    small = ["--data.image_size", "64", "--model.lr", "0.0005", "--data.augment.translate", "4"]
+    main(["fit", "--config", str(CONFIGS / "cats_dogs_cnn.yaml"), *options, *small])
+    with Path("lightning_logs/cats_dogs_cnn/version_0/metrics.csv").open() as file:
+        losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row.get("train/loss")]
+    assert losses[-1] < 0.68
+    assert losses[-1] < losses[0]
+
+
+def test_frozen_vgg16_tells_cats_from_dogs(cats_dogs: Path) -> None:
+    weights = FOLDER / "vgg16_imagenet_features.safetensors"
+    options = ["--data.root", str(cats_dogs), "--data.images_per_class", "60", "--data.image_size", "96"]
+    quick = ["--model.weights", str(weights), "--trainer.max_epochs", "4", "--data.test_fraction", "0.3"]
+    main(["fit", "--config", str(CONFIGS / "cats_dogs_vgg16_frozen.yaml"), *options, *quick, "--model.lr", "0.003"])
+    tested = main(["test", "--run", "lightning_logs/cats_dogs_vgg16_frozen"])
+    assert tested is not None
+    assert tested.trainer.callback_metrics["test/acc"] > 0.8
