@@ -63,7 +63,7 @@ class VGG16Classifier(ImageClassifier):
         self.freeze_backbone = freeze
         self.backbone = make_layers(cfgs["D"])
         if weights == "none":
-            for layer in self.backbone:
+            for layer in self.backbone.children():
                 if isinstance(layer, nn.Conv2d) and layer.bias is not None:
                     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
                     nn.init.zeros_(layer.bias)

@@ -52,7 +52,7 @@ def test_every_cifar10_picture_is_checked_and_divided(cifar10: Path) -> None:
     assert len(data.parts["val"]) == 5000
     assert len(data.parts["test"]) == 10000
     assert 44000 < len(data.parts["train"]) <= 45000
-    train = {picture.hash for part in ("train", "val") for picture in data.parts[part]}  # type: ignore[index]
+    train = {picture.hash for part in ("train", "val") for picture in data.parts[part]}
     assert train.isdisjoint(picture.hash for picture in data.parts["test"])
 
 
