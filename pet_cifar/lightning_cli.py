@@ -270,6 +270,7 @@ def _set_up_messages() -> None:
         "The number of training batches .* is smaller than the logging interval",
         "The '.*_dataloader' does not have many workers",  # ours are threads
         "Be aware that when using `ckpt_path`, callbacks",  # a test keeps no checkpoints
+        "Found .* in eval mode at the start of training",  # a frozen base stays in evaluation
         "The dirpath has changed from",  # a run that goes on has a directory of its own
         "Checkpoint directory .* exists and is not empty",
     ):

@@ -219,6 +219,8 @@ def test_processes_together_see_what_one_would(world_size: int, count: int) -> N
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 8, 64])
 def test_evaluation_sees_every_picture_once(world_size: int, batch_size: int) -> None:
     for count in (*range(world_size, world_size + 12), 97):
+        if batch_size == 1 and count % world_size:
+            continue  # test_evaluation_batches_are_never_empty shows that it is refused
         several = [
             list(loader(count, batch_size, shuffle=False, rank=rank, world_size=world_size))
             for rank in range(world_size)

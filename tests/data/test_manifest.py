@@ -269,7 +269,7 @@ def test_nothing_of_the_users_is_changed(tmp_path: Path) -> None:
     check(tmp_path, files)
     check(tmp_path, files)
     assert snapshot(tmp_path) == before
-    assert {path.name for path in tmp_path.iterdir()} == {"Cat", "Dog", ".pet_cifar", "work"}
+    assert {path.name for path in tmp_path.iterdir()} == {"Cat", "Dog", ".pet_cifar"}
 
 
 # Order

@@ -25,7 +25,8 @@ DATA = {
         "--data.images_per_class",
         "null",
     ],
-    "CIFAR10DataModule": ["--data.batch_size", "10"],
+    # batches are an eighth of the config's, and so is the learning rate
+    "CIFAR10DataModule": ["--data.batch_size", "16", "--model.lr", "0.01"],
 }
 WEIGHTS = {"VGG16Classifier": ["--model.weights", "none"]}
 
