@@ -17,7 +17,10 @@ def run_data(args: Sequence[str]) -> None:
     check.add_argument("--output", type=Path, default=Path("manifest.csv"), help="Where the list goes.")
     commands.add_subcommand("check", check, help="list every picture with a verdict")
     commands.add_subcommand("prepare", _parser("Download and check, and nothing else."), help="download and check")
-    config = parser.parse_args(list(args))
+    arguments = list(args)
+    if arguments[:1] in (["check"], ["prepare"]) and not {"--data", "--config", "-h", "--help"} & set(arguments):
+        arguments[1:1] = ["--data", "CatsDogsDataModule"]
+    config = parser.parse_args(arguments)
     options: Namespace = config[config.command]
     with unwrapped():
         data: ImageDataModule = parser.instantiate_classes(config)[config.command].data
@@ -32,11 +35,12 @@ def run_data(args: Sequence[str]) -> None:
     if config.command == "check":
         manifest.write_csv(pictures, options.output)
         print(f"list written to {options.output}")
+    data.refuse_bad_files(pictures)
 
 
 def _parser(description: str) -> Parser:
     parser = Parser(description=description)
     parser.add_subclass_arguments(
-        ImageDataModule, "data", required=True, help="The data module, such as CatsDogsDataModule."
+        ImageDataModule, "data", required=True, help="The data module; CatsDogsDataModule if none is given."
     )
     return parser

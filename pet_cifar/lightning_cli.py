@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,15 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonargparse import Namespace
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from pet_cifar import runs
 from pet_cifar.allocator import keep_freed_memory
-from pet_cifar.callbacks import Pace, ProgressBar, ScoreFiles
+from pet_cifar.callbacks import LastCheckpoint, Pace, ProgressBar, ScoreFiles
 from pet_cifar.data import ImageDataModule
 from pet_cifar.errors import InputError
 from pet_cifar.models import ImageClassifier
@@ -35,9 +38,15 @@ os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 class SaveConfig(SaveConfigCallback):
     """Saves the config of a ``fit`` in the run directory, and in every checkpoint."""
 
+    def __init__(self, parser: Parser, config: Namespace, **options: Any) -> None:
+        config = config.clone()
+        # of this one call: who repeats the run starts anew
+        config["ckpt_path"], config["run"], config["print_model"] = None, None, False
+        super().__init__(parser, config, **options)
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Writes ``config.yaml``; a test leaves the run's own as it is."""
-        if stage == "fit" and trainer.log_dir is not None:
+        if stage == "fit" and trainer.loggers:  # without one Lightning would name the working directory
             super().setup(trainer, pl_module, stage)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -95,15 +104,14 @@ class PetCifarCLI(LightningCLI):
         """Prints what was overridden: the checkpoint's options by a config file's, all by the command line's."""
         self._dump_config()
         final = dict(_flatten(self.config_dump))
-        before: dict[str, Any] = {}
         for config in self.given:
-            before.update(_flatten(config))
-        for key, old in before.items():
-            new = final.get(key, old)
-            if key.endswith("class_path"):
-                old, new = str(old).rpartition(".")[2], str(new).rpartition(".")[2]
-            if new != old:
-                _print(f"overridden: --{key.replace('.init_args', '').removesuffix('.class_path')} {old} -> {new}")
+            for key, old in _flatten(config):
+                # what the parser makes of a list of callbacks cannot be compared with what was written
+                if isinstance(old, list) and any(isinstance(item, dict) for item in old):
+                    continue
+                new = final.get(key)
+                if not _equal(key, old, new):
+                    _print(f"overridden: --{key.replace('.init_args', '').removesuffix('.class_path')} {old} -> {new}")
 
     def instantiate_classes(self) -> None:
         """Lets a constructor's own words reach the user."""
@@ -119,8 +127,10 @@ class PetCifarCLI(LightningCLI):
         callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
         kwargs["callbacks"] = [
             *callbacks,
-            *(one for one in self._callbacks(given) if not any(type(one) is type(other) for other in callbacks)),
+            *(one for one in self._callbacks(given) if not any(_same(one, other) for other in callbacks)),
         ]
+        if given["logger"] is False and not any(isinstance(one, ModelCheckpoint) for one in callbacks):
+            kwargs["enable_checkpointing"] = False
         return super().instantiate_trainer(**kwargs)
 
     def _loggers(self) -> list[Logger]:
@@ -133,15 +143,18 @@ class PetCifarCLI(LightningCLI):
         return [tensorboard, CSVLogger(LOGS, name, tensorboard.version)]
 
     def _callbacks(self, trainer: Mapping[str, Any]) -> list[Callback]:
-        callbacks: list[Callback] = [Pace(), ScoreFiles()]
+        callbacks: list[Callback] = [Pace()]
+        # without a logger there is no run directory, and Lightning would write into the working one
+        if trainer["logger"] is not False:
+            callbacks.append(ScoreFiles())
         if trainer["enable_progress_bar"] is not False:
             callbacks.append(ProgressBar())
-        if trainer["enable_checkpointing"] is not False and self.subcommand == "fit":
+        keeps = trainer["enable_checkpointing"] is not False and trainer["logger"] is not False
+        if keeps and self.subcommand == "fit":
             monitor = None if trainer["limit_val_batches"] == 0 else "val/acc"
             callbacks += [
                 ModelCheckpoint(filename="best", monitor=monitor, mode="max", enable_version_counter=False),
-                # also on Ctrl-C; one callback for both would then overwrite the best with the last
-                ModelCheckpoint(filename="last", save_on_exception=True, enable_version_counter=False),
+                LastCheckpoint(),
             ]
         return callbacks
 
@@ -164,15 +177,19 @@ class PetCifarCLI(LightningCLI):
     def after_fit(self) -> None:
         """Says where the run is."""
         directory = self.trainer.log_dir
-        if self.trainer.is_global_zero and directory and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
-            print(f"run directory: {directory}\ntest it with: pet-cifar test --run {directory}")
+        if self.trainer.is_global_zero and self.trainer.loggers and directory:
+            print(f"run directory: {directory}")
+            if list(Path(directory).glob("checkpoints/*.ckpt")):
+                print(f"test it with: pet-cifar test --run {directory}")
+            elif self.checkpoint:
+                print("nothing was left to train: raise --trainer.max_epochs to go on")
 
     def after_test(self) -> None:
         """Says what came out and how to look at it."""
         directory = self.trainer.log_dir
-        if self.trainer.is_global_zero:
+        if self.trainer.is_global_zero and "test/acc" in self.trainer.callback_metrics:
             print(f"test accuracy: {100 * self.trainer.callback_metrics['test/acc'].item():.2f} %")
-            if directory:
+            if directory and self.trainer.loggers:
                 print(f"run directory: {directory}\nlook at it with: tensorboard --logdir {directory}")
 
 
@@ -183,6 +200,8 @@ def run_trainer(args: Sequence[str]) -> PetCifarCLI:
     verb, *options = args
     options, run = _take(options, "--run")
     if run is not None:
+        if not run:
+            raise InputError("--run needs a directory, such as lightning_logs/digits_residual")
         if verb == "fit":
             raise InputError(
                 "fit makes a run of its own; to go on with one, give --ckpt_path RUN_DIR/checkpoints/last.ckpt"
@@ -197,9 +216,33 @@ def run_trainer(args: Sequence[str]) -> PetCifarCLI:
         if own:
             options = ["--config", json.dumps(own), *options]
             given.append(own)
-    given += [yaml.safe_load(Path(config).read_text()) or {} for config in configs]
-    name = Path(configs[-1]).stem if configs else ""
+    given += [_read_config(Path(config)) for config in configs]
+    name = _name_of(Path(configs[-1])) if configs else ""
     return PetCifarCLI([verb, *options], name, checkpoint, given)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"--config {path} cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(config, dict):
+        raise InputError(f"--config {path} holds no keys such as model, data and trainer")
+    return config
+
+
+def _name_of(config: Path) -> str:
+    """The config's own name; a run's saved config goes by the name that the run went by."""
+    if config.name == "config.yaml" and re.fullmatch(r"version_\d+", config.absolute().parent.name):
+        return config.absolute().parent.parent.name
+    return config.stem
+
+
+def _same(one: Callback, other: Callback) -> bool:
+    """Whether the user's ``other`` callback takes the place of our ``one``."""
+    if isinstance(one, ModelCheckpoint):
+        return isinstance(other, ModelCheckpoint) and other.filename == one.filename
+    return isinstance(other, LightningProgressBar if isinstance(one, ProgressBar) else type(one))
 
 
 def _config_of(checkpoint: Mapping[str, Any], verb: str) -> dict[str, Any]:
@@ -241,6 +284,15 @@ def _take(options: Sequence[str], name: str) -> tuple[list[str], str | None]:
 
 def _asks_for_help(options: Sequence[str]) -> bool:
     return any(option in ("-h", "--help") or option.endswith(".help") for option in options)
+
+
+def _equal(key: str, old: object, new: object) -> bool:
+    if key.endswith("class_path"):
+        return str(old).rpartition(".")[2] == str(new).rpartition(".")[2]
+    try:
+        return old == new or float(str(old)) == float(str(new))
+    except ValueError:
+        return False
 
 
 def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

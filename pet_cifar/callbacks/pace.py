@@ -18,6 +18,7 @@ class Pace(Callback):
         self._start = 0.0
         self._images = 0
         self._lr = 0.0
+        self._logged_step = 0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock."""
@@ -33,9 +34,11 @@ class Pace(Callback):
     ) -> None:
         """Counts the batch, and logs the learning rate that it was trained with now and then."""
         self._images += len(batch.label)
-        if trainer.global_step % trainer.log_every_n_steps == 0 and trainer.optimizers:  # type: ignore[attr-defined]
+        step, every = trainer.global_step, trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if step % every == 0 and step != self._logged_step and trainer.optimizers:
+            self._logged_step = step
             for logger in trainer.loggers:
-                logger.log_metrics({"lr": self._lr}, step=trainer.global_step)
+                logger.log_metrics({"lr": self._lr}, step=step)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stops the clock."""

@@ -63,6 +63,8 @@ class ScoreFiles(Callback):
         self._write(trainer, "predict")
 
     def _write(self, trainer: Trainer, stage: str) -> None:
+        if not self._rows:  # --trainer.limit_test_batches 0
+            return
         rows, labels, probabilities = map(_gather, (self._rows, self._labels, self._probabilities))
         directory = self.directory or (Path(trainer.log_dir) if trainer.log_dir else None)
         if not trainer.is_global_zero or directory is None or trainer.fast_dev_run:  # type: ignore[attr-defined]

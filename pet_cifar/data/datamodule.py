@@ -128,6 +128,7 @@ class ImageDataModule(LightningDataModule):
             return
         self.locate()
         listed = self.check()
+        self.refuse_bad_files(listed)
         self._report(listed)
         usable = [picture for picture in listed if picture.verdict == manifest.OK]
         for name in self.class_names:
@@ -225,11 +226,15 @@ class ImageDataModule(LightningDataModule):
             num_workers=self.num_workers,
         )
 
+    def refuse_bad_files(self, listed: list[Picture]) -> None:
+        """Stops, on every process, where ``on_bad_file`` says so."""
+        if self.on_bad_file == "error" and any(picture.is_bad for picture in listed):
+            line = manifest.describe_left_out(listed)
+            raise InputError(f"{self.root}: {line}; mend or remove them, or give --data.on_bad_file skip")
+
     @rank_zero_only
     def _report(self, listed: list[Picture]) -> None:
         line = manifest.describe_left_out(listed)
-        if any(picture.is_bad for picture in listed) and self.on_bad_file == "error":
-            raise InputError(f"{self.root}: {line}; mend or remove them, or give --data.on_bad_file skip")
         if line:
             log.warning("%s: %s", self.root, line)
         for kept, left in manifest.label_conflicts(listed):

@@ -237,12 +237,16 @@ def summary(pictures: Sequence[Picture]) -> str:
 
 def write_csv(pictures: Sequence[Picture], path: Path) -> None:
     """Writes the list, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Picture)])
-        writer.writeheader()
-        writer.writerows(asdict(picture) for picture in pictures)
-    Path(file.name).replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        with part.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, [field.name for field in fields(Picture)])
+            writer.writeheader()
+            writer.writerows(asdict(picture) for picture in pictures)
+        part.replace(path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; make room or give write permission there") from error
 
 
 def read_csv(path: Path) -> list[Picture]:
@@ -257,7 +261,7 @@ def read_csv(path: Path) -> list[Picture]:
         if any(row.keys() != names or not _is_verdict(row["verdict"]) for row in rows):
             return []
         return [Picture(**{key: types.get(key, str)(value) for key, value in row.items()}) for row in rows]  # type: ignore[arg-type]
-    except (ValueError, TypeError, csv.Error):  # damaged: everything is checked anew
+    except (OSError, ValueError, TypeError, csv.Error):  # damaged: everything is checked anew
         return []
 
 

@@ -189,7 +189,10 @@ class ImageClassifier(LightningModule):
 
     def _lr_factor(self, step: int) -> float:
         # at step 0 the trainer does not know its length yet, and no schedule needs it there
-        progress = step / self._total_steps() if step else 0.0
+        total = self._total_steps() if step else 1.0
+        if math.isinf(total):  # only the constant schedule gets here, and a share of nothing is no warm-up
+            return 1.0
+        progress = step / total
         return schedule_factor(self.schedule, progress, self.warmup_fraction)
 
     def _total_steps(self) -> float:
@@ -209,12 +212,20 @@ class ImageClassifier(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Lets this run's hyper-parameters win over the optimiser state's, which would bring the old ones back."""
-        if "configure_optimizers" in vars(self):  # the command line's --optimizer, with hyper-parameters of its own
+        self._refuse_other_data(checkpoint)
+        fits = self._trainer is not None and self._trainer.state.fn == "fit"
+        # the command line's --optimizer has hyper-parameters of its own
+        if not fits or "configure_optimizers" in vars(self):
             return
         for state in checkpoint.get("optimizer_states", []):
+            if len(state["param_groups"]) != len(self._parameter_groups()):
+                raise InputError(
+                    "the checkpoint's optimizer trained other parameters than this net's would; go on with the options "
+                    "it was trained with, or start anew without --ckpt_path"
+                )
             for group, own in zip(state["param_groups"], self._parameter_groups(), strict=True):
                 group["weight_decay"] = own["weight_decay"]
-                if group["initial_lr"] != self.lr:
+                if group.setdefault("initial_lr", self.lr) != self.lr:
                     group["lr"] *= self.lr / group["initial_lr"]
                     group["initial_lr"] = self.lr
                 if "momentum" in group:
@@ -223,6 +234,17 @@ class ImageClassifier(LightningModule):
                     group["nesterov"] = self.momentum > 0
         for state in checkpoint.get("lr_schedulers", []):
             state["base_lrs"] = [self.lr] * len(state["base_lrs"])
+
+    def _refuse_other_data(self, checkpoint: dict[str, Any]) -> None:
+        # the data module itself is only asked where the checkpoint knows one of its class
+        datamodule = getattr(self._trainer, "datamodule", None)
+        known = [key for key, state in checkpoint.items() if isinstance(state, dict) and "fingerprint" in state]
+        allowed = getattr(datamodule, "allow_other_data", True)
+        if known and type(datamodule).__qualname__ not in known and not allowed:
+            raise InputError(
+                f"the checkpoint was trained with a {known[0]}, not with a {type(datamodule).__qualname__}; give the "
+                "original data, or --data.allow_other_data true if you know that no test picture was trained on"
+            )
 
 
 def schedule_factor(schedule: Schedule, progress: float, warmup_fraction: float) -> float:

@@ -18,6 +18,9 @@ from pet_cifar.models.classifier import ImageClassifier
 # of VGG16_Weights.IMAGENET1K_FEATURES: the authors' own weights take pictures in [0, 255] less the mean
 MEAN = [0.48235, 0.45882, 0.40784]
 STD = [1 / 255, 1 / 255, 1 / 255]
+# of VGG16_Weights.IMAGENET1K_V1, torchvision's own training
+V1_MEAN = [0.485, 0.456, 0.406]
+V1_STD = [0.229, 0.224, 0.225]
 
 
 class VGG16Classifier(ImageClassifier):
@@ -31,7 +34,8 @@ class VGG16Classifier(ImageClassifier):
         num_channels: 3; gray pictures have no pretrained filters.
         image_size: side in pixels, at least 32.
         weights: ``imagenet`` (the authors' own, downloaded by torchvision, 528 MB), the path of a safetensors or
-            pth file with torchvision's keys, or ``none``.
+            pth file with torchvision's keys, or ``none``. A file that also holds a trained classifier is taken for
+            torchvision's own training and gets its mean and standard deviation; for others give ``mean`` and ``std``.
         freeze: the convolutions stay as they are, and only the head is trained.
         head: ``pooled`` takes the mean over all places, ``flattened`` a dense layer of 256 over all of them, as the
             homework did.
@@ -114,8 +118,10 @@ class VGG16Classifier(ImageClassifier):
         self.backbone.load_state_dict({key.removeprefix("features."): state[key].float() for key in wanted})
         if self.measures_pixels:
             self.measures_pixels = False
-            self.mean.copy_(torch.tensor(MEAN).view_as(self.mean))
-            self.std.copy_(torch.tensor(STD).view_as(self.std))
+            classifier = state.get("classifier.0.weight")
+            own_training = classifier is not None and not classifier.isnan().any()
+            self.mean.copy_(torch.tensor(V1_MEAN if own_training else MEAN).view_as(self.mean))
+            self.std.copy_(torch.tensor(V1_STD if own_training else STD).view_as(self.std))
 
 
 def _imagenet() -> dict[str, Tensor]:

@@ -80,6 +80,7 @@ def test_help_answers_within_half_a_second() -> None:
         (["fit", *QUICK, "--data.image_size", "1"], ["image_size is 1", "at least 2"]),
         (["fit", "--config", "nowhere.yaml"], ["nowhere.yaml"]),
         (["fit"], ["--config FILE"]),
+        (["fit", *QUICK, "--config", __file__], ["cannot be read as YAML"]),
         (["fit", *QUICK, "--run", "somewhere"], ["fit makes a run of its own"]),
         (["test", "--config", DIGITS], ["test needs a trained net", "--run"]),
         (["test", "--run", "nowhere"], ["nowhere", "no such directory"]),
@@ -169,6 +170,41 @@ def test_the_saved_config_repeats_the_run() -> None:
 def test_the_command_lines_own_optimizer_overrides(recwarn: pytest.WarningsRecorder) -> None:
     cli = fit("--optimizer", "Adagrad", "--optimizer.lr", "0.02")
     assert type(cli.trainer.optimizers[0]).__name__ == "Adagrad"
+    assert main(["test", "--run", "lightning_logs/digits_residual"]) is not None
+
+
+def test_early_stopping_as_the_readme_says_keeps_the_default_callbacks() -> None:
+    cli = fit("--trainer.callbacks+", "EarlyStopping", "--trainer.callbacks.monitor", "val/loss")
+    names = {type(callback).__name__ for callback in cli.trainer.callbacks}  # type: ignore[attr-defined]
+    assert {"EarlyStopping", "LastCheckpoint", "ModelCheckpoint", "Pace", "ScoreFiles"} <= names
+
+
+def test_without_a_logger_nothing_is_written_and_it_can_be_repeated() -> None:
+    for _ in range(2):
+        fit("--trainer.logger", "false")
+    assert not list(Path().iterdir())
+
+
+def test_a_config_files_overriding_of_the_checkpoint_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    fit()
+    Path("other.yaml").write_text("data:\n  init_args:\n    batch_size: 21\n")
+    capsys.readouterr()
+    main(["test", "--run", "lightning_logs/digits_residual", "--config", "other.yaml"])
+    assert "overridden: --data.batch_size 64 -> 21" in capsys.readouterr().out
+
+
+def test_another_data_module_than_the_checkpoints_is_refused(
+    capsys: pytest.CaptureFixture[str], cifar10_root: Path
+) -> None:
+    fit()
+    other = ["--data", "CIFAR10DataModule", "--data.root", str(cifar10_root)]
+    message = refused(capsys, "test", "--run", "lightning_logs/digits_residual", *other)
+    assert "DigitsDataModule, not with a CIFAR10DataModule" in message
+
+
+def test_a_constant_rate_without_an_end_learns() -> None:
+    cli = fit("--trainer.max_epochs", "-1", "--trainer.max_time", "00:00:00:03", "--model.schedule", "constant")
+    assert cli.trainer.optimizers[0].param_groups[0]["lr"] == 0.005
 
 
 def test_print_model_prints_and_trains_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,22 @@
+"""The state that a run goes on from."""
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Keeps ``last.ckpt`` after every epoch, and on Ctrl-C or an error where there is one process.
+
+    One callback for the best and the last would overwrite the best on Ctrl-C. Of several processes one may fail while
+    the others wait for its gradients: to save then would wait for ever.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            filename="last", save_on_exception=True, save_on_train_epoch_end=True, enable_version_counter=False
+        )
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Saves, if nobody has to be waited for."""
+        if trainer.world_size == 1:
+            super().on_exception(trainer, pl_module, exception)
