@@ -80,6 +80,11 @@ def main(args: Sequence[str] | None = None) -> "PetCifarCLI | None":
         raise SystemExit(2) from error
 
 
+def run_from_shell() -> None:
+    """Runs `main`; what a console script returns would become its exit status."""
+    main()
+
+
 def did_you_mean(word: str, words: Sequence[str] | dict[str, str]) -> str:
     """A clause naming the nearest known word; empty where none is near."""
     nearest = difflib.get_close_matches(word, list(words), n=1, cutoff=0.6)

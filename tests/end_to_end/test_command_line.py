@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -253,6 +254,14 @@ def test_missing_data_without_a_network_says_where_to_put_it(
     assert "PetImages/{Cat,Dog}/" in message
     assert "kagglecatsanddogs_*.zip" in message
     assert "by hand" in message
+
+
+def test_the_installed_script_ends_well() -> None:
+    (script,) = entry_points(group="console_scripts", name="pet-cifar")
+    code = f"import sys; from {script.module} import {script.attr}; sys.exit({script.attr}())"
+    done = subprocess.run([sys.executable, "-c", code, "fit", *QUICK], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "run directory: " in done.stdout
 
 
 def test_two_processes_from_the_shell_score_every_picture_once() -> None:
