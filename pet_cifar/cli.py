@@ -19,6 +19,7 @@ TRAINER_COMMANDS = {
 }
 COMMANDS = {
     **TRAINER_COMMANDS,
+    "board": "open TensorBoard on the newest runs, or on those that are named",
     "data": "check: list every picture with a verdict; prepare: only download and check",
 }
 
@@ -35,6 +36,7 @@ examples:
   pet-cifar fit --config configs/cifar10_residual.yaml --trainer.max_epochs 10 --model.lr 0.05
   pet-cifar test --run lightning_logs/digits_residual
   pet-cifar fit --config configs/cats_dogs_cnn.yaml --print_model
+  pet-cifar board lightning_logs/digits_residual
   pet-cifar data check --data CatsDogsDataModule --data.root data
 
 more:
@@ -69,6 +71,11 @@ def main(args: Sequence[str] | None = None) -> "PetCifarCLI | None":
             from pet_cifar.data_command import run_data
 
             run_data(args[1:])
+            return None
+        if args[0] == "board":
+            from pet_cifar.board_command import run_board
+
+            run_board(args[1:])
             return None
         if args[0] not in COMMANDS:
             raise InputError(f"there is no command {args[0]}{did_you_mean(args[0], COMMANDS)}; see pet-cifar --help")

@@ -3,15 +3,13 @@
 import json
 import logging
 import os
-import re
+import shlex
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import zip_longest
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import Namespace
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -20,9 +18,24 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from pet_cifar import runs
+from pet_cifar import options, runs
 from pet_cifar.allocator import keep_freed_memory
-from pet_cifar.callbacks import LastCheckpoint, Pace, ProgressBar, ScoreFiles
+from pet_cifar.callbacks import (
+    Board,
+    Calibration,
+    ConfusionMatrix,
+    Curves,
+    FeatureMaps,
+    FirstLayerFilters,
+    HyperParameters,
+    LastCheckpoint,
+    Pace,
+    ProgressBar,
+    RunCard,
+    SamplePictures,
+    ScoreFiles,
+    WorstMistakes,
+)
 from pet_cifar.data import ImageDataModule
 from pet_cifar.errors import InputError
 from pet_cifar.models import ImageClassifier
@@ -38,11 +51,11 @@ os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 class SaveConfig(SaveConfigCallback):
     """Saves the config of a ``fit`` in the run directory, and in every checkpoint."""
 
-    def __init__(self, parser: Parser, config: Namespace, **options: Any) -> None:
+    def __init__(self, parser: Parser, config: Namespace, **arguments: Any) -> None:
         config = config.clone()
         # of this one call: who repeats the run starts anew
         config["ckpt_path"], config["run"], config["print_model"] = None, None, False
-        super().__init__(parser, config, **options)
+        super().__init__(parser, config, **arguments)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Writes ``config.yaml``; a test leaves the run's own as it is."""
@@ -58,16 +71,23 @@ class PetCifarCLI(LightningCLI):
     """Trains, validates, tests and predicts."""
 
     def __init__(
-        self, args: Sequence[str], name: str, checkpoint: Path | None, given: Sequence[Mapping[str, Any]]
+        self,
+        args: Sequence[str],
+        typed: Sequence[str],
+        name: str,
+        checkpoint: Path | None,
+        given: Sequence[Mapping[str, Any]],
     ) -> None:
         """Parses and runs.
 
         Args:
-            args: the verb and its options.
+            args: the verb and its options, completed from the checkpoint.
+            typed: the verb and its options as the user gave them.
             name: of the runs' directory; empty for the net's class.
             checkpoint: that the options were completed from, if any.
             given: the checkpoint's config and the config files, of which it is told what was overridden.
         """
+        self.command = f"pet-cifar {shlex.join(typed)}"
         self.name = name
         self.checkpoint = checkpoint
         self.given = given
@@ -103,15 +123,8 @@ class PetCifarCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Prints what was overridden: the checkpoint's options by a config file's, all by the command line's."""
         self._dump_config()
-        final = dict(_flatten(self.config_dump))
-        for config in self.given:
-            for key, old in _flatten(config):
-                # what the parser makes of a list of callbacks cannot be compared with what was written
-                if isinstance(old, list) and any(isinstance(item, dict) for item in old):
-                    continue
-                new = final.get(key)
-                if not _equal(key, old, new):
-                    _print(f"overridden: --{key.replace('.init_args', '').removesuffix('.class_path')} {old} -> {new}")
+        for line in options.overridden(self.given, self.config_dump):
+            _print(line)
 
     def instantiate_classes(self) -> None:
         """Lets a constructor's own words reach the user."""
@@ -143,7 +156,14 @@ class PetCifarCLI(LightningCLI):
         return [tensorboard, CSVLogger(LOGS, name, tensorboard.version)]
 
     def _callbacks(self, trainer: Mapping[str, Any]) -> list[Callback]:
-        callbacks: list[Callback] = [Pace()]
+        callbacks: list[Callback] = [Pace(), Board()]
+        if self.subcommand == "fit":
+            callbacks += [
+                *(FeatureMaps(), FirstLayerFilters(), SamplePictures(), RunCard(self.command)),
+                *(Curves(), HyperParameters()),
+            ]
+        if self.subcommand != "predict":
+            callbacks += [ConfusionMatrix(), WorstMistakes(), Calibration()]
         # without a logger there is no run directory, and Lightning would write into the working one
         if trainer["logger"] is not False:
             callbacks.append(ScoreFiles())
@@ -190,15 +210,15 @@ class PetCifarCLI(LightningCLI):
         if self.trainer.is_global_zero and "test/acc" in self.trainer.callback_metrics:
             print(f"test accuracy: {100 * self.trainer.callback_metrics['test/acc'].item():.2f} %")
             if directory and self.trainer.loggers:
-                print(f"run directory: {directory}\nlook at it with: tensorboard --logdir {directory}")
+                print(f"run directory: {directory}\nlook at it with: pet-cifar board {directory}")
 
 
 def run_trainer(args: Sequence[str]) -> PetCifarCLI:
     """Completes the options of one of the Trainer's verbs from its checkpoint and runs it."""
     _set_up_messages()
     keep_freed_memory()
-    verb, *options = args
-    options, run = _take(options, "--run")
+    verb, *words = args
+    words, run = options.take(words, "--run")
     if run is not None:
         if not run:
             raise InputError("--run needs a directory, such as lightning_logs/digits_residual")
@@ -206,36 +226,19 @@ def run_trainer(args: Sequence[str]) -> PetCifarCLI:
             raise InputError(
                 "fit makes a run of its own; to go on with one, give --ckpt_path RUN_DIR/checkpoints/last.ckpt"
             )
-        options = ["--ckpt_path", str(runs.best_checkpoint(runs.find_run(run))), *options]
-    configs = [value for value in _values(options, ("-c", "--config")) if Path(value).is_file()]
-    path = next(reversed(_values(options, ("--ckpt_path",))), None)
+        words = ["--ckpt_path", str(runs.best_checkpoint(runs.find_run(run))), *words]
+    configs = [value for value in options.values(words, ("-c", "--config")) if Path(value).is_file()]
+    path = next(reversed(options.values(words, ("--ckpt_path",))), None)
     checkpoint = Path(path) if path else None
     given: list[dict[str, Any]] = []
-    if checkpoint is not None and not _asks_for_help(options):
-        own = _config_of(runs.read_checkpoint(checkpoint), verb)
+    if checkpoint is not None and not options.asks_for_help(words):
+        own = options.config_of(runs.read_checkpoint(checkpoint), verb)
         if own:
-            options = ["--config", json.dumps(own), *options]
+            words = ["--config", json.dumps(own), *words]
             given.append(own)
-    given += [_read_config(Path(config)) for config in configs]
-    name = _name_of(Path(configs[-1])) if configs else ""
-    return PetCifarCLI([verb, *options], name, checkpoint, given)
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"--config {path} cannot be read as YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(config, dict):
-        raise InputError(f"--config {path} holds no keys such as model, data and trainer")
-    return config
-
-
-def _name_of(config: Path) -> str:
-    """The config's own name; a run's saved config goes by the name that the run went by."""
-    if config.name == "config.yaml" and re.fullmatch(r"version_\d+", config.absolute().parent.name):
-        return config.absolute().parent.parent.name
-    return config.stem
+    given += [options.read_config(Path(config)) for config in configs]
+    name = options.name_of(Path(configs[-1])) if configs else ""
+    return PetCifarCLI([verb, *words], args, name, checkpoint, given)
 
 
 def _same(one: Callback, other: Callback) -> bool:
@@ -243,64 +246,6 @@ def _same(one: Callback, other: Callback) -> bool:
     if isinstance(one, ModelCheckpoint):
         return isinstance(other, ModelCheckpoint) and other.filename == one.filename
     return isinstance(other, LightningProgressBar if isinstance(one, ProgressBar) else type(one))
-
-
-def _config_of(checkpoint: Mapping[str, Any], verb: str) -> dict[str, Any]:
-    """What a checkpoint says of its run: all of it to go on training, net and data to score it."""
-    config: dict[str, Any] = yaml.safe_load(checkpoint.get("config", "")) or {}
-    if verb == "fit":
-        config = {key: value for key, value in config.items() if key not in ("ckpt_path", "run", "print_model")}
-    else:
-        config = {key: config[key] for key in ("seed_everything", "model", "data") if key in config}
-    arguments = config.get("model", {}).get("init_args", {})
-    # a net with pretrained weights does not ask for their file again
-    arguments.update(
-        {key: checkpoint["hyper_parameters"][key] for key in arguments if key in checkpoint["hyper_parameters"]}
-    )
-    return config
-
-
-def _values(options: Sequence[str], names: Sequence[str]) -> list[str]:
-    values = []
-    for option, following in zip_longest(options, options[1:], fillvalue=""):
-        if option in names:
-            values.append(following)
-        elif option.split("=", 1)[0] in names:
-            values.append(option.split("=", 1)[1])
-    return values
-
-
-def _take(options: Sequence[str], name: str) -> tuple[list[str], str | None]:
-    values = _values(options, (name,))
-    rest: list[str] = []
-    skip = False
-    for option in options:
-        if skip or option == name:
-            skip = not skip
-        elif not option.startswith(f"{name}="):
-            rest.append(option)
-    return rest, values[-1] if values else None
-
-
-def _asks_for_help(options: Sequence[str]) -> bool:
-    return any(option in ("-h", "--help") or option.endswith(".help") for option in options)
-
-
-def _equal(key: str, old: object, new: object) -> bool:
-    if key.endswith("class_path"):
-        return str(old).rpartition(".")[2] == str(new).rpartition(".")[2]
-    try:
-        return old == new or float(str(old)) == float(str(new))
-    except ValueError:
-        return False
-
-
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 @rank_zero_only

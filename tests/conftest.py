@@ -6,11 +6,14 @@ import socket
 import tarfile
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from PIL import Image
+
+if TYPE_CHECKING:
+    from lightning import Trainer
 
 # threads of one test would fight with those of the next for two cores; before torch is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -92,6 +95,23 @@ def write_cifar10_batches(root: Path, per_class: int = 2) -> Path:
     names = {b"label_names": [name.encode() for name in CIFAR10], b"num_cases_per_batch": 10 * per_class}
     (folder / "batches.meta").write_bytes(pickle.dumps(names, protocol=2))
     return root
+
+
+def quiet_trainer(**options: Any) -> "Trainer":
+    """A Trainer on one CPU that says and writes nothing unless it is told to."""
+    from lightning import Trainer
+
+    defaults = {
+        "accelerator": "cpu",
+        "devices": 1,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "log_every_n_steps": 1,
+    }
+    return Trainer(**{**defaults, **options})
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.data.decode import decode
 from pet_cifar.data.download import fetch
 from pet_cifar.data.manifest import Part, Picture
+from pet_cifar.data.split import check_fraction, split
 from pet_cifar.data.unpack import unpack_zip
 from pet_cifar.errors import InputError
 
@@ -52,7 +53,7 @@ class CatsDogsDataModule(ImageDataModule):
         super().__init__(root=root, image_size=image_size, batch_size=batch_size, **shared)
         if images_per_class is not None and images_per_class < 1:
             raise InputError(f"images_per_class is {images_per_class}; it is at least 1, or null for all")
-        manifest.check_fraction("test_fraction", test_fraction)
+        check_fraction("test_fraction", test_fraction)
         self.images_per_class = images_per_class
         self.num_channels = 1 if grayscale else 3
         self.test_fraction = test_fraction
@@ -97,8 +98,8 @@ class CatsDogsDataModule(ImageDataModule):
                         f"in {self.folder}; give a smaller number, or null for all"
                     )
         chosen = [picture for own in by_class.values() for picture in own[: self.images_per_class]]
-        rest, test = manifest.split(chosen, self.test_fraction, self.split_seed, "test_fraction")
-        train, val = manifest.split(rest, self.val_fraction, self.split_seed, "val_fraction")
+        rest, test = split(chosen, self.test_fraction, self.split_seed, "test_fraction")
+        train, val = split(rest, self.val_fraction, self.split_seed, "val_fraction")
         return {"train": train, "val": val, "test": test}
 
     def read(self, picture: Picture) -> NDArray[np.uint8]:

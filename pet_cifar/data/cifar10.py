@@ -12,6 +12,7 @@ from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.data.decode import decode, fit_array
 from pet_cifar.data.download import fetch
 from pet_cifar.data.manifest import Part, Picture
+from pet_cifar.data.split import split
 from pet_cifar.data.unpack import read_pickle, unpack_tar
 from pet_cifar.errors import InputError
 
@@ -127,7 +128,7 @@ class CIFAR10DataModule(ImageDataModule):
         test = [picture for picture in pictures if picture.part == "test"]
         # of the official number, so that it is 5,000 also where duplicates are left out
         size = round(self.val_fraction * self._num_train)
-        train, val = manifest.split(train, size, self.split_seed, "val_fraction")
+        train, val = split(train, size, self.split_seed, "val_fraction")
         return {"train": train, "val": val, "test": test}
 
     def read(self, picture: Picture) -> NDArray[np.uint8]:

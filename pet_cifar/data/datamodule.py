@@ -18,6 +18,7 @@ from pet_cifar.data.augment import Augment
 from pet_cifar.data.cache import Cache, Pixels, open_pixels
 from pet_cifar.data.loader import Batch, BatchLoader
 from pet_cifar.data.manifest import Part, Picture
+from pet_cifar.data.split import check_fraction, fingerprint
 from pet_cifar.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class ImageDataModule(LightningDataModule):
     Attributes:
         class_names: in the order of their numbers.
         num_channels: 1 (gray) or 3.
+        listed: every picture with its verdict, once `setup` has run.
         parts: the pictures of ``train``, ``val`` and ``test``, once `setup` has run; a batch's ``row`` counts here.
         fingerprint: hash of the division by content, kept in every checkpoint.
     """
@@ -71,7 +73,7 @@ class ImageDataModule(LightningDataModule):
         super().__init__()
         if image_size < 1:
             raise InputError(f"image_size is {image_size}; it is a side in pixels, at least 1")
-        manifest.check_fraction("val_fraction", val_fraction)
+        check_fraction("val_fraction", val_fraction)
         if num_workers < 0:
             raise InputError(f"num_workers is {num_workers}; it is a number of threads, 0 or more")
         self.root = default_root() if root is None else Path(root).expanduser()
@@ -84,6 +86,7 @@ class ImageDataModule(LightningDataModule):
         self.augment = augment
         self.on_bad_file = on_bad_file
         self.allow_other_data = allow_other_data
+        self.listed: list[Picture] = []
         self.parts: dict[Part, list[Picture]] = {}
         self.fingerprint = ""
         self._pixels: dict[Part, Pixels] = {}
@@ -127,15 +130,15 @@ class ImageDataModule(LightningDataModule):
         if self.parts:
             return
         self.locate()
-        listed = self.check()
-        self.refuse_bad_files(listed)
-        self._report(listed)
-        usable = [picture for picture in listed if picture.verdict == manifest.OK]
+        self.listed = self.check()
+        self.refuse_bad_files(self.listed)
+        self._report(self.listed)
+        usable = [picture for picture in self.listed if picture.verdict == manifest.OK]
         for name in self.class_names:
             if not any(picture.label == name for picture in usable):
                 raise InputError(f"class {name} has no readable picture under {self.root}; put some there")
         self.parts = self.divide(usable)
-        self.fingerprint = manifest.fingerprint(self.parts)
+        self.fingerprint = fingerprint(self.parts)
 
     def train_dataloader(self) -> BatchLoader:
         """Shuffled batches; the same for the same seed and epoch, whatever ran before."""

@@ -12,6 +12,7 @@ from pet_cifar.data.cache import Cache
 from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.data.decode import fit_array
 from pet_cifar.data.manifest import Part, Picture
+from pet_cifar.data.split import check_fraction, split
 
 
 class DigitsDataModule(ImageDataModule):
@@ -50,7 +51,7 @@ class DigitsDataModule(ImageDataModule):
             cache=cache,
             **shared,
         )
-        manifest.check_fraction("test_fraction", test_fraction)
+        check_fraction("test_fraction", test_fraction)
         self.test_fraction = test_fraction
         self._arrays: dict[str, NDArray[np.uint8]] = {}
 
@@ -70,8 +71,8 @@ class DigitsDataModule(ImageDataModule):
 
     def divide(self, pictures: list[Picture]) -> dict[Part, list[Picture]]:
         """Takes the test part first, then the validation part out of the rest."""
-        rest, test = manifest.split(pictures, self.test_fraction, self.split_seed, "test_fraction")
-        train, val = manifest.split(rest, self.val_fraction, self.split_seed, "val_fraction")
+        rest, test = split(pictures, self.test_fraction, self.split_seed, "test_fraction")
+        train, val = split(rest, self.val_fraction, self.split_seed, "val_fraction")
         return {"train": train, "val": val, "test": test}
 
     def read(self, picture: Picture) -> NDArray[np.uint8]:

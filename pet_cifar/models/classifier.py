@@ -107,7 +107,8 @@ class ImageClassifier(LightningModule):
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits of shape (B, num_outputs) for pictures in [0, 1] of shape (B, C, H, W)."""
-        features = self.backbone((image - self.mean) / self.std)
+        # under --trainer.precision bf16-true the net is of another type than its pictures
+        features = self.backbone((image.to(self.mean.dtype) - self.mean) / self.std)
         return cast(Tensor, self.head(features))
 
     def loss(self, logits: Tensor, label: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ def summary(model: ImageClassifier) -> str:
     """
     example = model.example_input_array
     assert isinstance(example, Tensor)
+    example = example.to(model.mean)  # where and of which type the net is now
     shapes: dict[str, tuple[int, ...]] = {}
 
     def remember(name: str) -> object:

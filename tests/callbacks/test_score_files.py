@@ -1,16 +1,16 @@
 import csv
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from lightning import Trainer, seed_everything
+from lightning import seed_everything
 
 from pet_cifar.callbacks import ScoreFiles
 from pet_cifar.data import DigitsDataModule
 from pet_cifar.errors import InputError
 from pet_cifar.models import ResidualCNN
+from tests.conftest import quiet_trainer
 
 pytestmark = [
     # Lightning 2.6 with torch 2.11 and newer
@@ -20,23 +20,11 @@ pytestmark = [
 ]
 
 
-def quiet(**options: Any) -> Trainer:
-    defaults = {
-        "accelerator": "cpu",
-        "devices": 1,
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    }
-    return Trainer(**{**defaults, **options})
-
-
 def trained() -> ResidualCNN:
     """Knows a little, so that its predictions vary."""
     seed_everything(1)
     model = ResidualCNN(image_size=8, widths=[8, 8], lr=0.01)
-    quiet(max_epochs=1, limit_val_batches=0, log_every_n_steps=1).fit(model, digits())
+    quiet_trainer(max_epochs=1, limit_val_batches=0, log_every_n_steps=1).fit(model, digits())
     return model
 
 
@@ -51,7 +39,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def test_a_test_leaves_three_files_that_agree(tmp_path: Path) -> None:
     model, data = trained(), digits()
-    trainer = quiet(callbacks=[ScoreFiles(tmp_path / "run")])
+    trainer = quiet_trainer(callbacks=[ScoreFiles(tmp_path / "run")])
     trainer.test(model, data, verbose=False)
     folder = tmp_path / "run" / "test"
     assert {file.name for file in folder.iterdir()} == {
@@ -89,22 +77,22 @@ def test_a_test_leaves_three_files_that_agree(tmp_path: Path) -> None:
 
 def test_a_prediction_leaves_the_predictions_alone_and_the_same(tmp_path: Path) -> None:
     model = trained()
-    quiet(callbacks=[ScoreFiles(tmp_path)]).test(model, digits(), verbose=False)
-    quiet(callbacks=[ScoreFiles(tmp_path)]).predict(model, digits())
+    quiet_trainer(callbacks=[ScoreFiles(tmp_path)]).test(model, digits(), verbose=False)
+    quiet_trainer(callbacks=[ScoreFiles(tmp_path)]).predict(model, digits())
     assert [file.name for file in (tmp_path / "predict").iterdir()] == ["predictions.csv"]
     assert (tmp_path / "predict/predictions.csv").read_text() == (tmp_path / "test/predictions.csv").read_text()
 
 
 def test_a_second_test_forgets_the_first(tmp_path: Path) -> None:
     model, data = ResidualCNN(image_size=8, widths=[8, 8]), digits()
-    trainer = quiet(callbacks=[ScoreFiles(tmp_path)])
+    trainer = quiet_trainer(callbacks=[ScoreFiles(tmp_path)])
     for _ in range(2):
         trainer.test(model, data, verbose=False)
         assert len(rows(tmp_path / "test/predictions.csv")) == len(data.parts["test"])
 
 
 def test_without_a_directory_the_trainers_is_taken(tmp_path: Path) -> None:
-    trainer = quiet(callbacks=[ScoreFiles()], default_root_dir=tmp_path / "logs")
+    trainer = quiet_trainer(callbacks=[ScoreFiles()], default_root_dir=tmp_path / "logs")
     trainer.predict(ResidualCNN(image_size=8, widths=[8, 8]), digits())
     assert (tmp_path / "logs/predict/predictions.csv").is_file()
 
@@ -113,7 +101,7 @@ def test_data_without_names_is_refused(tmp_path: Path) -> None:
     model, data = ResidualCNN(image_size=8, widths=[8, 8]), digits()
     data.prepare_data()
     data.setup("test")
-    trainer = quiet(callbacks=[ScoreFiles(tmp_path)])
+    trainer = quiet_trainer(callbacks=[ScoreFiles(tmp_path)])
     with pytest.raises(InputError, match="give the trainer an ImageDataModule"):
         trainer.test(model, data.test_dataloader(), verbose=False)
     with pytest.raises(InputError, match="give the trainer an ImageDataModule"):

@@ -16,6 +16,7 @@ from PIL import Image
 from pet_cifar.data import manifest
 from pet_cifar.data.decode import inspect
 from pet_cifar.data.manifest import Picture
+from pet_cifar.data.split import fingerprint, split
 from pet_cifar.errors import InputError
 from tests.conftest import picture as noisy
 
@@ -349,7 +350,7 @@ def test_duplicates_are_never_on_both_sides() -> None:
         replace(picture, path=f"{picture.label}/{copy}-{picture.path}") for picture in entries(20) for copy in "ab"
     ]
     usable = [picture for picture in manifest.mark_duplicates(pictures) if picture.verdict == manifest.OK]
-    rest, part = manifest.split(usable, 0.2, 0, "val_fraction")
+    rest, part = split(usable, 0.2, 0, "val_fraction")
     assert len(rest) + len(part) == 40
     assert not {picture.hash for picture in rest} & {picture.hash for picture in part}
 
@@ -375,7 +376,7 @@ def test_arrays_are_listed_with_their_duplicates() -> None:
 @pytest.mark.parametrize(("size", "expected"), [(0.1, 10), (0.25, 25), (30, 30)])
 def test_a_split_is_disjoint_complete_stratified_and_in_order(size: float | int, expected: int) -> None:
     pictures = entries(50)
-    rest, part = manifest.split(pictures, size, 3, "val_fraction")
+    rest, part = split(pictures, size, 3, "val_fraction")
     assert len(part) == expected
     assert sorted([*rest, *part], key=pictures.index) == pictures
     assert not set(rest) & set(part)
@@ -387,8 +388,8 @@ def test_a_split_is_disjoint_complete_stratified_and_in_order(size: float | int,
 def test_a_split_is_the_same_for_the_same_seed_only() -> None:
     pictures = entries(50)
     state = np.random.get_state()[1].tolist()  # type: ignore[index, union-attr, unused-ignore]
-    assert manifest.split(pictures, 0.2, 1, "x") == manifest.split(pictures, 0.2, 1, "x")
-    assert manifest.split(pictures, 0.2, 1, "x") != manifest.split(pictures, 0.2, 2, "x")
+    assert split(pictures, 0.2, 1, "x") == split(pictures, 0.2, 1, "x")
+    assert split(pictures, 0.2, 1, "x") != split(pictures, 0.2, 2, "x")
     assert np.random.get_state()[1].tolist() == state  # type: ignore[index, union-attr, unused-ignore]
 
 
@@ -399,23 +400,23 @@ FROZEN_FINGERPRINT = "e79641b1b582971b7134c5d453ddbe9254efad911fe2157a977cf538ca
 
 def test_the_division_is_the_one_of_earlier_versions() -> None:
     """Another division would put pictures on which old checkpoints were trained into the test part."""
-    rest, test = manifest.split(entries(10), 0.2, 0, "test_fraction")
-    train, val = manifest.split(rest, 0.25, 0, "val_fraction")
+    rest, test = split(entries(10), 0.2, 0, "test_fraction")
+    train, val = split(rest, 0.25, 0, "val_fraction")
     assert [picture.path for picture in test] == FROZEN_TEST
     assert [picture.path for picture in val] == FROZEN_VAL
-    assert manifest.fingerprint({"train": train, "val": val, "test": test}) == FROZEN_FINGERPRINT
+    assert fingerprint({"train": train, "val": val, "test": test}) == FROZEN_FINGERPRINT
 
 
 @pytest.mark.parametrize("size", [0.0, 1.0, 1.5, -0.5, float("nan")])
 def test_a_fraction_out_of_range_is_named(size: float) -> None:
     with pytest.raises(InputError, match=r"test_fraction is .*above 0 and below 1"):
-        manifest.split(entries(10), size, 0, "test_fraction")
+        split(entries(10), size, 0, "test_fraction")
 
 
 @pytest.mark.parametrize(("per_class", "size"), [(1, 0.5), (3, 0.1), (0, 0.5), (10, 0), (10, 20), (10, 25)])
 def test_too_few_pictures_for_a_division_are_named(per_class: int, size: float | int) -> None:
     with pytest.raises(InputError, match=f"val_fraction cannot take {size} of {2 * per_class} pictures") as caught:
-        manifest.split(entries(per_class), size, 0, "val_fraction")
+        split(entries(per_class), size, 0, "val_fraction")
     assert "\n" not in str(caught.value)
     if per_class:
         assert f"cat {per_class}, dog {per_class}" in str(caught.value)
@@ -427,7 +428,7 @@ def test_a_rare_class_is_on_both_sides_or_refused() -> None:
         *(entry(number, "dog") for number in range(97)),
     ]
     try:
-        sides = manifest.split(pictures, 0.1, 0, "val_fraction")
+        sides = split(pictures, 0.1, 0, "val_fraction")
     except InputError:
         return
     assert [{picture.label for picture in side} for side in sides] == [{"cat", "dog"}] * 2
@@ -439,20 +440,20 @@ def test_a_rare_class_is_on_both_sides_or_refused() -> None:
 def test_names_and_order_do_not_change_the_fingerprint() -> None:
     train, val = entries(5), [entry(9)]
     renamed = [replace(picture, path=f"x/{picture.path}", modified_ns=5) for picture in reversed(train)]
-    expected = manifest.fingerprint({"train": train, "val": val})
-    assert manifest.fingerprint({"val": val, "train": renamed}) == expected
+    expected = fingerprint({"train": train, "val": val})
+    assert fingerprint({"val": val, "train": renamed}) == expected
 
 
 def test_content_label_and_part_change_the_fingerprint() -> None:
     train, val = entries(5), [entry(9)]
     others = [
-        manifest.fingerprint({"train": train, "val": val}),
-        manifest.fingerprint({"train": train, "test": val}),
-        manifest.fingerprint({"train": train[1:], "val": val}),
-        manifest.fingerprint({"train": [*train, train[0]], "val": val}),
-        manifest.fingerprint({"train": [replace(train[0], hash="0" * 64), *train[1:]], "val": val}),
-        manifest.fingerprint({"train": [replace(train[0], label="dog"), *train[1:]], "val": val}),
-        manifest.fingerprint({"train": [*train[1:], *val], "val": train[:1]}),
+        fingerprint({"train": train, "val": val}),
+        fingerprint({"train": train, "test": val}),
+        fingerprint({"train": train[1:], "val": val}),
+        fingerprint({"train": [*train, train[0]], "val": val}),
+        fingerprint({"train": [replace(train[0], hash="0" * 64), *train[1:]], "val": val}),
+        fingerprint({"train": [replace(train[0], label="dog"), *train[1:]], "val": val}),
+        fingerprint({"train": [*train[1:], *val], "val": train[:1]}),
     ]
     assert len(set(others)) == len(others)
 

@@ -1,0 +1,71 @@
+"""``pet-cifar board``: TensorBoard on this project's runs."""
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NoReturn
+
+from pet_cifar.errors import InputError
+
+LOGS = Path("lightning_logs")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see pet-cifar board --help")
+
+
+def run_board(args: Sequence[str]) -> None:
+    """Starts TensorBoard and waits until it is stopped."""
+    parser = _Parser(prog="pet-cifar board", allow_abbrev=False, description="Open TensorBoard, for this machine only.")
+    parser.add_argument("runs", nargs="*", type=Path, help=f"Directories of runs; {LOGS} if none is given.")
+    parser.add_argument("--port", type=int, default=6006, help="Where to listen; 0 for any that is free.")
+    options = parser.parse_args(args)
+    runs = options.runs or [LOGS]
+    for run in runs:
+        if not run.is_dir():
+            raise InputError(f"there is no directory {run}; give one of a run, such as lightning_logs/digits_residual")
+        if next(run.rglob("events.out.tfevents.*"), None) is None:
+            raise InputError(f"{run} holds no TensorBoard files; train something first, or give another directory")
+    with ExitStack() as stack:
+        directory = runs[0]
+        if len(runs) > 1:  # TensorBoard takes one directory
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pet_cifar_board_")))
+            for run in runs:
+                link = directory / "_".join(run.absolute().parts[-2:])
+                if not link.is_symlink():
+                    link.symlink_to(run.absolute(), target_is_directory=True)
+        _serve(directory, options.port)
+
+
+def _serve(directory: Path, port: int) -> None:
+    # heavy, and --help answers without it
+    from tensorboard import default, program
+    from tensorboard.util import tb_logging
+
+    board = program.TensorBoard(default.get_plugins(), program.get_default_assets_zip_provider())
+    board.configure(argv=["pet-cifar", *flags(directory, port)])
+    tb_logging.get_logger().setLevel("ERROR")
+    try:
+        url = board.launch()
+    except program.TensorBoardServerException as error:
+        raise InputError(f"{error}; give another --port, such as --port 0 for any that is free") from error
+    print(f"TensorBoard shows {directory} at {url} (Ctrl-C stops it)", flush=True)
+    try:
+        _wait()
+    except KeyboardInterrupt:
+        print()
+
+
+def flags(directory: Path, port: int) -> list[str]:
+    """What to give TensorBoard: all steps of everything that is drawn, for this machine only."""
+    kept = "images=0,text=0,pr_curves=0,scalars=0"
+    return ["--logdir", str(directory), "--host", "127.0.0.1", "--port", str(port), f"--samples_per_plugin={kept}"]
+
+
+def _wait() -> None:
+    import threading
+
+    threading.Event().wait()

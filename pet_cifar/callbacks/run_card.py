@@ -1,0 +1,141 @@
+"""What a run was: command, config, data, net, versions and hardware, as text."""
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning import Trainer
+
+from pet_cifar import __version__
+from pet_cifar.callbacks.board import Board
+from pet_cifar.callbacks.picture import Drawn, Picture
+from pet_cifar.data import manifest
+from pet_cifar.data.datamodule import ImageDataModule
+from pet_cifar.models.classifier import ImageClassifier
+from pet_cifar.models.summary import summary
+
+PACKAGES = ("torchvision", "lightning", "torchmetrics", "tensorboard", "numpy", "scikit-learn", "pillow")
+
+
+class RunCard(Picture):
+    """Writes the run's card into TensorBoard's Text tab, once, at the start.
+
+    Args:
+        command: what to type for the same run; null for what was typed.
+    """
+
+    def __init__(self, command: str | None = None) -> None:
+        super().__init__(every_n_epochs=0)
+        self.command = command
+        self._trainer: Trainer | None = None
+
+    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        """Remembers how the net is trained."""
+        super().setup(trainer, pl_module, stage)
+        self._trainer = trainer
+
+    def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        """Forgets it."""
+        self._trainer = None
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Writes nothing: the card is the same."""
+
+    def draw(self, module: ImageClassifier, data: ImageDataModule, board: Board, part: Drawn, when: str) -> None:
+        """Writes ``run/command``, ``run/config``, ``run/data``, ``run/net`` and ``run/environment``."""
+        assert self._trainer is not None
+        saved = board.directory / "config.yaml"
+        config = saved.read_text(encoding="utf-8") if saved.is_file() else _describe(module, data, self._trainer)
+        cards = {
+            "command": _code(self.command or shlex.join(sys.argv)),
+            "config": _code(config),
+            "data": _data(data),
+            "net": _code(summary(module)),
+            "environment": _environment(self._trainer),
+        }
+        for name, content in cards.items():
+            board.text(f"run/{name}", content)
+
+
+def _code(content: str) -> str:
+    # indented: Markdown's own quoting character may stand in a config
+    return "\n".join(f"    {line}" for line in content.splitlines())
+
+
+def _table(header: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
+    lines: list[Sequence[object]] = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def _describe(module: ImageClassifier, data: ImageDataModule, trainer: Trainer) -> str:
+    """The arguments of net, data and trainer where no config file says them."""
+    names = ("image_size", "batch_size", "val_fraction", "split_seed", "cache")
+    return yaml.safe_dump(
+        {
+            "model": {type(module).__name__: dict(module.hparams)},
+            "data": {type(data).__name__: {"root": str(data.root), **{name: getattr(data, name) for name in names}}},
+            "trainer": {"max_epochs": trainer.max_epochs, "max_steps": trainer.max_steps},
+        },
+        sort_keys=False,
+    )
+
+
+def _data(data: ImageDataModule) -> str:
+    counts = {part: Counter(picture.label for picture in pictures) for part, pictures in data.parts.items()}
+    rows: list[Sequence[object]] = [[name, *(own[name] for own in counts.values())] for name in data.class_names]
+    rows.append(["all", *(own.total() for own in counts.values())])
+    left_out = manifest.describe_left_out(data.listed) or "no file was left out"
+    return (
+        f"{type(data).__name__} at `{data.root}`, {data.image_size} x {data.image_size} x {data.num_channels}, "
+        f"split_seed {data.split_seed}, fingerprint `{data.fingerprint[:16]}`\n\n"
+        f"{_table(['class', *counts], rows)}\n\n{left_out}"
+    )
+
+
+def _environment(trainer: Trainer) -> str:
+    device = trainer.strategy.root_device
+    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    rows: list[Sequence[object]] = [
+        ["device", f"{trainer.world_size} x {hardware}"],
+        ["processor", f"{os.cpu_count()} x {_processor()}, {torch.get_num_threads()} threads used by torch"],
+        ["precision", trainer.precision],
+        ["seed", os.environ.get("PL_GLOBAL_SEED", "not set")],
+        ["pet_cifar", f"{__version__}, {_commit()}"],
+        ["python", f"{platform.python_version()} on {platform.platform()}"],
+        ["torch", torch.__version__],
+        *((name, version(name)) for name in PACKAGES),
+    ]
+    return _table(["what", "which"], rows)
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str:
+    """The source's git commit, and whether it was changed since."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    # the first asks whether it is this file's repository, and not one that a virtual environment lies in
+    questions = (["ls-files", "--error-unmatch", Path(__file__).name], ["rev-parse", "HEAD"])
+    try:
+        _, commit, changes = (
+            subprocess.run([*git, *words], capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+            for words in (*questions, ["status", "--porcelain", "--untracked-files=no"])
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "not from a git checkout"
+    return f"git {commit[:12]}{', changed since' if changes else ''}"

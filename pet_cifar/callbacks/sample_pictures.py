@@ -1,0 +1,86 @@
+"""What the net is given to learn from."""
+
+from typing import Any
+
+from lightning import LightningModule, Trainer
+
+from pet_cifar.callbacks.board import Board
+from pet_cifar.callbacks.drawing import channels_last, grid
+from pet_cifar.callbacks.picture import Drawn, Picture
+from pet_cifar.callbacks.probe import balanced_rows, take
+from pet_cifar.data.datamodule import ImageDataModule
+from pet_cifar.errors import InputError
+from pet_cifar.models.classifier import ImageClassifier
+
+ACROSS = 8
+
+
+class SamplePictures(Picture):
+    """Draws training pictures of every class, and the first batch that the net receives, augmented as it is.
+
+    Args:
+        per_class: pictures of each class.
+        batch: pictures of the first batch.
+        side: of a picture in the drawing, in pixels; larger ones are reduced.
+    """
+
+    def __init__(self, per_class: int = 8, batch: int = 24, side: int = 64) -> None:
+        super().__init__(every_n_epochs=0)
+        for name, value in (("per_class", per_class), ("batch", batch), ("side", side)):
+            if value < 1:
+                raise InputError(f"SamplePictures' {name} is {value}; it is 1 or more")
+        self.per_class = per_class
+        self.batch = batch
+        self.side = side
+        self._batch: Any = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Starts anew."""
+        super().setup(trainer, pl_module, stage)
+        self._batch = None
+        self._done = False
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Draws the first batch, before it is changed by anything."""
+        if not self._done:
+            self._done = True
+            self._batch = batch
+            self._draw(trainer, pl_module, "val", "")
+            self._batch = None
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws nothing: the pictures are the same."""
+
+    def draw(self, module: ImageClassifier, data: ImageDataModule, board: Board, part: Drawn, when: str) -> None:
+        """Draws ``sample_pictures`` at the start and ``training_batch`` with the first batch."""
+        labels = data.labels("train")
+        if self._batch is None:
+            # more classes than fit on a sheet are not all shown
+            names = data.class_names[:25]
+            rows = balanced_rows(labels, self.per_class * data.num_classes, data.split_seed)
+            by_class = [rows[labels[rows] == number] for number in range(len(names))]
+            sheet = grid(
+                "training pictures as they are",
+                [[channels_last(one.numpy()) for one in take(data, "train", own)] for own in by_class],
+                side=self.side,
+                subtitle=f"{len(labels):,} in {data.num_classes} classes, {data.image_size} x {data.image_size}",
+                row_labels=names,
+            )
+            board.image("sample_pictures", sheet)
+            return
+        images = (self._batch.image[: self.batch].float().clamp(0, 1) * 255).round().byte().cpu().numpy()
+        pictures = [channels_last(one) for one in images]
+        captions = [[data.class_names[label]] for label in self._batch.label[: self.batch].tolist()]
+        changed = "augmented" if data.augment else "not augmented"
+        sheet = grid(
+            "the first training batch, as the net receives it",
+            _rows(pictures),
+            side=self.side,
+            subtitle=f"{len(pictures)} of {len(self._batch.label)} pictures, {changed}",
+            captions=_rows(captions),
+        )
+        board.image("training_batch", sheet)
+
+
+def _rows(items: list[Any]) -> list[list[Any]]:
+    return [items[start : start + ACROSS] for start in range(0, len(items), ACROSS)]

@@ -1,0 +1,66 @@
+"""Where the net is most certain and wrong: hard pictures, and wrong labels."""
+
+import torch
+
+from pet_cifar.callbacks.board import Board
+from pet_cifar.callbacks.drawing import channels_last, grid
+from pet_cifar.callbacks.picture import Drawn, Picture
+from pet_cifar.callbacks.probe import take
+from pet_cifar.data.datamodule import ImageDataModule
+from pet_cifar.errors import InputError
+from pet_cifar.models.classifier import ImageClassifier
+
+ACROSS = 5
+
+
+class WorstMistakes(Picture):
+    """Draws the wrong pictures of validation and test with the highest probability of the wrong class.
+
+    Each with label, prediction, its probability and the file's name; whole paths are in the Text tab.
+
+    Args:
+        most: how many.
+        every_n_epochs: 1 or more; 0 draws only at the end.
+        side: of a picture in the drawing, in pixels; larger ones are reduced.
+    """
+
+    shows_scores = True
+
+    def __init__(self, most: int = 15, every_n_epochs: int = 5, side: int = 112) -> None:
+        super().__init__(every_n_epochs)
+        for name, value in (("most", most), ("side", side)):
+            if value < 1:
+                raise InputError(f"WorstMistakes' {name} is {value}; it is 1 or more")
+        self.most = most
+        self.side = side
+
+    def draw(self, module: ImageClassifier, data: ImageDataModule, board: Board, part: Drawn, when: str) -> None:
+        """Draws ``worst_mistakes/<part>`` and lists the files."""
+        scores = board.scores
+        assert scores is not None
+        wrong = (scores.prediction != scores.label).nonzero().squeeze(1)
+        worst = wrong[torch.argsort(scores.confidence[wrong], descending=True, stable=True)][: self.most]
+        title = f"{'validation' if part == 'val' else 'test'} {when}".strip()
+        if not len(worst):
+            board.text(f"worst_mistakes/{part}", f"{title}: no mistake in {len(scores.row):,} pictures")
+            return
+        captions, lines = [], []
+        for place in worst.tolist():
+            file = data.parts[part][int(scores.row[place])].path
+            label, said = (data.class_names[int(kind[place])] for kind in (scores.label, scores.prediction))
+            share = 100 * float(scores.confidence[place])
+            captions.append([f"is {label}", f"said {said} {share:.1f} %", file.rpartition("/")[2]])
+            lines.append(f"| `{file}` | {label} | {said} | {share:.1f} % |")
+        pictures = [channels_last(one.numpy()) for one in take(data, part, scores.row[worst].numpy())]
+        across = range(0, len(pictures), ACROSS)
+        sheet = grid(
+            f"most confident mistakes, {title}",
+            [pictures[start : start + ACROSS] for start in across],
+            side=self.side,
+            subtitle=f"{len(worst)} of {len(wrong):,} wrong in {len(scores.row):,} pictures",
+            captions=[captions[start : start + ACROSS] for start in across],
+            gap=8,
+        )
+        board.image(f"worst_mistakes/{part}", sheet)
+        table = "\n".join([f"{title}", "", "| file | label | prediction | probability |", "| --- | --- | --- | --- |"])
+        board.text(f"worst_mistakes/{part}", "\n".join([table, *lines]))
