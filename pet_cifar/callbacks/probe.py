@@ -1,5 +1,6 @@
 """What a net makes of a few pictures, looked at without a trace."""
 
+import random
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -8,7 +9,6 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from lightning.pytorch.utilities.seed import isolate_rng
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
@@ -29,7 +29,7 @@ def untouched(module: nn.Module) -> Iterator[None]:
     gradients = [(parameter, parameter.grad) for parameter in module.parameters()]
     hooks = {layer: (dict(layer._forward_hooks), dict(layer._forward_pre_hooks)) for layer in modes}
     try:
-        with isolate_rng(), torch.no_grad(), _uncompiled():
+        with _same_random_states(module), torch.no_grad(), _uncompiled():
             module.eval()
             yield
     finally:
@@ -40,6 +40,19 @@ def untouched(module: nn.Module) -> Iterator[None]:
                     del now[key]
         for parameter, gradient in gradients:
             parameter.grad = gradient
+
+
+@contextmanager
+def _same_random_states(module: nn.Module) -> Iterator[None]:
+    # Lightning's isolate_rng forgets to restore them after an exception
+    devices = {parameter.device for parameter in module.parameters() if parameter.device.type == "cuda"}
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)
 
 
 def _uncompiled() -> AbstractContextManager[object]:
