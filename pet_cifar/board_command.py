@@ -42,10 +42,10 @@ def run_board(args: Sequence[str]) -> None:
 
 def _serve(directory: Path, port: int) -> None:
     # heavy, and --help answers without it
-    from tensorboard import default, program
+    from tensorboard import program
     from tensorboard.util import tb_logging
 
-    board = program.TensorBoard(default.get_plugins(), program.get_default_assets_zip_provider())
+    board = program.TensorBoard()
     board.configure(argv=["pet-cifar", *flags(directory, port)])
     tb_logging.get_logger().setLevel("ERROR")
     try:
@@ -61,7 +61,8 @@ def _serve(directory: Path, port: int) -> None:
 
 def flags(directory: Path, port: int) -> list[str]:
     """What to give TensorBoard: all steps of everything that is drawn, for this machine only."""
-    kept = "images=0,text=0,pr_curves=0,scalars=0"
+    # not 0, which is documented to keep all and in 2.21 keeps none
+    kept = ",".join(f"{plugin}=1000000" for plugin in ("images", "text", "pr_curves", "scalars"))
     return ["--logdir", str(directory), "--host", "127.0.0.1", "--port", str(port), f"--samples_per_plugin={kept}"]
 
 

@@ -60,6 +60,10 @@ class Board(Callback):
             self._spent = None
         self._logger = found[0] if found else None
 
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Remembers the step that a checkpoint was saved at: a test of it knows no other."""
+        self.step = checkpoint["global_step"]
+
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:

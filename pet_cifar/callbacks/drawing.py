@@ -17,6 +17,8 @@ RULE = (205, 205, 205)
 BLUE = (31, 98, 163)
 ORANGE = (221, 107, 32)
 MARGIN = 8
+# in pixels; TensorBoard's cards show a picture at about half its width
+TITLE, TEXT, SMALL = 20, 16, 13
 
 
 @functools.cache
@@ -71,7 +73,7 @@ class Canvas:
         self,
         place: tuple[float, float],
         text: str,
-        size: int = 13,
+        size: int = TEXT,
         anchor: str = "la",
         colour: tuple[int, int, int] = INK,
         width: int | None = None,
@@ -92,16 +94,16 @@ class Canvas:
 def title_width(*lines: str) -> int:
     """What `titled` needs for its lines."""
     first, *others = (line for line in lines if line)
-    return int(max(font(16).getlength(first), *(font(13).getlength(line) for line in others), 0)) + 2 * MARGIN
+    return int(max(font(TITLE).getlength(first), *(font(TEXT).getlength(line) for line in others), 0)) + 2 * MARGIN
 
 
 def titled(width: int, height: int, title: str, subtitle: str = "") -> tuple[Canvas, int]:
     """A sheet for ``width`` x ``height`` below a title; also says where below begins."""
-    top = MARGIN + 22 + (18 if subtitle else 0) + 4
+    top = MARGIN + 26 + (20 if subtitle else 0) + 4
     canvas = Canvas(max(width + 2 * MARGIN, title_width(title, subtitle)), top + height + MARGIN)
-    canvas.text((MARGIN, MARGIN), title, 16)
+    canvas.text((MARGIN, MARGIN), title, TITLE)
     if subtitle:
-        canvas.text((MARGIN, MARGIN + 22), subtitle, 13, colour=FAINT)
+        canvas.text((MARGIN, MARGIN + 26), subtitle, TEXT, colour=FAINT)
     return canvas, top
 
 
@@ -132,19 +134,19 @@ def grid(
         uint8, shape (H, W, 3).
     """
     lines = max((len(texts) for row in captions for texts in row), default=0)
-    left = int(max((font(13).getlength(label) for label in row_labels), default=-8)) + 8
+    left = int(max((font(TEXT).getlength(label) for label in row_labels), default=-8)) + 8
     left = min(left, 130)
-    high = side + gap + 15 * lines + (5 if lines else 0)
-    above = 18 if any(column_labels) else 0
+    high = side + gap + 16 * lines + (6 if lines else 0)
+    above = 20 if any(column_labels) else 0
     columns = max(len(row) for row in rows)
     canvas, top = titled(left + columns * (side + gap), above + len(rows) * high, title, subtitle)
     for column, label in enumerate(column_labels):
         middle = MARGIN + left + column * (side + gap) + side / 2
-        canvas.text((middle, top), label, 12, "ma", FAINT, side)
+        canvas.text((middle, top), label, TEXT, "ma", FAINT, side)
     for index, row in enumerate(rows):
         y = top + above + index * high
         if row_labels:
-            canvas.text((MARGIN, y + side / 2), row_labels[index], 13, "lm", width=left - 6)
+            canvas.text((MARGIN, y + side / 2), row_labels[index], TEXT, "lm", width=left - 6)
         for column, picture in enumerate(row):
             x = MARGIN + left + column * (side + gap)
             small = fit(picture, side)
@@ -152,7 +154,7 @@ def grid(
             if captions:
                 for line, text in enumerate(captions[index][column]):
                     colour = INK if line == 0 else FAINT
-                    canvas.text((x, y + side + 2 + 15 * line), text, 12, colour=colour, width=side)
+                    canvas.text((x, y + side + 2 + 16 * line), text, SMALL, colour=colour, width=side)
     return canvas.pixels()
 
 
@@ -169,13 +171,13 @@ def matrix(title: str, counts: NDArray[np.int64], names: Sequence[str], subtitle
         uint8, shape (H, W, 3); numbers are left out above 25 classes.
     """
     count = len(names)
-    wide, high = (110, 64) if count <= 4 else (62, 42) if count <= 12 else (44, 30) if count <= 25 else (12, 12)
-    numbers, size = wide > 12, 15 if count <= 4 else 12 if count <= 12 else 10
-    left = min(110, int(max(font(size).getlength(name) for name in names)) + 8) if numbers else 16
-    canvas, top = titled(left + 22 + count * wide, 40 + count * high, title, subtitle)
-    x0, y0 = MARGIN + left + 22, top + 40
-    canvas.text((x0 + count * wide / 2, top), "predicted", 13, "ma", FAINT)
-    canvas.text((MARGIN, y0 - 16), "label", 13, "la", FAINT)
+    wide, high = (110, 64) if count <= 4 else (68, 52) if count <= 12 else (44, 30) if count <= 25 else (12, 12)
+    numbers, size = wide > 12, 20 if count <= 4 else 18 if count <= 12 else 10
+    left = min(120, int(max(font(size).getlength(name) for name in names)) + 8) if numbers else 16
+    canvas, top = titled(left + 22 + count * wide, 48 + count * high, title, subtitle)
+    x0, y0 = MARGIN + left + 22, top + 48
+    canvas.text((x0 + count * wide / 2, top), "predicted", TEXT, "ma", FAINT)
+    canvas.text((MARGIN, y0 - 6), "label", TEXT, "lb", FAINT)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     for row, name in enumerate(names):
         if numbers:
@@ -192,7 +194,7 @@ def matrix(title: str, counts: NDArray[np.int64], names: Sequence[str], subtitle
                     continue
                 colour = (255, 255, 255) if share > 0.55 else INK
                 canvas.text((middle, y + high / 2 - 1), f"{counts[row, column]:,}", size, "mb", colour)
-                canvas.text((middle, y + high / 2 + 1), f"{100 * share:.1f} %", size - 2, "mt", colour)
+                canvas.text((middle, y + high / 2 + 1), f"{100 * share:.1f} %", min(size, 14), "mt", colour)
     return canvas.pixels()
 
 
@@ -220,7 +222,7 @@ def reliability(
     Returns:
         uint8, shape (H, W, 3).
     """
-    side, low, left = 300, 70, 52
+    side, low, left = 320, 70, 58
     canvas, top = titled(left + side + 12, 16 + side + 14 + low + 40, title, subtitle)
     x0, y0 = MARGIN + left, top + 16
     bottom = y0 + side + 14 + low
@@ -230,8 +232,8 @@ def reliability(
             (x0, y0 + side - at, x0 + side, y0 + side - at), (x0 + at, y0, x0 + at, y0 + side)
         ):  # fmt: skip
             canvas.draw.line(line, RULE)
-        canvas.text((x0 - 5, y0 + side - at), f"{tick} %", 12, "rm", FAINT)
-        canvas.text((x0 + at, bottom + 4), f"{tick} %", 12, "ma", FAINT)
+        canvas.text((x0 - 5, y0 + side - at), f"{tick} %", SMALL, "rm", FAINT)
+        canvas.text((x0 + at, bottom + 4), f"{tick} %", SMALL, "ma", FAINT)
     most = max(1, int(counts.max()))
     for low_edge, high_edge, number, mean, share in zip(
         edges[:-1], edges[1:], counts, confidence, accuracy, strict=True
@@ -245,8 +247,8 @@ def reliability(
         canvas.draw.rectangle((x1, min(claimed, true), x2, max(claimed, true)), outline=ORANGE, width=2)
         canvas.draw.rectangle((x1, bottom - low * number / most, x2, bottom), FAINT)
     canvas.draw.line((x0, y0 + side, x0 + side, y0), INK)
-    canvas.text((x0, y0 - 3), "right (blue); gap to the confidence (orange)", 12, "lb")
-    canvas.text((x0 - 5, bottom - low), f"{most:,}", 12, "rt", FAINT)
-    canvas.text((x0 - 5, bottom), "pictures", 12, "rb", FAINT)
-    canvas.text((x0 + side / 2, bottom + 22), "confidence: probability of the predicted class", 12, "ma")
+    canvas.text((x0, y0 - 3), "right (blue); gap to the confidence (orange)", SMALL, "lb")
+    canvas.text((x0 - 5, bottom - low), f"{most:,}", SMALL, "rt", FAINT)
+    canvas.text((x0 - 5, bottom), "pictures", SMALL, "rb", FAINT)
+    canvas.text((x0 + side / 2, bottom + 22), "confidence: probability of the predicted class", SMALL, "ma")
     return canvas.pixels()

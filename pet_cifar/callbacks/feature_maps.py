@@ -43,7 +43,7 @@ class FeatureMaps(Picture):
         self,
         layers: list[str] | None = None,
         pictures: int = 4,
-        maps: int = 12,
+        maps: int = 8,
         every_n_epochs: int = 5,
         side: int = 64,
     ) -> None:

@@ -16,6 +16,7 @@ from pet_cifar.callbacks.board import board_of
 
 WORDS = ("net", "data", "augment", "optimizer", "schedule", "precision", "options")
 NUMBERS = ("image_size", "batch_size", "lr", "weight_decay", "epochs", "seed", "processes")
+FIRST = ("net", "optimizer", "lr", "batch_size", "epochs")
 METRICS = {
     "hparams/best_val_acc": "best val/acc",
     "test/acc": "test/acc",
@@ -128,8 +129,12 @@ def _changed(settings: Any) -> str:
 
 def experiment() -> Any:
     """The message that declares the table's columns, the same for every run."""
-    columns = [api_pb2.HParamInfo(name=name, type=api_pb2.DATA_TYPE_STRING) for name in WORDS]
-    columns += [api_pb2.HParamInfo(name=name, type=api_pb2.DATA_TYPE_FLOAT64) for name in NUMBERS]
+    # of those that differ TensorBoard shows five at once, and leaves the others to be ticked
+    columns = [
+        api_pb2.HParamInfo(name=name, type=kind, differs=name in FIRST)
+        for names, kind in ((WORDS, api_pb2.DATA_TYPE_STRING), (NUMBERS, api_pb2.DATA_TYPE_FLOAT64))
+        for name in names
+    ]
     metrics = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=name) for tag, name in METRICS.items()]
     content = api_pb2.Experiment(hparam_infos=columns, metric_infos=metrics)
     return _message(metadata.EXPERIMENT_TAG, HParamsPluginData(experiment=content))

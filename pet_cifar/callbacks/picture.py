@@ -102,7 +102,7 @@ class Picture(Callback):
             return
         assert isinstance(pl_module, ImageClassifier)
         data: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        board.step = trainer.global_step
+        board.step = trainer.global_step or board.step
         with untouched(pl_module), trainer.precision_plugin.forward_context():
             self.draw(pl_module, data, board, part, when)
         self._last_step = trainer.global_step

@@ -10,7 +10,7 @@ from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.errors import InputError
 from pet_cifar.models.classifier import ImageClassifier
 
-ACROSS = 5
+ACROSS = 4
 
 
 class WorstMistakes(Picture):
@@ -26,7 +26,7 @@ class WorstMistakes(Picture):
 
     shows_scores = True
 
-    def __init__(self, most: int = 15, every_n_epochs: int = 5, side: int = 112) -> None:
+    def __init__(self, most: int = 12, every_n_epochs: int = 5, side: int = 128) -> None:
         super().__init__(every_n_epochs)
         for name, value in (("most", most), ("side", side)):
             if value < 1:

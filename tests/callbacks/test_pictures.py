@@ -195,7 +195,7 @@ def test_the_worst_mistakes_are_the_most_certain_wrong_ones(cats_dogs_root: Path
     assert places == sorted(places)
     assert text.count("| Cat | Dog |") + text.count("| cat | dog |") == 3
     for row in brightest:
-        assert holds(board.drawn["worst_mistakes/val"][-1], fit(channels_last(pixels[row]), 112))
+        assert holds(board.drawn["worst_mistakes/val"][-1], fit(channels_last(pixels[row]), 128))
 
 
 def test_a_net_without_mistakes_is_told_so(cats_dogs_root: Path) -> None:

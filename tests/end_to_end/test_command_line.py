@@ -12,6 +12,7 @@ import yaml
 
 from pet_cifar.cli import main
 from pet_cifar.lightning_cli import PetCifarCLI
+from tests.callbacks.event_files import Events
 
 DIGITS = str(Path(__file__).parents[2] / "configs" / "digits_residual.yaml")
 QUICK = [
@@ -271,6 +272,14 @@ def test_two_processes_from_the_shell_score_every_picture_once() -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("run directory: ") == 1
     assert [path.name for path in Path("lightning_logs/digits_residual").iterdir()] == ["version_0"]
+    run = Path("lightning_logs/digits_residual/version_0")
+    # drawn once, of the pictures of both
+    assert len(list(run.glob("events.out.tfevents.*"))) == 1
+    events = Events(run)
+    assert events.steps("confusion_matrix/val") == [4]
+    assert len(events.steps("feature_maps/backbone.0")) == 2
+    counts = (run / "val" / "confusion_matrix.csv").read_text().splitlines()[1:]
+    assert sum(int(count) for line in counts for count in line.split(",")[1:]) == 180
     test = [*command, "test", "--run", "lightning_logs/digits_residual", *spread]
     done = subprocess.run(test, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,248 @@
+"""TensorBoard as a user sees it: a real run, the real server, a real browser."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pet_cifar.cli import main
+
+DIGITS = str(Path(__file__).parents[2] / "configs" / "digits_residual.yaml")
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+THEMES = ("light", "dark")
+
+
+class Server:
+    """``pet-cifar board`` in a process of its own."""
+
+    def __init__(self, *runs: Path) -> None:
+        command = [sys.executable, "-m", "pet_cifar", "board", *map(str, runs), "--port", "0"]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        found = re.search(r"at (http://127\.0\.0\.1:\d+/)", line)
+        assert found, line
+        self.url = found[1]
+
+    def get(self, path: str) -> str:
+        with urllib.request.urlopen(self.url + path, timeout=30) as answer:
+            return str(answer.read().decode())
+
+    def stop(self) -> int:
+        """As Ctrl-C does; returns the exit status."""
+        self.process.send_signal(signal.SIGINT)
+        status = self.process.wait(timeout=30)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return status
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two runs, trained and tested, with every picture there is."""
+    home = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("runs"))
+    try:
+        epochs = os.environ.get("PET_CIFAR_BOARD_EPOCHS", "4")
+        for options in (["--model.lr", "0.005"], ["--model.lr", "0.02"]):
+            extra = ["--trainer.callbacks+", "GradCAM", "--trainer.callbacks+", "Embeddings", *options]
+            main(
+                ["fit", "--config", DIGITS, "--trainer.max_epochs", epochs, "--trainer.log_every_n_steps", "5", *extra]
+            )
+            main(["test", "--run", "lightning_logs/digits_residual"])
+        return sorted(Path("lightning_logs/digits_residual").absolute().iterdir())
+    finally:
+        os.chdir(home)
+
+
+@pytest.fixture(scope="module")
+def server(runs: list[Path]) -> Iterator[Server]:
+    server = Server(runs[0].parent)
+    yield server
+    assert server.stop() == 0
+
+
+def test_every_step_of_a_picture_is_kept(server: Server) -> None:
+    images = server.get("data/plugin/images/images?run=version_0&tag=first_layer_filters&sample=0")
+    assert images.count('"step"') == 5
+
+
+def test_several_runs_and_no_others(runs: list[Path], tmp_path: Path) -> None:
+    third = tmp_path / "digits" / "version_7"
+    shutil.copytree(runs[0], third)
+    server = Server(runs[0], third)
+    try:
+        assert sorted(re.findall(r'"([^"]+)"', server.get("data/runs"))) == [
+            "digits_residual_version_0",
+            "digits_version_7",
+        ]
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "there is no directory nowhere"),
+        (["."], "holds no TensorBoard files; train something first"),
+        ([], "there is no directory lightning_logs"),
+        (["--prot", "6006"], "unrecognized arguments: --prot 6006; see pet-cifar board --help"),
+        (["--port", "x"], "invalid int value: 'x'"),
+    ],
+)
+def test_wrong_use_is_answered_in_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["board", *arguments])
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_taken_port_is_answered_in_one_line(server: Server, runs: list[Path]) -> None:
+    port = server.url.rstrip("/").rpartition(":")[2]
+    command = [sys.executable, "-m", "pet_cifar", "board", str(runs[0]), "--port", port]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "give another --port" in done.stderr.splitlines()[-1]
+
+
+# The browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium: install Debian's chromium, or name one in the environment variable CHROMIUM")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        # as root, in containers, Chromium's own sandbox does not start
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def shot(tmp_path: Path) -> Path:
+    """Where screenshots go."""
+    directory = Path(os.environ.get("PET_CIFAR_SCREENSHOTS", tmp_path))
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def opened(browser: Any, server: Server, tab: str, theme: str) -> Any:
+    page = browser.new_page(viewport={"width": 1600, "height": 1000}, color_scheme=theme)
+    page.set_default_timeout(60_000)
+    page.goto(f"{server.url}#{tab}")
+    return page
+
+
+def drawn_pictures(page: Any) -> list[list[int]]:
+    """Width and height of every picture on the page that has been decoded."""
+    script = "images => images.filter(one => one.complete).map(one => [one.naturalWidth, one.naturalHeight])"
+    # the filter's matches come first, the other tags below
+    matches = page.locator("tf-category-paginated-view").first
+    sizes: list[list[int]] = matches.locator("tf-image-loader img").evaluate_all(script)
+    return [size for size in sizes if min(size) > 50]
+
+
+def curves(page: Any, card: str) -> int:
+    """Curves on the page that have more than one point."""
+    script = "paths => paths.filter(one => (one.getAttribute('d') || '').includes('L')).length"
+    return int(page.locator(f"{card} path.line").evaluate_all(script))
+
+
+def wait_until(page: Any, condition: Any) -> None:
+    for _ in range(120):
+        if condition():
+            return
+        page.wait_for_timeout(500)
+    raise AssertionError("it did not come within a minute")
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "feature_maps/backbone.0", "first_layer_filters", "sample_pictures", "training_batch", "confusion_matrix/val",
+        "worst_mistakes/val", "grad_cam", "calibration/val",
+    ],
+)  # fmt: skip
+def test_images(browser: Any, server: Server, shot: Path, tag: str, theme: str) -> None:
+    page = opened(browser, server, f"images&tagFilter=^{tag}$", theme)
+    page.get_by_text(f"tag: {tag}").first.wait_for()
+    wait_until(page, lambda: len(drawn_pictures(page)) == 2)
+    page.get_by_text("Show actual image size").click()
+    page.wait_for_timeout(300)
+    page.screenshot(path=shot / f"images_{tag.replace('/', '_')}_{theme}.png")
+    page.close()
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_scalars(browser: Any, server: Server, shot: Path, theme: str) -> None:
+    page = opened(browser, server, "scalars&tagFilter=^val/acc$", theme)
+    page.get_by_text("tag: val/acc").first.wait_for()
+    wait_until(page, lambda: curves(page, "tf-scalar-card") >= 2)
+    page.screenshot(path=shot / f"scalars_{theme}.png")
+    page.close()
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_custom_scalars(browser: Any, server: Server, shot: Path, theme: str) -> None:
+    page = opened(browser, server, "custom_scalars", theme)
+    page.get_by_text("learning rate").first.wait_for()
+    wait_until(page, lambda: curves(page, "tf-custom-scalar-multi-line-chart-card") >= 8)
+    page.screenshot(path=shot / f"custom_scalars_{theme}.png")
+    page.close()
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_hparams(browser: Any, server: Server, shot: Path, theme: str) -> None:
+    page = opened(browser, server, "hparams", theme)
+    for text in ("best val/acc", "test/acc", "parameters", "training seconds", "net", "lr"):
+        page.get_by_text(text, exact=True).first.wait_for(state="attached")
+    wait_until(page, lambda: page.get_by_text("ResidualCNN", exact=True).count() >= 2)
+    wait_until(page, lambda: page.get_by_text("78042", exact=False).count() >= 2)
+    assert page.get_by_text("hp_metric").count() == 0
+    page.screenshot(path=shot / f"hparams_{theme}.png")
+    page.close()
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_pr_curves(browser: Any, server: Server, shot: Path, theme: str) -> None:
+    page = opened(browser, server, "pr_curves&tagFilter=^pr/val_[0-3]$", theme)
+    page.get_by_text("tag: pr/val_3").first.wait_for()
+    wait_until(page, lambda: curves(page, "tf-pr-curve-card") >= 4)
+    page.screenshot(path=shot / f"pr_curves_{theme}.png")
+    page.close()
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_text(browser: Any, server: Server, shot: Path, theme: str) -> None:
+    page = opened(browser, server, "text&tagFilter=^run/", theme)
+    for text in ("pet-cifar fit --config", "class_path: ", "split_seed 0", "total parameters", "torchmetrics"):
+        page.locator("tf-text-loader").get_by_text(text).first.wait_for(state="attached")
+    page.screenshot(path=shot / f"text_{theme}.png", full_page=True)
+    page.close()
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_projector(browser: Any, server: Server, shot: Path, theme: str) -> None:
+    page = opened(browser, server, "projector", theme)
+    frame = page.frame_locator("iframe").frame_locator("iframe")
+    frame.get_by_text("Points: 180").first.wait_for(state="attached")
+    frame.locator("canvas").first.wait_for()
+    page.wait_for_timeout(3000)  # the animation that brings the points to their places
+    page.screenshot(path=shot / f"projector_{theme}.png")
+    page.close()
