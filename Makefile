@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: quickstart test test-floors
+.PHONY: quickstart test test-floors pictures
 
 quickstart: $(INSTALLED)
 	$(BIN)/pet-cifar fit --config configs/digits_residual.yaml
@@ -15,6 +15,11 @@ test: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --cov=pet_cifar --cov-report=term:skip-covered --cov-fail-under=90 -m "not real_data"
+
+# the README's pictures of TensorBoard, from two runs on digits; needs Chromium
+pictures: $(INSTALLED)
+	PET_CIFAR_SCREENSHOTS=docs PET_CIFAR_BOARD_EPOCHS=15 $(BIN)/python -m pytest -q tests/end_to_end/test_board.py \
+		-k "light and (feature_maps or custom_scalars or confusion_matrix)"
 
 # the lowest versions that setup.cfg admits
 test-floors:

@@ -90,6 +90,12 @@ class VGG16Classifier(ImageClassifier):
                 nn.Dropout(dropout),
                 nn.Linear(256, self.num_outputs),
             )
+        if weights != "none":
+            # pretrained features are large: from random weights the head would start out certain and wrong
+            last = self.head[-1]
+            assert isinstance(last, nn.Linear)
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
 
     def train(self, mode: bool = True) -> Self:
         """Switches to training; a frozen part stays in evaluation."""

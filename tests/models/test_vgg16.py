@@ -36,6 +36,14 @@ def weights(state: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) 
     return path
 
 
+@pytest.mark.parametrize("head", ["pooled", "flattened"])
+def test_over_pretrained_features_the_head_starts_undecided(weights: Path, head: Any) -> None:
+    model = VGG16Classifier(image_size=32, weights=str(weights), head=head).eval()
+    assert (model(torch.rand(3, 3, 32, 32)) == 0).all()
+    model = VGG16Classifier(image_size=32, weights="none", head=head).eval()
+    assert (model(torch.rand(3, 3, 32, 32)) != 0).all()
+
+
 @pytest.fixture(scope="module")
 def frozen(weights: Path) -> VGG16Classifier:
     return VGG16Classifier(image_size=32, weights=str(weights), freeze=True, num_classes=3)
