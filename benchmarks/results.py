@@ -59,13 +59,13 @@ def main() -> None:
     parser.add_argument("--root", default="data", help="where the data is")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--output", type=Path, help="a JSON file for all figures")
-    own, _, options = (" ".join(sys.argv[1:])).partition(" -- ")
-    arguments = parser.parse_args(own.split())
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    arguments, options = parser.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]
     print(f"hardware: {hardware()}; data: {arguments.root}; {arguments.seeds} seeds")
     print("| config | test accuracy | seconds, fit + test |\n| --- | --- | --- |")
     results = {}
     for config in arguments.configs:
-        figures = [run(config, arguments.root, seed, options.split()) for seed in range(arguments.seeds)]
+        figures = [run(config, arguments.root, seed, options) for seed in range(arguments.seeds)]
         results[config.stem] = figures
         accuracies = [figure["accuracy"] for figure in figures]
         spread = f" ± {statistics.stdev(accuracies):.2f}" if len(accuracies) > 1 else ""

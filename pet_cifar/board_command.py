@@ -23,6 +23,8 @@ def run_board(args: Sequence[str]) -> None:
     parser.add_argument("runs", nargs="*", type=Path, help=f"Directories of runs; {LOGS} if none is given.")
     parser.add_argument("--port", type=int, default=6006, help="Where to listen; 0 for any that is free.")
     options = parser.parse_args(args)
+    if not 0 <= options.port <= 65535:
+        raise InputError(f"--port {options.port}: a port is from 0 to 65535")
     runs = options.runs or [LOGS]
     for run in runs:
         if not run.is_dir():
@@ -33,10 +35,10 @@ def run_board(args: Sequence[str]) -> None:
         directory = runs[0]
         if len(runs) > 1:  # TensorBoard takes one directory
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pet_cifar_board_")))
-            for run in runs:
-                link = directory / "_".join(run.absolute().parts[-2:])
-                if not link.is_symlink():
-                    link.symlink_to(run.absolute(), target_is_directory=True)
+            for run in dict.fromkeys(run.resolve() for run in runs):
+                names = ("_".join(run.parts[-parts:]) for parts in range(2, len(run.parts) + 1))
+                free = next(name for name in names if not (directory / name).is_symlink())
+                (directory / free).symlink_to(run, target_is_directory=True)
         _serve(directory, options.port)
 
 

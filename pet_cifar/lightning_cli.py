@@ -20,22 +20,8 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from pet_cifar import options, runs
 from pet_cifar.allocator import keep_freed_memory
-from pet_cifar.callbacks import (
-    Board,
-    Calibration,
-    ConfusionMatrix,
-    Curves,
-    FeatureMaps,
-    FirstLayerFilters,
-    HyperParameters,
-    LastCheckpoint,
-    Pace,
-    ProgressBar,
-    RunCard,
-    SamplePictures,
-    ScoreFiles,
-    WorstMistakes,
-)
+from pet_cifar.callbacks import Board, Curves, HyperParameters, LastCheckpoint, Pace, ProgressBar, RunCard, ScoreFiles
+from pet_cifar.callbacks.picture import Picture
 from pet_cifar.data import ImageDataModule
 from pet_cifar.errors import InputError
 from pet_cifar.models import ImageClassifier
@@ -139,8 +125,9 @@ class PetCifarCLI(LightningCLI):
         callbacks = given["callbacks"] or []
         callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
         kwargs["callbacks"] = [
-            *callbacks,
+            # first, so that Pace's clock does not measure what the user's own do at the end of an epoch
             *(one for one in self._callbacks(given) if not any(_same(one, other) for other in callbacks)),
+            *callbacks,
         ]
         if given["logger"] is False and not any(isinstance(one, ModelCheckpoint) for one in callbacks):
             kwargs["enable_checkpointing"] = False
@@ -156,14 +143,16 @@ class PetCifarCLI(LightningCLI):
         return [tensorboard, CSVLogger(LOGS, name, tensorboard.version)]
 
     def _callbacks(self, trainer: Mapping[str, Any]) -> list[Callback]:
-        callbacks: list[Callback] = [Pace(), Board()]
-        if self.subcommand == "fit":
-            callbacks += [
-                *(FeatureMaps(), FirstLayerFilters(), SamplePictures(), RunCard(self.command)),
-                *(Curves(), HyperParameters()),
-            ]
+        callbacks: list[Callback] = [Pace()]
         if self.subcommand != "predict":
-            callbacks += [ConfusionMatrix(), WorstMistakes(), Calibration()]
+            callbacks.append(Board())
+        if self.subcommand == "fit":
+            callbacks += [RunCard(self.command), Curves(), HyperParameters()]
+        callbacks += [
+            kind()
+            for kind in Picture.__subclasses__()
+            if kind.by_default and (self.subcommand == "fit" or (kind.shows_scores and self.subcommand != "predict"))
+        ]
         # without a logger there is no run directory, and Lightning would write into the working one
         if trainer["logger"] is not False:
             callbacks.append(ScoreFiles())

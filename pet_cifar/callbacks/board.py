@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,24 +29,29 @@ class Board(Callback):
     every fourth, and so on; what does not fit any more is left out. Only rank zero writes.
 
     Args:
-        max_megabytes: what a run's TensorBoard files may hold together, in 10^6 bytes; 0 is no pictures at all.
+        max_megabytes: what a run's pictures may take together, in 10^6 bytes; 0 is no pictures at all, null is 50, or
+            for a checkpoint what its run had.
 
     Attributes:
         step: of training, that everything is written for.
+        scored_step: of training, that ``scores`` belong to.
         scores: of the last validation or test, on all processes; None before the first.
     """
 
-    def __init__(self, max_megabytes: float = 50.0) -> None:
-        if not max_megabytes >= 0:
+    def __init__(self, max_megabytes: float | None = None) -> None:
+        if max_megabytes is not None and not max_megabytes >= 0:
             raise InputError(f"Board's max_megabytes is {max_megabytes}; it is 0 (no pictures) or more")
-        self.max_megabytes = max_megabytes
-        self.step = 0
+        self._follows_checkpoint = max_megabytes is None
+        self.max_megabytes = 50.0 if max_megabytes is None else max_megabytes
+        self.step = self.scored_step = 0
         self.scores: Scores | None = None
         self._collector = Collector()
         self._logger: TensorBoardLogger | None = None
         self._spent: int | None = None
         self._drawn = 0
         self._told: set[str] = set()
+        self._collects = False
+        self._step_of_checkpoint: int | None = None
 
     # Lightning's hooks
 
@@ -53,8 +59,13 @@ class Board(Callback):
         """Finds the TensorBoard logger, and says so where there is none."""
         self._collector = Collector()
         self.scores = None
+        self.scored_step = 0
+        self._step_of_checkpoint = None
+        # without such a picture, gathering the probabilities of all processes would be for nothing
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        self._collects = any(getattr(callback, "shows_scores", False) for callback in callbacks)
         found = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-        if not found and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if not found and stage != "predict" and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._tell("no pictures are drawn: they need a TensorBoardLogger, and this run has none")
         if not found or found[0] is not self._logger:
             self._spent = None
@@ -62,19 +73,45 @@ class Board(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Remembers the step that a checkpoint was saved at: a test of it knows no other."""
-        self.step = checkpoint["global_step"]
+        self._step_of_checkpoint = checkpoint["global_step"]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The budget, for a test of the checkpoint."""
+        return {"max_megabytes": self.max_megabytes}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keeps to the run's budget, unless another was given."""
+        if self._follows_checkpoint:
+            self.max_megabytes = state_dict["max_megabytes"]
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
         """Keeps the batch's probabilities."""
-        if not trainer.sanity_checking and self._logger:
+        if self._collects and self._logger and not trainer.sanity_checking:
             self._collector.add(outputs, batch)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Brings the probabilities of all processes together, before anything is drawn of them."""
-        if not trainer.sanity_checking and self._logger:
-            self.scores = self._collector.collect()
+        if not self._collects or not self._logger or trainer.sanity_checking:
+            return
+        self.scores = self._usable(self._collector.collect())
+        self.scored_step = trainer.global_step
+        if trainer.state.fn != "fit" and self._step_of_checkpoint is not None:
+            self.scored_step = self._step_of_checkpoint
+
+    def _usable(self, scores: Scores | None) -> Scores | None:
+        """Without the pictures whose probabilities are not numbers, of which it tells."""
+        if scores is None:
+            return None
+        usable = scores.probabilities.isfinite().all(1)
+        if usable.all():
+            return scores
+        self._tell(
+            f"{int((~usable).sum())} of {len(usable)} pictures have probabilities that are not numbers: they are left "
+            "out of the pictures; a smaller learning rate helps against it"
+        )
+        return Scores(*(part[usable] for part in scores)) if usable.any() else None
 
     on_test_batch_end = on_validation_batch_end  # type: ignore[assignment]
     on_test_epoch_end = on_validation_epoch_end
@@ -82,7 +119,7 @@ class Board(Callback):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Says what was spent."""
         if self._spent and self._drawn and stage == "fit":
-            self._say(f"TensorBoard's files hold {self.megabytes:.1f} of at most {self.max_megabytes:g} MB")
+            _say(log.info, f"TensorBoard's pictures take {self.megabytes:.1f} of at most {self.max_megabytes:g} MB")
         self._collector = Collector()
         self.scores = None
 
@@ -101,7 +138,7 @@ class Board(Callback):
 
     @property
     def megabytes(self) -> float:
-        """What the run's TensorBoard files hold so far, in 10^6 bytes."""
+        """What the run's pictures take so far, in 10^6 bytes."""
         return self._bytes() / MEGABYTE
 
     def is_due(self, every_n_epochs: int, epochs: int) -> bool:
@@ -114,7 +151,7 @@ class Board(Callback):
         thinning: int = 2 ** math.floor(-math.log2(left))
         if thinning > 1:
             self._tell(
-                f"TensorBoard's files hold {self.megabytes:.1f} of at most {self.max_megabytes:g} MB: from now on "
+                f"TensorBoard's pictures take {self.megabytes:.1f} of at most {self.max_megabytes:g} MB: from now on "
                 "pictures are drawn more rarely; give the callback Board a larger max_megabytes for all of them"
             )
         turn = epochs // every_n_epochs
@@ -136,8 +173,8 @@ class Board(Callback):
         self.summary(messages.pr_curve(tag, truth, probability, 51))  # type: ignore[no-untyped-call]
 
     def layout(self, charts: dict[str, dict[str, list[Any]]]) -> None:
-        """Writes what the Custom Scalars tab shows."""
-        self.summary(messages.custom_scalars(charts))  # type: ignore[no-untyped-call]
+        """Writes what the Custom Scalars tab shows, whatever was spent."""
+        self.write(messages.custom_scalars(charts))  # type: ignore[no-untyped-call]
 
     def summary(self, summary: Any) -> None:
         """Writes any of TensorBoard's messages but scalars."""
@@ -154,7 +191,7 @@ class Board(Callback):
         if self._bytes() + count > self.max_megabytes * MEGABYTE:
             if self.max_megabytes:
                 self._tell(
-                    f"TensorBoard's files hold {self.megabytes:.1f} of at most {self.max_megabytes:g} MB: a picture "
+                    f"TensorBoard's pictures take {self.megabytes:.1f} of at most {self.max_megabytes:g} MB: a picture "
                     "was left out; give the callback Board a larger max_megabytes for all of them"
                 )
             return False
@@ -184,12 +221,12 @@ class Board(Callback):
         kind = line.rpartition(": ")[2]
         if kind not in self._told:
             self._told.add(kind)
-            self._say(line)
+            _say(log.warning, line)
 
-    @staticmethod
-    @rank_zero_only
-    def _say(line: str) -> None:
-        log.info(line)
+
+@rank_zero_only
+def _say(say: Callable[[str], None], line: str) -> None:
+    say(line)
 
 
 def board_of(trainer: Trainer) -> Board:

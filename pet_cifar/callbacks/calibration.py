@@ -5,15 +5,17 @@ from numpy.typing import NDArray
 
 from pet_cifar.callbacks.board import Board
 from pet_cifar.callbacks.drawing import reliability
-from pet_cifar.callbacks.picture import Drawn, Picture
+from pet_cifar.callbacks.picture import PARTS, Drawn, Picture
 from pet_cifar.callbacks.scores import Scores
 from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.errors import InputError
 from pet_cifar.models.classifier import ImageClassifier
 
+MOST_CURVES = 25
+
 
 class Calibration(Picture):
-    """Draws the reliability diagram of validation and test, and precision-recall curves of every class.
+    """Draws the reliability diagram of validation and test, and precision-recall curves of every class, the first 25.
 
     The expected calibration error is the mean gap between confidence and accuracy over the pictures (Guo et al.,
     arXiv 1706.04599, equation 3). TensorBoard shows the curves in its PR Curves tab.
@@ -32,21 +34,19 @@ class Calibration(Picture):
         self.bins = bins
 
     def draw(self, module: ImageClassifier, data: ImageDataModule, board: Board, part: Drawn, when: str) -> None:
-        """Draws ``calibration/<part>``; writes ``val/calibration_error`` and ``pr/<part>_<class>``."""
+        """Draws ``calibration/<part>`` and writes ``pr/<part>_<class>``."""
         scores = board.scores
         assert scores is not None
         edges = np.linspace(0, 1, self.bins + 1)
         counts, confidence, accuracy = bin_scores(scores, edges)
         error = float((counts * np.abs(confidence - accuracy)).sum() / counts.sum())
-        if part == "val":  # the test's is among its metrics
-            board.scalar("val/calibration_error", error)
         picture = reliability(
-            f"{'validation' if part == 'val' else 'test'} {when}".strip(),
+            f"{PARTS[part]} {when}".strip(),
             *(edges, counts, confidence, accuracy),
             subtitle=f"expected calibration error {100 * error:.1f} %, {counts.sum():,} pictures",
         )
         board.image(f"calibration/{part}", picture)
-        for number, name in enumerate(data.class_names):
+        for number, name in enumerate(data.class_names[:MOST_CURVES]):
             truth = (scores.label == number).numpy()
             if truth.any():  # precision and recall of a class without pictures do not exist
                 board.pr_curve(f"pr/{part}_{name}", truth, scores.probabilities[:, number].numpy())

@@ -3,6 +3,7 @@
 import functools
 import io
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 Pixels = NDArray[np.uint8]
 """uint8, shape (H, W) or (H, W, 3)."""
 
+Item = TypeVar("Item")
 INK = (30, 30, 30)
 FAINT = (120, 120, 120)
 RULE = (205, 205, 205)
@@ -107,6 +109,11 @@ def titled(width: int, height: int, title: str, subtitle: str = "") -> tuple[Can
     return canvas, top
 
 
+def in_rows(items: Sequence[Item], columns: int) -> list[Sequence[Item]]:
+    """The items row by row."""
+    return [items[start : start + columns] for start in range(0, len(items), columns)]
+
+
 def grid(
     title: str,
     rows: Sequence[Sequence[Pixels]],
@@ -168,33 +175,47 @@ def matrix(title: str, counts: NDArray[np.int64], names: Sequence[str], subtitle
         subtitle: below the title.
 
     Returns:
-        uint8, shape (H, W, 3); numbers are left out above 25 classes.
+        uint8, shape (H, W, 3); names and numbers are left out above 25 classes.
     """
     count = len(names)
-    wide, high = (110, 64) if count <= 4 else (68, 52) if count <= 12 else (44, 30) if count <= 25 else (12, 12)
-    numbers, size = wide > 12, 20 if count <= 4 else 18 if count <= 12 else 10
-    left = min(120, int(max(font(size).getlength(name) for name in names)) + 8) if numbers else 16
+    if count > 25:
+        return _large_matrix(title, counts, subtitle)
+    wide, high = (110, 64) if count <= 4 else (68, 52) if count <= 12 else (44, 30)
+    size = 20 if count <= 4 else 18 if count <= 12 else 10
+    left = min(120, int(max(font(size).getlength(name) for name in names)) + 8)
     canvas, top = titled(left + 22 + count * wide, 48 + count * high, title, subtitle)
     x0, y0 = MARGIN + left + 22, top + 48
     canvas.text((x0 + count * wide / 2, top), "predicted", TEXT, "ma", FAINT)
     canvas.text((MARGIN, y0 - 6), "label", TEXT, "lb", FAINT)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     for row, name in enumerate(names):
-        if numbers:
-            canvas.text((x0 - 6, y0 + (row + 0.5) * high), name, size, "rm", width=left + 12)
-            canvas.text((x0 + (row + 0.5) * wide, y0 - 6), name, size, "mb", width=wide - 4)
+        canvas.text((x0 - 6, y0 + (row + 0.5) * high), name, size, "rm", width=left + 12)
+        canvas.text((x0 + (row + 0.5) * wide, y0 - 9), name, size, "ms", width=wide - 4)
         for column in range(count):
             share = float(shares[row, column])
             x, y = x0 + column * wide, y0 + row * high
             canvas.draw.rectangle((x, y, x + wide - 2, y + high - 2), _shade(share, BLUE if row == column else ORANGE))
-            if numbers:
-                middle = x + wide / 2 - 1
-                if not counts[row, column]:
-                    canvas.text((middle, y + high / 2), "0", size, "mm", RULE)
-                    continue
-                colour = (255, 255, 255) if share > 0.55 else INK
-                canvas.text((middle, y + high / 2 - 1), f"{counts[row, column]:,}", size, "mb", colour)
-                canvas.text((middle, y + high / 2 + 1), f"{100 * share:.1f} %", min(size, 14), "mt", colour)
+            middle = x + wide / 2 - 1
+            if not counts[row, column]:
+                canvas.text((middle, y + high / 2), "0", size, "mm", RULE)
+                continue
+            colour = (255, 255, 255) if share > 0.55 else INK
+            canvas.text((middle, y + high / 2 - 3), f"{counts[row, column]:,}", size, "ms", colour)
+            canvas.text((middle, y + high / 2 + 1), f"{100 * share:.1f} %", min(size, 14), "mt", colour)
+    return canvas.pixels()
+
+
+def _large_matrix(title: str, counts: NDArray[np.int64], subtitle: str) -> Pixels:
+    """The same for many classes: colours only, on at most about 1,000 pixels a side."""
+    count = len(counts)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    right = np.eye(count, dtype=bool)[..., None]
+    strength = np.where(shares > 0, 0.06 + 0.94 * shares**0.5, 0)[..., None]
+    colours = 250 + (np.where(right, BLUE, ORANGE) - 250) * strength
+    cells = fit(colours.round().astype(np.uint8), max(1000 // count, 1) * count if count <= 1000 else 1000)
+    canvas, top = titled(cells.shape[1], cells.shape[0] + 22, title, subtitle)
+    canvas.text((MARGIN, top), f"{count} classes from above: label; from the left: predicted", TEXT, colour=FAINT)
+    canvas.paste((MARGIN, top + 22), cells)
     return canvas.pixels()
 
 
@@ -247,6 +268,8 @@ def reliability(
         canvas.draw.rectangle((x1, min(claimed, true), x2, max(claimed, true)), outline=ORANGE, width=2)
         canvas.draw.rectangle((x1, bottom - low * number / most, x2, bottom), FAINT)
     canvas.draw.line((x0, y0 + side, x0 + side, y0), INK)
+    canvas.text((x0 + 8, y0 + 6), "on the line: as often", SMALL, "la", FAINT)
+    canvas.text((x0 + 8, y0 + 22), "right as it claims", SMALL, "la", FAINT)
     canvas.text((x0, y0 - 3), "right (blue); gap to the confidence (orange)", SMALL, "lb")
     canvas.text((x0 - 5, bottom - low), f"{most:,}", SMALL, "rt", FAINT)
     canvas.text((x0 - 5, bottom), "pictures", SMALL, "rb", FAINT)

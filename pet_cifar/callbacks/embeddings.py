@@ -8,7 +8,7 @@ from torch.utils.hooks import RemovableHandle
 
 from pet_cifar.callbacks.board import Board
 from pet_cifar.callbacks.drawing import Pixels, channels_last, fit
-from pet_cifar.callbacks.picture import Drawn, Picture
+from pet_cifar.callbacks.picture import Drawn, Picture, tell
 from pet_cifar.callbacks.probe import as_input, balanced_rows, take
 from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.errors import InputError
@@ -31,12 +31,15 @@ class Embeddings(Picture):
         side: of the thumbnails in pixels.
     """
 
+    by_default = False
+    draws_at_start = False
+
     def __init__(self, pictures: int = 1000, every_n_epochs: int = 0, side: int = 32) -> None:
         super().__init__(every_n_epochs)
         if not 2 <= pictures <= 2000:
             raise InputError(f"Embeddings' pictures is {pictures}; the Projector takes from 2 to 2000")
-        if side < 1:
-            raise InputError(f"Embeddings' side is {side}; it is 1 or more")
+        if not 1 <= side <= 180:
+            raise InputError(f"Embeddings' side is {side}; it is from 1 to 180, for which the Projector has room")
         self.pictures = pictures
         self.side = side
 
@@ -46,18 +49,19 @@ class Embeddings(Picture):
 
     def draw(self, module: ImageClassifier, data: ImageDataModule, board: Board, part: Drawn, when: str) -> None:
         """Writes the tensor ``embeddings`` with labels, file names and thumbnails."""
-        if when == "at the start":
-            return
         labels = data.labels("val")
         rows = balanced_rows(labels, self.pictures, data.split_seed)
         features, thumbnails, said = [], [], []
-        for start in range(0, len(rows), 32):
-            image = take(data, "val", rows[start : start + 32])
+        for start in range(0, len(rows), data.batch_size):
+            image = take(data, "val", rows[start : start + data.batch_size])
             own, probabilities = _features(module, as_input(module, image))
             features.append(own)
             said += probabilities.argmax(1).tolist()
             thumbnails += [_square(fit(channels_last(one.numpy()), self.side), self.side) for one in image]
         vectors = torch.cat(features).numpy()
+        if not np.isfinite(vectors).all():
+            tell("no embeddings are written: what goes into the last layer are not all numbers")
+            return
         if min(vectors.shape) > DIMENSIONS:
             vectors = PCA(DIMENSIONS, svd_solver="full").fit_transform(vectors).astype(np.float32)
         if not board.spend(vectors.size * LETTERS + len(rows) * self.side**2 * 3):
@@ -65,7 +69,7 @@ class Embeddings(Picture):
         board.writer.add_embedding(
             vectors,
             metadata=[
-                [data.class_names[labels[row]], data.class_names[number], data.parts["val"][row].path]
+                [data.class_names[labels[row]], data.class_names[number], " ".join(data.parts["val"][row].path.split())]
                 for row, number in zip(rows, said, strict=True)
             ],
             metadata_header=["label", "prediction", "file"],

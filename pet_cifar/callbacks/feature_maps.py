@@ -8,9 +8,9 @@ from pet_cifar.callbacks.picture import Drawn, Picture, tell
 from pet_cifar.callbacks.probe import (
     as_input,
     balanced_rows,
-    clean,
     convolutions,
     layers_like,
+    named_layers,
     normalised_maps,
     outputs_of,
     spread,
@@ -62,8 +62,7 @@ class FeatureMaps(Picture):
             if not self._layers(module):
                 tell(f"no feature maps are drawn: {type(module).__name__} has no convolution")
         except KeyError as error:
-            valid = [clean(name) for name, layer in module.named_modules() if name and not list(layer.children())]
-            valid = [name for name in valid if "_metrics" not in name]
+            valid = [name for name, layer in named_layers(module).items() if not list(layer.children())]
             raise InputError(
                 f"FeatureMaps' layers: {type(module).__name__} has no layer like {error.args[0]}; it has "
                 f"{', '.join(valid)}"
@@ -98,6 +97,9 @@ class FeatureMaps(Picture):
                 module(as_input(module, image[None]))
         inputs = [channels_last(image.numpy()) for image in images]
         for name, maps in found.items():
+            if not maps:  # an auxiliary head of training, for example
+                tell(f"no feature maps of {name} are drawn: it does not run, or gives no tensor")
+                continue
             channels, height, width = shapes[name]
             shown = spread(range(channels), self.maps)
             # a layer that runs several times a picture is shown as it ran last

@@ -8,7 +8,7 @@ from lightning import LightningModule, Trainer
 from numpy.typing import NDArray
 
 from pet_cifar.callbacks.board import Board
-from pet_cifar.callbacks.drawing import Pixels, channels_last, grid
+from pet_cifar.callbacks.drawing import Pixels, channels_last, grid, in_rows
 from pet_cifar.callbacks.picture import Drawn, Picture, tell
 from pet_cifar.callbacks.probe import convolutions, filters_of, spread
 from pet_cifar.data.datamodule import ImageDataModule
@@ -65,27 +65,28 @@ class FirstLayerFilters(Picture):
         name, layer = next(iter(layers.items()))
         now = filters_of(layer)
         chosen = spread(range(len(now)), self.most)
-        across = next((width for width in (16, 12, 8, 6, 4) if len(chosen) >= 4 * width), min(len(chosen), 8))
+        across = 8 if len(chosen) > 16 else 4
         side = max(48, 6 * max(now.shape[2:]))
         change = float(np.abs(now - self._initial).mean() / max(float(np.abs(self._initial).mean()), 1e-12))
+        count = f"{len(chosen)} of {len(now)} filters, each side scaled by itself"
         sheets = [
-            grid(heading, _rows(_shades(filters[chosen], self.scale), across), side=side, subtitle=subtitle)
+            grid(heading, in_rows(_shades(filters, self.scale, chosen), across), side=side, subtitle=subtitle)
             for heading, subtitle, filters in (
-                (f"{name} at the start", f"{len(chosen)} of {len(now)} filters", self._initial),
+                (
+                    f"{name} at the start",
+                    count,
+                    self._initial,
+                ),
                 (when, f"mean change {100 * change:.0f} %", now),
             )
         ]
         board.image("first_layer_filters", np.concatenate(sheets, 1))
 
 
-def _shades(filters: NDArray[np.float32], scale: str) -> list[Pixels]:
+def _shades(filters: NDArray[np.float32], scale: str, chosen: list[int]) -> list[Pixels]:
     axes = (1, 2, 3) if scale == "filter" else None
     low, high = filters.min(axes, keepdims=True), filters.max(axes, keepdims=True)
     # a constant layer, such as one of zeros, is gray
     span = high - low
     shades = np.where(span > 0, (filters - low) / np.where(span > 0, span, 1) * 255, 128).round().astype(np.uint8)
-    return [channels_last(one) for one in shades]
-
-
-def _rows(pictures: list[Pixels], across: int) -> list[list[Pixels]]:
-    return [pictures[start : start + across] for start in range(0, len(pictures), across)]
+    return [channels_last(shades[number]) for number in chosen]

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from pet_cifar.callbacks.board import Board
-from pet_cifar.callbacks.drawing import Pixels, channels_last, grid
+from pet_cifar.callbacks.drawing import Pixels, channels_last, grid, in_rows
 from pet_cifar.callbacks.picture import Drawn, Picture
-from pet_cifar.callbacks.probe import as_input, balanced_rows, clean, take
+from pet_cifar.callbacks.probe import as_input, balanced_rows, named_layers, take
 from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.errors import InputError
 from pet_cifar.models.classifier import ImageClassifier
@@ -31,6 +31,8 @@ class GradCAM(Picture):
         side: of a picture in the drawing, in pixels.
     """
 
+    by_default = False
+
     def __init__(self, layer: str = "backbone", pictures: int = 8, every_n_epochs: int = 5, side: int = 128) -> None:
         super().__init__(every_n_epochs)
         for name, value in (("pictures", pictures), ("side", side)):
@@ -44,10 +46,10 @@ class GradCAM(Picture):
         """Refuses a layer that the net does not have, and to go without captum."""
         if find_spec("captum") is None:
             raise InputError("GradCAM needs captum, which is not installed: pip install 'pet_cifar[gradcam]'")
-        names = [clean(name) for name, _ in module.named_modules() if name and "_metrics" not in name]
-        if self.layer not in names:
+        layers = named_layers(module)
+        if self.layer not in layers:
             raise InputError(
-                f"GradCAM's layer: {type(module).__name__} has no layer {self.layer}; it has {', '.join(names)}"
+                f"GradCAM's layer: {type(module).__name__} has no layer {self.layer}; it has {', '.join(layers)}"
             )
 
     def draw(self, module: ImageClassifier, data: ImageDataModule, board: Board, part: Drawn, when: str) -> None:
@@ -58,14 +60,17 @@ class GradCAM(Picture):
         for row, image in zip(rows, take(data, "val", rows), strict=True):
             weight, said, share = self._explain(module, as_input(module, image[None]))
             pictures.append(_overlay(channels_last(image.numpy()), weight, self.side))
-            captions.append([f"is {data.class_names[labels[row]]}", f"{data.class_names[said]} {100 * share:.1f} %"])
-        across = range(0, len(pictures), 4)
+            captions.append(
+                [f"is {data.class_names[labels[row]]}", f"said {data.class_names[said]} {100 * share:.1f} %"]
+            )
+            if not weight.any():
+                captions[-1][1] += ", nothing for it"
         sheet = grid(
             f"Grad-CAM of {self.layer}, {when}",
-            [pictures[start : start + 4] for start in across],
+            in_rows(pictures, 4),
             side=self.side,
             subtitle="red speaks for the class that is predicted",
-            captions=[captions[start : start + 4] for start in across],
+            captions=in_rows(captions, 4),
             gap=8,
         )
         board.image("grad_cam", sheet)
@@ -84,7 +89,7 @@ class GradCAM(Picture):
             own: Tensor = logits[:, said] if module.num_outputs > 1 else logits[:, 0] * (1 if said else -1)
             return own
 
-        layer = {clean(name): one for name, one in module.named_modules()}[self.layer]
+        layer = named_layers(module)[self.layer]
         with torch.enable_grad():
             maps = LayerGradCam(score, layer).attribute(image.clone().requires_grad_(), relu_attributions=True)
         if not isinstance(maps, Tensor) or maps.ndim != 4:

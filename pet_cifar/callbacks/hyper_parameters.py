@@ -91,6 +91,8 @@ class HyperParameters(Callback):
         board = board_of(trainer)
         if trainer.is_global_zero and board.is_open:
             board.write(session_end())
+        # idle time until somebody saves or goes on is not training
+        self._seconds, self._since = self._total(), 0.0
 
     def _total(self) -> float:
         return self._seconds + (time.perf_counter() - self._since if self._since else 0.0)
@@ -98,7 +100,15 @@ class HyperParameters(Callback):
 
 def hyper_parameters(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
     """The values of the columns `WORDS` and `NUMBERS` for one run; a column without a value is left out."""
-    own: Mapping[str, Any] = module.hparams
+    # as the net was made: one with pretrained weights forgets their file afterwards
+    own: dict[str, Any] = dict(module.hparams_initial)
+    if "configure_optimizers" in vars(module):  # the command line's --optimizer
+        optimizer = trainer.optimizers[0]
+        own |= {
+            "optimizer": type(optimizer).__name__,
+            "schedule": None,
+            **{key: optimizer.defaults.get(key) for key in ("lr", "weight_decay")},
+        }
     data = getattr(trainer, "datamodule", None)
     options = {key: value for key, value in own.items() if key not in COMMON and value is not None}
     augment = getattr(data, "augment", None)

@@ -1,8 +1,9 @@
 """What all pictures of a run have in common: when they are drawn, and that they change nothing."""
 
 import logging
+import re
 from abc import abstractmethod
-from typing import Literal
+from typing import ClassVar, Literal
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
@@ -15,19 +16,23 @@ from pet_cifar.models.classifier import ImageClassifier
 
 log = logging.getLogger(__name__)
 Drawn = Literal["val", "test"]
+PARTS = {"val": "validation", "test": "test"}
 
 
 class Picture(Callback):
     """Drawn at the start, every ``every_n_epochs`` epochs and at the end of training, on rank zero only.
 
-    A picture adds ``draw``. One that shows scores draws nothing at the start, where there are none, and is drawn
-    after a validation or a test of its own as well.
+    A picture adds ``draw``; the command line finds it by itself. One that shows scores draws nothing at the start,
+    where there are none, and is drawn after a validation or a test of its own as well.
 
     Args:
         every_n_epochs: 1 or more; 0 draws only at the start and at the end.
     """
 
-    shows_scores = False
+    by_default: ClassVar[bool] = True
+    """Whether the command line draws it without being asked."""
+    shows_scores: ClassVar[bool] = False
+    draws_at_start: ClassVar[bool] = True
 
     def __init__(self, every_n_epochs: int = 1) -> None:
         if every_n_epochs < 0:
@@ -36,6 +41,7 @@ class Picture(Callback):
             )
         self.every_n_epochs = every_n_epochs
         self._last_step = -1
+        self._when = ""
 
     @abstractmethod
     def draw(self, module: ImageClassifier, data: ImageDataModule, board: Board, part: Drawn, when: str) -> None:
@@ -56,6 +62,9 @@ class Picture(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses nets and data that have nothing to show."""
+        self._last_step = -1
+        if stage != "fit" and (stage == "predict" or not self.shows_scores):
+            return
         data = getattr(trainer, "datamodule", None)
         if not isinstance(pl_module, ImageClassifier) or not isinstance(data, ImageDataModule):
             raise InputError(
@@ -63,31 +72,40 @@ class Picture(Callback):
                 f"{type(pl_module).__name__} with {type(data).__name__ if data else 'loaders'}; "
                 "give the trainer both, or leave the callback out"
             )
-        self._last_step = -1
         board_of(trainer)
         if stage == "fit":
             self.prepare(pl_module, data)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws the untrained net, or the one that training goes on with."""
-        if not self.shows_scores:
-            self._draw(trainer, pl_module, "val", "at the start" if trainer.global_step == 0 else _when(trainer))
+        if self.draws_at_start and not self.shows_scores:
+            when = "at the start" if trainer.global_step == 0 else _after(trainer.current_epoch)
+            self._draw(trainer, pl_module, "val", when)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws every few epochs."""
         epochs = trainer.current_epoch + 1
-        if board_of(trainer).is_due(self.every_n_epochs, epochs):
-            self._draw(trainer, pl_module, "val", f"after {epochs} epochs")
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws the trained net."""
-        if trainer.global_step != self._last_step:
-            self._draw(trainer, pl_module, "val", _when(trainer))
+        if not self.shows_scores and board_of(trainer).is_due(self.every_n_epochs, epochs):
+            self._draw(trainer, pl_module, "val", _after(epochs))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws the scores of a validation outside of training."""
-        if self.shows_scores and trainer.state.fn == "validate":
+        """Draws the scores, when there are new ones."""
+        if not self.shows_scores or trainer.sanity_checking:
+            return
+        if trainer.state.fn == "validate":
             self._draw(trainer, pl_module, "val", "")
+        elif board_of(trainer).is_due(self.every_n_epochs, trainer.current_epoch + 1):
+            self._draw(trainer, pl_module, "val", _in(trainer))
+        else:  # these may be the last
+            self._when = _in(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws the trained net, and the last scores."""
+        board = board_of(trainer)
+        if self.shows_scores and board.scored_step != self._last_step:
+            self._draw(trainer, pl_module, "val", self._when)
+        elif not self.shows_scores and trainer.global_step != self._last_step:
+            self._draw(trainer, pl_module, "val", _after(trainer.current_epoch))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws the scores of a test."""
@@ -102,14 +120,23 @@ class Picture(Callback):
             return
         assert isinstance(pl_module, ImageClassifier)
         data: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        board.step = trainer.global_step or board.step
+        board.step = board.scored_step if self.shows_scores else trainer.global_step
         with untouched(pl_module), trainer.precision_plugin.forward_context():
             self.draw(pl_module, data, board, part, when)
-        self._last_step = trainer.global_step
+        self._last_step = board.step
 
 
-def _when(trainer: Trainer) -> str:
-    return f"after {trainer.current_epoch} epochs"
+def _after(epochs: int) -> str:
+    return f"after {epochs} epoch{'s' if epochs != 1 else ''}"
+
+
+def _in(trainer: Trainer) -> str:
+    return f"epoch {trainer.current_epoch + 1}, step {trainer.global_step:,}"
+
+
+def escape(text: str) -> str:
+    """Text as Markdown shows it, whatever signs are in it."""
+    return re.sub(r"([\\`*_{}\[\]<>()#+!|~])", r"\\\1", text)
 
 
 @rank_zero_only

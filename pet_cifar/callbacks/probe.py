@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from fnmatch import fnmatchcase
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -27,7 +27,9 @@ def untouched(module: nn.Module) -> Iterator[None]:
     """
     modes = {layer: layer.training for layer in module.modules()}
     gradients = [(parameter, parameter.grad) for parameter in module.parameters()]
-    hooks = {layer: (dict(layer._forward_hooks), dict(layer._forward_pre_hooks)) for layer in modes}
+    for parameter, _ in gradients:
+        parameter.grad = None  # a backward would add to the very tensor
+    hooks = {layer: [set(own) for own in _hooks(layer)] for layer in modes}
     try:
         with _same_random_states(module), torch.no_grad(), _uncompiled():
             module.eval()
@@ -35,11 +37,15 @@ def untouched(module: nn.Module) -> Iterator[None]:
     finally:
         for layer, mode in modes.items():
             layer.training = mode
-            for kept, now in zip(hooks[layer], (layer._forward_hooks, layer._forward_pre_hooks), strict=True):
-                for key in now.keys() - kept.keys():
+            for kept, now in zip(hooks[layer], _hooks(layer), strict=True):
+                for key in now.keys() - kept:
                     del now[key]
         for parameter, gradient in gradients:
             parameter.grad = gradient
+
+
+def _hooks(layer: nn.Module) -> tuple[dict[int, Any], ...]:
+    return layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks
 
 
 @contextmanager
@@ -90,7 +96,13 @@ def convolutions(module: nn.Module) -> dict[str, nn.Conv2d]:
 
 def clean(name: str) -> str:
     """A layer's name without what torch.compile puts into it."""
-    return name.replace("_orig_mod.", "")
+    return name.replace("_orig_mod.", "").removesuffix("._orig_mod")
+
+
+def named_layers(module: nn.Module) -> dict[str, nn.Module]:
+    """All parts of the net by name; metrics are none."""
+    layers = {clean(name): layer for name, layer in module.named_modules() if name}
+    return {name: layer for name, layer in layers.items() if "_metrics" not in name.partition(".")[0]}
 
 
 def layers_like(module: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Module]:
@@ -99,7 +111,7 @@ def layers_like(module: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Modu
     Raises:
         KeyError: a pattern that matches none.
     """
-    layers = {clean(name): layer for name, layer in module.named_modules() if not list(layer.children())}
+    layers = {name: layer for name, layer in named_layers(module).items() if not list(layer.children())}
     found: dict[str, nn.Module] = {}
     for pattern in patterns:
         matching = {name: layer for name, layer in layers.items() if fnmatchcase(name, pattern)}
@@ -123,7 +135,9 @@ def outputs_of(
     found: dict[str, list[Tensor]] = {name: [] for name in layers}
 
     def remember(name: str) -> Callable[[nn.Module, object, Tensor], None]:
-        def hook(layer: nn.Module, inputs: object, output: Tensor) -> None:
+        def hook(layer: nn.Module, inputs: object, output: object) -> None:
+            if not isinstance(output, Tensor):
+                return
             # at once: an in-place ReLU may follow
             found[name].append(keep(name, output.detach()))
 

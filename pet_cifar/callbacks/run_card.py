@@ -17,7 +17,7 @@ from lightning import Trainer
 
 from pet_cifar import __version__
 from pet_cifar.callbacks.board import Board
-from pet_cifar.callbacks.picture import Drawn, Picture
+from pet_cifar.callbacks.picture import Drawn, Picture, escape
 from pet_cifar.data import manifest
 from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.models.classifier import ImageClassifier
@@ -32,6 +32,8 @@ class RunCard(Picture):
     Args:
         command: what to type for the same run; null for what was typed.
     """
+
+    by_default = False  # the command line makes it, with its own words
 
     def __init__(self, command: str | None = None) -> None:
         super().__init__(every_n_epochs=0)
@@ -81,7 +83,7 @@ def _describe(module: ImageClassifier, data: ImageDataModule, trainer: Trainer) 
     names = ("image_size", "batch_size", "val_fraction", "split_seed", "cache")
     return yaml.safe_dump(
         {
-            "model": {type(module).__name__: dict(module.hparams)},
+            "model": {type(module).__name__: dict(module.hparams_initial)},
             "data": {type(data).__name__: {"root": str(data.root), **{name: getattr(data, name) for name in names}}},
             "trainer": {"max_epochs": trainer.max_epochs, "max_steps": trainer.max_steps},
         },
@@ -91,9 +93,11 @@ def _describe(module: ImageClassifier, data: ImageDataModule, trainer: Trainer) 
 
 def _data(data: ImageDataModule) -> str:
     counts = {part: Counter(picture.label for picture in pictures) for part, pictures in data.parts.items()}
-    rows: list[Sequence[object]] = [[name, *(own[name] for own in counts.values())] for name in data.class_names]
+    rows: list[Sequence[object]] = [
+        [escape(name), *(own[name] for own in counts.values())] for name in data.class_names
+    ]
     rows.append(["all", *(own.total() for own in counts.values())])
-    left_out = manifest.describe_left_out(data.listed) or "no file was left out"
+    left_out = escape(manifest.describe_left_out(data.listed)) or "no file was left out"
     return (
         f"{type(data).__name__} at `{data.root}`, {data.image_size} x {data.image_size} x {data.num_channels}, "
         f"split_seed {data.split_seed}, fingerprint `{data.fingerprint[:16]}`\n\n"

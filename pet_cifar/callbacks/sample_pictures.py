@@ -5,7 +5,7 @@ from typing import Any
 from lightning import LightningModule, Trainer
 
 from pet_cifar.callbacks.board import Board
-from pet_cifar.callbacks.drawing import channels_last, grid
+from pet_cifar.callbacks.drawing import channels_last, grid, in_rows
 from pet_cifar.callbacks.picture import Drawn, Picture
 from pet_cifar.callbacks.probe import balanced_rows, take
 from pet_cifar.data.datamodule import ImageDataModule
@@ -58,12 +58,13 @@ class SamplePictures(Picture):
             # more classes than fit on a sheet are not all shown
             names = data.class_names[:25]
             rows = balanced_rows(labels, self.per_class * data.num_classes, data.split_seed)
-            by_class = [rows[labels[rows] == number] for number in range(len(names))]
+            by_class = [rows[labels[rows] == number][: self.per_class] for number in range(len(names))]
+            shown = "" if len(names) == data.num_classes else f"{len(names)} of "
             sheet = grid(
                 "training pictures as they are",
                 [[channels_last(one.numpy()) for one in take(data, "train", own)] for own in by_class],
                 side=self.side,
-                subtitle=f"{len(labels):,} in {data.num_classes} classes, {data.image_size} x {data.image_size}",
+                subtitle=f"{len(labels):,} in {shown}{data.num_classes} classes, {data.image_size} x {data.image_size}",
                 row_labels=names,
             )
             board.image("sample_pictures", sheet)
@@ -74,13 +75,9 @@ class SamplePictures(Picture):
         changed = "augmented" if data.augment else "not augmented"
         sheet = grid(
             "the first training batch, as the net receives it",
-            _rows(pictures),
+            in_rows(pictures, ACROSS),
             side=self.side,
             subtitle=f"{len(pictures)} of {len(self._batch.label)} pictures, {changed}",
-            captions=_rows(captions),
+            captions=in_rows(captions, ACROSS),
         )
         board.image("training_batch", sheet)
-
-
-def _rows(items: list[Any]) -> list[list[Any]]:
-    return [items[start : start + ACROSS] for start in range(0, len(items), ACROSS)]

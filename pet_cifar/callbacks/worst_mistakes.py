@@ -3,8 +3,8 @@
 import torch
 
 from pet_cifar.callbacks.board import Board
-from pet_cifar.callbacks.drawing import channels_last, grid
-from pet_cifar.callbacks.picture import Drawn, Picture
+from pet_cifar.callbacks.drawing import channels_last, grid, in_rows
+from pet_cifar.callbacks.picture import PARTS, Drawn, Picture, escape
 from pet_cifar.callbacks.probe import take
 from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.errors import InputError
@@ -40,7 +40,7 @@ class WorstMistakes(Picture):
         assert scores is not None
         wrong = (scores.prediction != scores.label).nonzero().squeeze(1)
         worst = wrong[torch.argsort(scores.confidence[wrong], descending=True, stable=True)][: self.most]
-        title = f"{'validation' if part == 'val' else 'test'} {when}".strip()
+        title = f"{PARTS[part]} {when}".strip()
         if not len(worst):
             board.text(f"worst_mistakes/{part}", f"{title}: no mistake in {len(scores.row):,} pictures")
             return
@@ -50,17 +50,17 @@ class WorstMistakes(Picture):
             label, said = (data.class_names[int(kind[place])] for kind in (scores.label, scores.prediction))
             share = 100 * float(scores.confidence[place])
             captions.append([f"is {label}", f"said {said} {share:.1f} %", file.rpartition("/")[2]])
-            lines.append(f"| `{file}` | {label} | {said} | {share:.1f} % |")
+            lines.append(f"| {escape(file)} | {escape(label)} | {escape(said)} | {share:.1f} % |")
         pictures = [channels_last(one.numpy()) for one in take(data, part, scores.row[worst].numpy())]
-        across = range(0, len(pictures), ACROSS)
         sheet = grid(
             f"most confident mistakes, {title}",
-            [pictures[start : start + ACROSS] for start in across],
+            in_rows(pictures, ACROSS),
             side=self.side,
             subtitle=f"{len(worst)} of {len(wrong):,} wrong in {len(scores.row):,} pictures",
-            captions=[captions[start : start + ACROSS] for start in across],
+            captions=in_rows(captions, ACROSS),
             gap=8,
         )
         board.image(f"worst_mistakes/{part}", sheet)
-        table = "\n".join([f"{title}", "", "| file | label | prediction | probability |", "| --- | --- | --- | --- |"])
+        heading = f"{title}; files below {escape(str(data.root))}"
+        table = f"{heading}\n\n| file | label | prediction | probability |\n| --- | --- | --- | --- |"
         board.text(f"worst_mistakes/{part}", "\n".join([table, *lines]))

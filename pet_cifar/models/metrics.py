@@ -20,8 +20,8 @@ class StageMetrics(nn.Module):
     """The metrics of one stage, updated by batch, logged by epoch under ``<stage>/<name>``.
 
     All are means over the pictures of all processes: loss and accuracy; beyond training also the macro F1 score and
-    each class's accuracy, and the area under the ROC curve for two classes; in the test also the expected
-    calibration error (15 bins of confidence, Guo et al., arXiv 1706.04599).
+    each class's accuracy, the expected calibration error (15 bins of confidence, Guo et al., arXiv 1706.04599), and
+    the area under the ROC curve for two classes.
 
     Args:
         stage: the prefix of the names.
@@ -31,14 +31,14 @@ class StageMetrics(nn.Module):
     def __init__(self, stage: Stage, num_classes: int) -> None:
         super().__init__()
         self.stage = stage
-        self.loss = MeanMetric()
+        # a loss that is not a number is shown as such: the default would leave its batch out of the mean
+        self.loss = MeanMetric(nan_strategy="disable")
         metrics: dict[str, Metric] = {"acc": MulticlassAccuracy(num_classes, average="micro", validate_args=False)}
         if stage != "train":
             metrics["f1"] = MulticlassF1Score(num_classes, average="macro", validate_args=False)
             metrics["class_acc"] = MulticlassAccuracy(num_classes, average=None, validate_args=False)
             if num_classes == 2:
                 metrics["auroc"] = MulticlassAUROC(num_classes, validate_args=False)
-        if stage == "test":
             metrics["calibration_error"] = MulticlassCalibrationError(num_classes, validate_args=False)
         self.metrics = nn.ModuleDict(metrics)
 

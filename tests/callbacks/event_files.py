@@ -35,6 +35,10 @@ class Events:
         event = self._events.Tensors(f"{tag}/text_summary")[-1]
         return b"".join(event.tensor_proto.string_val).decode()
 
+    def tensor(self, tag: str) -> bytes:
+        """The content of a plugin's tensor."""
+        return bytes(self._events.Tensors(tag)[-1].tensor_proto.string_val[0])
+
     def message(self, tag: str) -> bytes:
         """The content of a plugin's message."""
         return bytes(self._events.SummaryMetadata(tag).plugin_data.content)

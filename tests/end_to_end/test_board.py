@@ -75,6 +75,17 @@ def test_every_step_of_a_picture_is_kept(server: Server) -> None:
     assert images.count('"step"') == 5
 
 
+def test_runs_of_the_same_name_are_all_shown(runs: list[Path], tmp_path: Path) -> None:
+    copies = [tmp_path / name / "digits" / "version_0" for name in "ab"]
+    for copy in copies:
+        shutil.copytree(runs[0], copy)
+    server = Server(*copies)
+    try:
+        assert len(re.findall(r'"([^"]+)"', server.get("data/runs"))) == 2
+    finally:
+        server.stop()
+
+
 def test_several_runs_and_no_others(runs: list[Path], tmp_path: Path) -> None:
     third = tmp_path / "digits" / "version_7"
     shutil.copytree(runs[0], third)
@@ -96,6 +107,7 @@ def test_several_runs_and_no_others(runs: list[Path], tmp_path: Path) -> None:
         ([], "there is no directory lightning_logs"),
         (["--prot", "6006"], "unrecognized arguments: --prot 6006; see pet-cifar board --help"),
         (["--port", "x"], "invalid int value: 'x'"),
+        ([str(Path(__file__).parent), "--port", "70000"], "--port 70000: a port is from 0 to 65535"),
     ],
 )
 def test_wrong_use_is_answered_in_one_line(

@@ -114,7 +114,7 @@ def test_test_and_validate_restore_model_data_and_split_from_the_run(
     assert tested.datamodule.fingerprint == fitted.datamodule.fingerprint
     out = capsys.readouterr().out
     assert "test accuracy: " in out
-    assert "tensorboard --logdir lightning_logs/digits_residual/version_0" in out
+    assert "pet-cifar board lightning_logs/digits_residual/version_0" in out
     assert "overridden" not in out
     # nothing of the run that was tested is lost, and no second one appears
     assert (Path(tested.trainer.log_dir or "") / "metrics.csv").is_file()
