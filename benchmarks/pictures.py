@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("configs", nargs="*", type=Path, default=CONFIGS)
     parser.add_argument("--root", default="data", help="where the data is")
     parser.add_argument("--epochs", type=int, default=5, help="a multiple of the default cadences")
-    parser.add_argument("--steps", type=int, default=4, help="of each epoch")
+    parser.add_argument("--steps", type=int, default=4, help="of each epoch, 2 or more: Lightning takes 1 for all")
     parser.add_argument("--output", type=Path, help="a JSON file for all figures")
     end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     arguments, options = parser.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]
