@@ -1,12 +1,14 @@
 """``pet-cifar board``: TensorBoard on this project's runs."""
 
 import argparse
+import re
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NoReturn
 
+from pet_cifar.cli import did_you_mean
 from pet_cifar.errors import InputError
 
 LOGS = Path("lightning_logs")
@@ -14,7 +16,9 @@ LOGS = Path("lightning_logs")
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see pet-cifar board --help")
+        wrong = re.search(r"unrecognized arguments: (\S+)", message)
+        near = did_you_mean(wrong[1], list(self._option_string_actions)) if wrong else ""
+        raise InputError(f"{message}{near or '; see pet-cifar board --help'}")
 
 
 def run_board(args: Sequence[str]) -> None:

@@ -105,7 +105,7 @@ def test_several_runs_and_no_others(runs: list[Path], tmp_path: Path) -> None:
         (["nowhere"], "there is no directory nowhere"),
         (["."], "holds no TensorBoard files; train something first"),
         ([], "there is no directory lightning_logs"),
-        (["--prot", "6006"], "unrecognized arguments: --prot 6006; see pet-cifar board --help"),
+        (["--prot", "6006"], "unrecognized arguments: --prot; did you mean --port?"),
         (["--port", "x"], "invalid int value: 'x'"),
         ([str(Path(__file__).parent), "--port", "70000"], "--port 70000: a port is from 0 to 65535"),
     ],
