@@ -31,8 +31,9 @@ class StageMetrics(nn.Module):
     def __init__(self, stage: Stage, num_classes: int) -> None:
         super().__init__()
         self.stage = stage
-        # a loss that is not a number is shown as such: the default would leave its batch out of the mean
-        self.loss = MeanMetric(nan_strategy="disable")
+        # what is not a number stays so: the default leaves its batch out of the mean, and "disable" the weights
+        # (torchmetrics 1.9)
+        self.loss = MeanMetric(nan_strategy=float("nan"))
         metrics: dict[str, Metric] = {"acc": MulticlassAccuracy(num_classes, average="micro", validate_args=False)}
         if stage != "train":
             metrics["f1"] = MulticlassF1Score(num_classes, average="macro", validate_args=False)

@@ -181,8 +181,7 @@ def hand_count(
     counted |= {f"acc_{name}": recall for name, recall in zip(names, recalls, strict=True)}
     if len(classes) == 2:
         counted["auroc"] = roc_auc_score(label, probabilities[:, 1])
-    if stage == "test":
-        counted["calibration_error"] = calibration_error(probabilities, label)
+    counted["calibration_error"] = calibration_error(probabilities, label)
     return {f"{stage}/{name}": value for name, value in counted.items()}
 
 
@@ -246,6 +245,13 @@ def test_a_small_batch_counts_by_its_pictures() -> None:
     metrics.update(torch.tensor(1.0), torch.tensor([[0.1, 0.7, 0.2]]).expand(9, 3), torch.ones(9).long())
     assert metrics.loss.compute().item() == pytest.approx(1.4)
     assert metrics.metrics["acc"].compute().item() == pytest.approx(0.9)  # type: ignore[operator]
+
+
+def test_a_loss_that_is_not_a_number_is_not_left_out() -> None:
+    metrics = StageMetrics("val", 3)
+    metrics.update(torch.tensor(5.0), torch.tensor([[0.1, 0.7, 0.2]]), torch.tensor([0]))
+    metrics.update(torch.tensor(float("nan")), torch.tensor([[0.1, 0.7, 0.2]]), torch.tensor([0]))
+    assert metrics.loss.compute().isnan()
 
 
 def test_validation_metrics_start_anew_each_epoch() -> None:
