@@ -36,6 +36,7 @@ def run_data(args: Sequence[str]) -> None:
         manifest.write_csv(pictures, options.output)
         print(f"list written to {options.output}")
     data.refuse_bad_files(pictures)
+    data.refuse_empty_classes([picture for picture in pictures if picture.verdict == manifest.OK])
 
 
 def _parser(description: str) -> Parser:

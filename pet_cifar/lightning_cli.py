@@ -168,15 +168,10 @@ class PetCifarCLI(LightningCLI):
         return callbacks
 
     def after_instantiate_classes(self) -> None:
-        """Prints the net where that is all that is asked for, and refuses to score random weights."""
+        """Prints the net where that is all that is asked for."""
         if self._get(self.config, "print_model"):
             print(summary(self.model))
             raise SystemExit(0)
-        if self.subcommand != "fit" and self.checkpoint is None:
-            raise InputError(
-                f"{self.subcommand} needs a trained net: give --run RUN_DIR, such as lightning_logs/digits_residual, "
-                "or --ckpt_path FILE"
-            )
 
     def before_fit(self) -> None:
         """Prints the net."""
@@ -192,6 +187,12 @@ class PetCifarCLI(LightningCLI):
                 print(f"test it with: pet-cifar test --run {directory}")
             elif self.checkpoint:
                 print("nothing was left to train: raise --trainer.max_epochs to go on")
+
+    def after_predict(self) -> None:
+        """Says where the probabilities are."""
+        directory = self.trainer.log_dir
+        if self.trainer.is_global_zero and directory and self.trainer.loggers:
+            print(f"predictions: {directory}/predict/predictions.csv")
 
     def after_test(self) -> None:
         """Says what came out and how to look at it."""
@@ -219,6 +220,11 @@ def run_trainer(args: Sequence[str]) -> PetCifarCLI:
     configs = [value for value in options.values(words, ("-c", "--config")) if Path(value).is_file()]
     path = next(reversed(options.values(words, ("--ckpt_path",))), None)
     checkpoint = Path(path) if path else None
+    if verb != "fit" and checkpoint is None and not options.asks_for_help(words):
+        raise InputError(
+            f"{verb} needs a trained net: give --run RUN_DIR, such as lightning_logs/digits_residual, "
+            "or --ckpt_path FILE"
+        )
     given: list[dict[str, Any]] = []
     if checkpoint is not None and not options.asks_for_help(words):
         own = options.config_of(runs.read_checkpoint(checkpoint), verb)

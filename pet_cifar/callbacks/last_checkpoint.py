@@ -20,3 +20,5 @@ class LastCheckpoint(ModelCheckpoint):
         """Saves, if nobody has to be waited for."""
         if trainer.world_size == 1:
             super().on_exception(trainer, pl_module, exception)
+            if self.best_model_path:
+                print(f"go on with: pet-cifar fit --ckpt_path {self.best_model_path}", flush=True)

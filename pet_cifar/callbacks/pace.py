@@ -25,6 +25,10 @@ class Pace(Callback):
         self._lr = 0.0
         self._logged_step = 0
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock: a run that goes on in the middle of an epoch does not start one."""
+        self._seconds, self._images, self._start = 0.0, 0, time.perf_counter()
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock."""
         self._seconds, self._images, self._start = 0.0, 0, time.perf_counter()

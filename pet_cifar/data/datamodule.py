@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import math
 import os
 from abc import abstractmethod
 from pathlib import Path
@@ -134,9 +135,7 @@ class ImageDataModule(LightningDataModule):
         self.refuse_bad_files(self.listed)
         self._report(self.listed)
         usable = [picture for picture in self.listed if picture.verdict == manifest.OK]
-        for name in self.class_names:
-            if not any(picture.label == name for picture in usable):
-                raise InputError(f"class {name} has no readable picture under {self.root}; put some there")
+        self.refuse_empty_classes(usable)
         self.parts = self.divide(usable)
         self.fingerprint = fingerprint(self.parts)
 
@@ -217,6 +216,13 @@ class ImageDataModule(LightningDataModule):
 
     def _loader(self, part: Part) -> BatchLoader:
         trainer = self.trainer
+
+        def trained() -> float:
+            # Lightning calls processed what is trained on, before its callbacks have seen it
+            return (
+                math.inf if trainer is None else vars(trainer.fit_loop.epoch_loop.batch_progress.current)["processed"]
+            )
+
         return BatchLoader(
             self.pixels(part),
             self.labels(part),
@@ -227,6 +233,7 @@ class ImageDataModule(LightningDataModule):
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
             num_workers=self.num_workers,
+            trained=trained,
         )
 
     def refuse_bad_files(self, listed: list[Picture]) -> None:
@@ -234,6 +241,12 @@ class ImageDataModule(LightningDataModule):
         if self.on_bad_file == "error" and any(picture.is_bad for picture in listed):
             line = manifest.describe_left_out(listed)
             raise InputError(f"{self.root}: {line}; mend or remove them, or give --data.on_bad_file skip")
+
+    def refuse_empty_classes(self, usable: list[Picture]) -> None:
+        """Stops where a class has no picture."""
+        for name in self.class_names:
+            if not any(picture.label == name for picture in usable):
+                raise InputError(f"class {name} has no readable picture under {self.root}; put some there")
 
     @rank_zero_only
     def _report(self, listed: list[Picture]) -> None:

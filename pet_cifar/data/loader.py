@@ -1,5 +1,6 @@
 """Batches as a pure function of (seed, epoch, step, rank)."""
 
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
@@ -52,6 +53,8 @@ class BatchLoader:
         rank: of this process.
         world_size: number of processes.
         num_workers: batches prepared ahead, in threads; 0 prepares each when it is asked for.
+        trained: asked, when the state is saved, how many batches of the epoch were trained on: one that was handed
+            out and then interrupted comes again.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class BatchLoader:
         rank: int = 0,
         world_size: int = 1,
         num_workers: int = 0,
+        trained: Callable[[], float] = lambda: math.inf,
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; it is the number of pictures a step, at least 1")
@@ -84,6 +88,7 @@ class BatchLoader:
         self.rank = rank
         self.world_size = world_size
         self.num_workers = num_workers
+        self.trained = trained
         # a set smaller than one batch is one batch
         self.batch_size = min(batch_size, len(labels) // world_size) if shuffle else batch_size
         self._step = 0
@@ -105,8 +110,8 @@ class BatchLoader:
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """How many batches of the current epoch were handed out."""
-        return {"step": self._step}
+        """How many batches of the current epoch are done."""
+        return {"step": int(min(self._step, self.trained()))}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """The next epoch goes on after that many batches; a finished one starts anew."""

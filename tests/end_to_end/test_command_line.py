@@ -85,6 +85,7 @@ def test_help_answers_within_half_a_second() -> None:
         (["fit", *QUICK, "--config", __file__], ["cannot be read as YAML"]),
         (["fit", *QUICK, "--run", "somewhere"], ["fit makes a run of its own"]),
         (["test", "--config", DIGITS], ["test needs a trained net", "--run"]),
+        (["test"], ["test needs a trained net", "--run"]),
         (["test", "--run", "nowhere"], ["nowhere", "no such directory"]),
         (["test", "--ckpt_path", "nowhere.ckpt"], ["nowhere.ckpt", "no such file"]),
         (["validate", "--config", DIGITS], ["validate needs a trained net"]),

@@ -9,10 +9,12 @@ import torch
 import torch.nn.functional as F
 from lightning import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score, log_loss, recall_score, roc_auc_score
 from torch import Tensor
 
+from pet_cifar.callbacks import Pace
 from pet_cifar.data import CatsDogsDataModule, DigitsDataModule, ImageDataModule
 from pet_cifar.data.augment import Augment
 from pet_cifar.data.manifest import Part
@@ -513,6 +515,47 @@ def test_a_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(
         assert torch.load(path, weights_only=True)["global_step"] == step
         resumed = run(net, checkpoints(f"after{step}"), path, burn=17)
         assert weights_equal(resumed, whole), f"resumed after step {step}"
+
+
+class Interrupt(Callback):
+    """Ctrl-C at a point of the third step of the second epoch."""
+
+    def __init__(self, hook: str) -> None:
+        self.validated: list[int] = []
+        self.times = 0
+        setattr(self, hook, self.act)
+
+    def act(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.current_epoch == 1:
+            self.times += 1
+            if self.times == 3:
+                trainer.save_checkpoint("interrupted.ckpt")
+                raise KeyboardInterrupt
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.validated.append(trainer.current_epoch)
+
+
+@pytest.mark.parametrize("hook", ["on_train_batch_start", "on_before_zero_grad", "on_before_backward"])
+def test_an_interrupted_step_is_done_again_and_its_epoch_validated(hook: str) -> None:
+    def fit(callback: Interrupt, path: str | None = None) -> ImageClassifier:
+        seed_everything(2)
+        model = small()
+        trainer = quiet(max_epochs=2, callbacks=[callback, Pace()], logger=CSVLogger("logs"))
+        trainer.fit(model, digits(240), ckpt_path=path, weights_only=True)
+        if path:
+            assert float(trainer.callback_metrics["epoch_seconds"]) < 60
+        return model
+
+    whole = fit(Interrupt("on_never"))
+    with pytest.raises(SystemExit):
+        fit(Interrupt(hook))
+    again = Interrupt("on_never")
+    resumed = fit(again, "interrupted.ckpt")
+    # what a forward of the interrupted step has left in running statistics is another matter
+    torch.testing.assert_close(list(resumed.parameters()), list(whole.parameters()), rtol=0, atol=0)
+    assert weights_equal(resumed, whole) or hook != "on_train_batch_start"
+    assert again.validated == [1]
 
 
 def fitted(seed: int, **options: Any) -> ImageClassifier:
