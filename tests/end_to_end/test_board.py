@@ -18,6 +18,8 @@ from pet_cifar.cli import main
 DIGITS = str(Path(__file__).parents[2] / "configs" / "digits_residual.yaml")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 THEMES = ("light", "dark")
+# absolute before a test goes to a directory of its own
+SCREENSHOTS = Path(os.environ["PET_CIFAR_SCREENSHOTS"]).absolute() if "PET_CIFAR_SCREENSHOTS" in os.environ else None
 
 
 class Server:
@@ -148,7 +150,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def shot(tmp_path: Path) -> Path:
     """Where screenshots go."""
-    directory = Path(os.environ.get("PET_CIFAR_SCREENSHOTS", tmp_path))
+    directory = tmp_path if SCREENSHOTS is None else SCREENSHOTS
     directory.mkdir(parents=True, exist_ok=True)
     return directory
 
