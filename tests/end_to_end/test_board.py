@@ -155,8 +155,8 @@ def shot(tmp_path: Path) -> Path:
     return directory
 
 
-def opened(browser: Any, server: Server, tab: str, theme: str) -> Any:
-    page = browser.new_page(viewport={"width": 1600, "height": 1000}, color_scheme=theme)
+def opened(browser: Any, server: Server, tab: str, theme: str, width: int = 1200) -> Any:
+    page = browser.new_page(viewport={"width": width, "height": 760}, color_scheme=theme)
     page.set_default_timeout(60_000)
     page.goto(f"{server.url}#{tab}")
     return page
@@ -223,7 +223,7 @@ def test_custom_scalars(browser: Any, server: Server, shot: Path, theme: str) ->
 
 @pytest.mark.parametrize("theme", THEMES)
 def test_hparams(browser: Any, server: Server, shot: Path, theme: str) -> None:
-    page = opened(browser, server, "hparams", theme)
+    page = opened(browser, server, "hparams", theme, 1600)
     for text in ("best val/acc", "test/acc", "parameters", "training seconds", "net", "lr"):
         page.get_by_text(text, exact=True).first.wait_for(state="attached")
     wait_until(page, lambda: page.get_by_text("ResidualCNN", exact=True).count() >= 2)
