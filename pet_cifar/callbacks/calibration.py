@@ -41,7 +41,7 @@ class Calibration(Picture):
         counts, confidence, accuracy = bin_scores(scores, edges)
         error = float((counts * np.abs(confidence - accuracy)).sum() / counts.sum())
         picture = reliability(
-            f"{PARTS[part]} {when}".strip(),
+            ", ".join(filter(None, (PARTS[part], when))),
             *(edges, counts, confidence, accuracy),
             subtitle=f"expected calibration error {100 * error:.1f} %, {counts.sum():,} pictures",
         )

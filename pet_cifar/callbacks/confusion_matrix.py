@@ -35,7 +35,7 @@ class ConfusionMatrix(Picture):
         assert board.scores is not None
         counts = count_confusions(board.scores, data.num_classes)
         right = counts.trace() / counts.sum()
-        title = " ".join(filter(None, (f"confusion matrix, {PARTS[part]}", when)))
+        title = ", ".join(filter(None, (f"confusion matrix, {PARTS[part]}", when)))
         subtitle = f"{100 * right:.2f} % of {counts.sum():,} pictures right (blue); shares are of the row"
         board.image(f"confusion_matrix/{part}", matrix(title, counts, data.class_names, subtitle))
         if part == "val":

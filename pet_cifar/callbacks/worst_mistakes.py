@@ -40,7 +40,7 @@ class WorstMistakes(Picture):
         assert scores is not None
         wrong = (scores.prediction != scores.label).nonzero().squeeze(1)
         worst = wrong[torch.argsort(scores.confidence[wrong], descending=True, stable=True)][: self.most]
-        title = f"{PARTS[part]} {when}".strip()
+        title = ", ".join(filter(None, (PARTS[part], when)))
         if not len(worst):
             board.text(f"worst_mistakes/{part}", f"{title}: no mistake in {len(scores.row):,} pictures")
             return
