@@ -14,7 +14,7 @@ test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest --cov=pet_cifar --cov-report=term:skip-covered --cov-fail-under=90 -m "not real_data"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov=pet_cifar --cov-report=term:skip-covered --cov-fail-under=90 -m "not real_data"
 
 # the README's pictures of TensorBoard, from two runs on digits; needs Chromium
 pictures: $(INSTALLED)
@@ -24,12 +24,13 @@ pictures: $(INSTALLED)
 # the lowest versions that setup.cfg admits
 test-floors:
 	$(MAKE) VENV=.venv-floors UV_FLAGS="--resolution lowest-direct" .venv-floors/.installed
-	.venv-floors/bin/python -m pytest -m "not real_data"
+	.venv-floors/bin/python -m pytest -n 2 --dist loadfile -m "not real_data"
 
 $(INSTALLED): setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python3"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python $(UV_FLAGS) --editable '.[test]'
+	# compiled now, once: some environments keep Python from doing it later, and every start would take 10 s more
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python $(UV_FLAGS) --editable '.[test]'
 	@touch $@

@@ -323,7 +323,7 @@ def test_twenty_epochs_of_the_largest_drawings_stay_under_twenty_megabytes(cats_
     # noise does not compress, and 13 convolutions are the most that a config has
     data = CatsDogsDataModule(cats_dogs_root, image_size=64, batch_size=8, grayscale=False)
     pictures = [kind() for kind in PICTURES if kind.by_default]
-    options: dict[str, Any] = {"limit_train_batches": 1, "max_epochs": 20}
+    options: dict[str, Any] = {"limit_train_batches": 1, "limit_val_batches": 1, "max_epochs": 20}
     _, directory = run(VGG16Classifier(image_size=64, freeze=True), data, pictures, **options)
     assert len(Events(directory).images) >= 12
     assert size(directory) < 20e6
