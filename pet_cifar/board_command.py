@@ -3,6 +3,7 @@
 import argparse
 import re
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -60,7 +61,7 @@ def _serve(directory: Path, port: int) -> None:
         raise InputError(f"{error}; give another --port, such as --port 0 for any that is free") from error
     print(f"TensorBoard shows {directory} at {url} (Ctrl-C stops it)", flush=True)
     try:
-        _wait()
+        wait()
     except KeyboardInterrupt:
         print()
 
@@ -72,7 +73,8 @@ def flags(directory: Path, port: int) -> list[str]:
     return ["--logdir", str(directory), "--host", "127.0.0.1", "--port", str(port), f"--samples_per_plugin={kept}"]
 
 
-def _wait() -> None:
-    import threading
-
-    threading.Event().wait()
+def wait() -> None:
+    """Waits for Ctrl-C."""
+    # not one endless wait: a signal that another thread receives, or that comes a moment before, does not end it
+    while True:
+        time.sleep(0.5)

@@ -8,8 +8,9 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -102,6 +103,25 @@ def test_several_runs_and_no_others(runs: list[Path], tmp_path: Path) -> None:
         server.stop()
 
 
+def test_a_signal_that_another_thread_receives_ends_the_waiting() -> None:
+    script = """
+import signal, threading, time
+from pet_cifar.board_command import wait
+
+def interrupt():
+    time.sleep(1)  # by then the main thread waits
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+threading.Thread(target=interrupt).start()
+try:
+    wait()
+except KeyboardInterrupt:
+    print("ended")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "ended\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -148,19 +168,30 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
+class Look(Protocol):
+    """Opens TensorBoard's page at a tab and, at the end, leaves a screenshot of that name."""
+
+    def __call__(
+        self, tab: str, theme: str, name: str, width: int = 1200, whole: bool = False
+    ) -> AbstractContextManager[Any]: ...
+
+
 @pytest.fixture
-def shot(tmp_path: Path) -> Path:
-    """Where screenshots go."""
-    directory = tmp_path if SCREENSHOTS is None else SCREENSHOTS
-    directory.mkdir(parents=True, exist_ok=True)
-    return directory
+def look(browser: Any, server: Server, tmp_path: Path) -> Look:
+    @contextmanager
+    def opened(tab: str, theme: str, name: str, width: int = 1200, whole: bool = False) -> Iterator[Any]:
+        directory = tmp_path if SCREENSHOTS is None else SCREENSHOTS
+        directory.mkdir(parents=True, exist_ok=True)
+        page = browser.new_page(viewport={"width": width, "height": 760}, color_scheme=theme)
+        page.set_default_timeout(60_000)
+        try:
+            page.goto(f"{server.url}#{tab}")
+            yield page
+            page.screenshot(path=directory / f"{name}_{theme}.png", full_page=whole)
+        finally:
+            page.close()
 
-
-def opened(browser: Any, server: Server, tab: str, theme: str, width: int = 1200) -> Any:
-    page = browser.new_page(viewport={"width": width, "height": 760}, color_scheme=theme)
-    page.set_default_timeout(60_000)
-    page.goto(f"{server.url}#{tab}")
-    return page
+    return opened
 
 
 def drawn_pictures(page: Any) -> list[list[int]]:
@@ -194,70 +225,56 @@ TAGS = (
 
 # every picture brings its own white sheet: one shows what the dark theme makes of all
 @pytest.mark.parametrize(("tag", "theme"), [*((tag, "light") for tag in TAGS), ("confusion_matrix/val", "dark")])
-def test_images(browser: Any, server: Server, shot: Path, tag: str, theme: str) -> None:
-    page = opened(browser, server, f"images&tagFilter=^{tag}$", theme)
-    page.get_by_text(f"tag: {tag}").first.wait_for()
-    wait_until(page, lambda: len(drawn_pictures(page)) == 2)
-    page.get_by_text("Show actual image size").click()
-    page.wait_for_timeout(300)
-    page.screenshot(path=shot / f"images_{tag.replace('/', '_')}_{theme}.png")
-    page.close()
+def test_images(look: Look, tag: str, theme: str) -> None:
+    with look(f"images&tagFilter=^{tag}$", theme, f"images_{tag.replace('/', '_')}") as page:
+        page.get_by_text(f"tag: {tag}").first.wait_for()
+        wait_until(page, lambda: len(drawn_pictures(page)) == 2)
+        page.get_by_text("Show actual image size").click()
+        page.wait_for_timeout(300)
 
 
 @pytest.mark.parametrize("theme", THEMES)
-def test_scalars(browser: Any, server: Server, shot: Path, theme: str) -> None:
-    page = opened(browser, server, "scalars&tagFilter=^val/acc$", theme)
-    page.get_by_text("tag: val/acc").first.wait_for()
-    wait_until(page, lambda: curves(page, "tf-scalar-card") >= 2)
-    page.screenshot(path=shot / f"scalars_{theme}.png")
-    page.close()
+def test_scalars(look: Look, theme: str) -> None:
+    with look("scalars&tagFilter=^val/acc$", theme, "scalars") as page:
+        page.get_by_text("tag: val/acc").first.wait_for()
+        wait_until(page, lambda: curves(page, "tf-scalar-card") >= 2)
 
 
 @pytest.mark.parametrize("theme", THEMES)
-def test_custom_scalars(browser: Any, server: Server, shot: Path, theme: str) -> None:
-    page = opened(browser, server, "custom_scalars", theme)
-    page.get_by_text("learning rate").first.wait_for()
-    wait_until(page, lambda: curves(page, "tf-custom-scalar-multi-line-chart-card") >= 8)
-    page.screenshot(path=shot / f"custom_scalars_{theme}.png")
-    page.close()
+def test_custom_scalars(look: Look, theme: str) -> None:
+    with look("custom_scalars", theme, "custom_scalars") as page:
+        page.get_by_text("learning rate").first.wait_for()
+        wait_until(page, lambda: curves(page, "tf-custom-scalar-multi-line-chart-card") >= 8)
 
 
 @pytest.mark.parametrize("theme", THEMES)
-def test_hparams(browser: Any, server: Server, shot: Path, theme: str) -> None:
-    page = opened(browser, server, "hparams", theme, 1600)
-    for text in ("best val/acc", "test/acc", "parameters", "training seconds", "net", "lr"):
-        page.get_by_text(text, exact=True).first.wait_for(state="attached")
-    wait_until(page, lambda: page.get_by_text("ResidualCNN", exact=True).count() >= 2)
-    wait_until(page, lambda: page.get_by_text("78042", exact=False).count() >= 2)
-    assert page.get_by_text("hp_metric").count() == 0
-    page.screenshot(path=shot / f"hparams_{theme}.png")
-    page.close()
+def test_hparams(look: Look, theme: str) -> None:
+    with look("hparams", theme, "hparams", width=1600) as page:
+        for text in ("best val/acc", "test/acc", "parameters", "training seconds", "net", "lr"):
+            page.get_by_text(text, exact=True).first.wait_for(state="attached")
+        wait_until(page, lambda: page.get_by_text("ResidualCNN", exact=True).count() >= 2)
+        wait_until(page, lambda: page.get_by_text("78042", exact=False).count() >= 2)
+        assert page.get_by_text("hp_metric").count() == 0
 
 
 @pytest.mark.parametrize("theme", THEMES)
-def test_pr_curves(browser: Any, server: Server, shot: Path, theme: str) -> None:
-    page = opened(browser, server, "pr_curves&tagFilter=^pr/val_[0-3]$", theme)
-    page.get_by_text("tag: pr/val_3").first.wait_for()
-    wait_until(page, lambda: curves(page, "tf-pr-curve-card") >= 4)
-    page.screenshot(path=shot / f"pr_curves_{theme}.png")
-    page.close()
+def test_pr_curves(look: Look, theme: str) -> None:
+    with look("pr_curves&tagFilter=^pr/val_[0-3]$", theme, "pr_curves") as page:
+        page.get_by_text("tag: pr/val_3").first.wait_for()
+        wait_until(page, lambda: curves(page, "tf-pr-curve-card") >= 4)
 
 
 @pytest.mark.parametrize("theme", THEMES)
-def test_text(browser: Any, server: Server, shot: Path, theme: str) -> None:
-    page = opened(browser, server, "text&tagFilter=^run/", theme)
-    for text in ("pet-cifar fit --config", "class_path: ", "split_seed 0", "total parameters", "torchmetrics"):
-        page.locator("tf-text-loader").get_by_text(text).first.wait_for(state="attached")
-    page.screenshot(path=shot / f"text_{theme}.png", full_page=True)
-    page.close()
+def test_text(look: Look, theme: str) -> None:
+    with look("text&tagFilter=^run/", theme, "text", whole=True) as page:
+        for text in ("pet-cifar fit --config", "class_path: ", "split_seed 0", "total parameters", "torchmetrics"):
+            page.locator("tf-text-loader").get_by_text(text).first.wait_for(state="attached")
 
 
 @pytest.mark.parametrize("theme", THEMES)
-def test_projector(browser: Any, server: Server, shot: Path, theme: str) -> None:
-    page = opened(browser, server, "projector", theme)
-    frame = page.frame_locator("iframe").frame_locator("iframe")
-    frame.get_by_text("Points: 180").first.wait_for(state="attached")
-    frame.locator("canvas").first.wait_for()
-    page.wait_for_timeout(3000)  # the animation that brings the points to their places
-    page.screenshot(path=shot / f"projector_{theme}.png")
-    page.close()
+def test_projector(look: Look, theme: str) -> None:
+    with look("projector", theme, "projector") as page:
+        frame = page.frame_locator("iframe").frame_locator("iframe")
+        frame.get_by_text("Points: 180").first.wait_for(state="attached")
+        frame.locator("canvas").first.wait_for()
+        page.wait_for_timeout(3000)  # the animation that brings the points to their places
