@@ -5,10 +5,9 @@ from numpy.typing import NDArray
 
 from pet_cifar.callbacks.board import Board
 from pet_cifar.callbacks.drawing import reliability
-from pet_cifar.callbacks.picture import PARTS, Drawn, Picture
+from pet_cifar.callbacks.picture import Drawn, Picture, title_of
 from pet_cifar.callbacks.scores import Scores
 from pet_cifar.data.datamodule import ImageDataModule
-from pet_cifar.errors import InputError
 from pet_cifar.models.classifier import ImageClassifier
 
 MOST_CURVES = 25
@@ -29,8 +28,7 @@ class Calibration(Picture):
 
     def __init__(self, bins: int = 15, every_n_epochs: int = 1) -> None:
         super().__init__(every_n_epochs)
-        if bins < 1:
-            raise InputError(f"Calibration's bins is {bins}; it is 1 or more")
+        self._at_least_one(bins=bins)
         self.bins = bins
 
     def draw(self, module: ImageClassifier, data: ImageDataModule, board: Board, part: Drawn, when: str) -> None:
@@ -41,7 +39,7 @@ class Calibration(Picture):
         counts, confidence, accuracy = bin_scores(scores, edges)
         error = float((counts * np.abs(confidence - accuracy)).sum() / counts.sum())
         picture = reliability(
-            ", ".join(filter(None, (PARTS[part], when))),
+            title_of("calibration", part, when),
             *(edges, counts, confidence, accuracy),
             subtitle=f"expected calibration error {100 * error:.1f} %, {counts.sum():,} pictures",
         )

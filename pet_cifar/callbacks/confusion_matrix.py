@@ -10,7 +10,7 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from pet_cifar.callbacks.board import Board
 from pet_cifar.callbacks.drawing import matrix
-from pet_cifar.callbacks.picture import PARTS, Drawn, Picture
+from pet_cifar.callbacks.picture import Drawn, Picture, title_of
 from pet_cifar.callbacks.scores import Scores
 from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.models.classifier import ImageClassifier
@@ -35,7 +35,7 @@ class ConfusionMatrix(Picture):
         assert board.scores is not None
         counts = count_confusions(board.scores, data.num_classes)
         right = counts.trace() / counts.sum()
-        title = ", ".join(filter(None, (f"confusion matrix, {PARTS[part]}", when)))
+        title = title_of("confusion matrix", part, when)
         subtitle = f"{100 * right:.2f} % of {counts.sum():,} pictures right (blue); shares are of the row"
         board.image(f"confusion_matrix/{part}", matrix(title, counts, data.class_names, subtitle))
         if part == "val":

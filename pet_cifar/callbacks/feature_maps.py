@@ -48,9 +48,7 @@ class FeatureMaps(Picture):
         side: int = 64,
     ) -> None:
         super().__init__(every_n_epochs)
-        for name, value in (("pictures", pictures), ("maps", maps), ("side", side)):
-            if value < 1:
-                raise InputError(f"FeatureMaps' {name} is {value}; it is 1 or more")
+        self._at_least_one(pictures=pictures, maps=maps, side=side)
         self.layers = layers
         self.pictures = pictures
         self.maps = maps

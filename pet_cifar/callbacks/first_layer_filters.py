@@ -12,7 +12,6 @@ from pet_cifar.callbacks.drawing import Pixels, channels_last, grid, in_rows
 from pet_cifar.callbacks.picture import Drawn, Picture, tell
 from pet_cifar.callbacks.probe import convolutions, filters_of, spread
 from pet_cifar.data.datamodule import ImageDataModule
-from pet_cifar.errors import InputError
 from pet_cifar.models.classifier import ImageClassifier
 
 
@@ -30,8 +29,7 @@ class FirstLayerFilters(Picture):
 
     def __init__(self, scale: Literal["layer", "filter"] = "layer", most: int = 64, every_n_epochs: int = 1) -> None:
         super().__init__(every_n_epochs)
-        if most < 1:
-            raise InputError(f"FirstLayerFilters' most is {most}; it is 1 or more")
+        self._at_least_one(most=most)
         self.scale = scale
         self.most = most
         self._initial: NDArray[np.float32] | None = None

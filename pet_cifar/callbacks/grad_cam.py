@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from pet_cifar.callbacks.board import Board
 from pet_cifar.callbacks.drawing import Pixels, channels_last, grid, in_rows
-from pet_cifar.callbacks.picture import Drawn, Picture
-from pet_cifar.callbacks.probe import as_input, balanced_rows, named_layers, take
+from pet_cifar.callbacks.picture import Drawn, Picture, tell
+from pet_cifar.callbacks.probe import as_input, balanced_rows, named_layers, outputs_of, take
 from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.errors import InputError
 from pet_cifar.models.classifier import ImageClassifier
@@ -25,7 +25,7 @@ class GradCAM(Picture):
     by itself. The pictures are those of `FeatureMaps`.
 
     Args:
-        layer: whose maps are weighted, by name.
+        layer: whose maps are weighted, by name; null for the last that gives any.
         pictures: how many, of all classes in turn.
         every_n_epochs: 1 or more; 0 draws only at the start and at the end.
         side: of a picture in the drawing, in pixels.
@@ -33,11 +33,9 @@ class GradCAM(Picture):
 
     by_default = False
 
-    def __init__(self, layer: str = "backbone", pictures: int = 8, every_n_epochs: int = 5, side: int = 128) -> None:
+    def __init__(self, layer: str | None = None, pictures: int = 8, every_n_epochs: int = 5, side: int = 128) -> None:
         super().__init__(every_n_epochs)
-        for name, value in (("pictures", pictures), ("side", side)):
-            if value < 1:
-                raise InputError(f"GradCAM's {name} is {value}; it is 1 or more")
+        self._at_least_one(pictures=pictures, side=side)
         self.layer = layer
         self.pictures = pictures
         self.side = side
@@ -47,7 +45,7 @@ class GradCAM(Picture):
         if find_spec("captum") is None:
             raise InputError("GradCAM needs captum, which is not installed: pip install 'pet_cifar[gradcam]'")
         layers = named_layers(module)
-        if self.layer not in layers:
+        if self.layer is not None and self.layer not in layers:
             raise InputError(
                 f"GradCAM's layer: {type(module).__name__} has no layer {self.layer}; it has {', '.join(layers)}"
             )
@@ -56,9 +54,15 @@ class GradCAM(Picture):
         """Draws ``grad_cam``."""
         labels = data.labels("val")
         rows = balanced_rows(labels, self.pictures, data.split_seed)
+        images = take(data, "val", rows)
+        name = self.layer or last_maps(module, as_input(module, images[:1]))
+        if name is None:
+            tell(f"no Grad-CAM is drawn: no layer of {type(module).__name__} gives maps")
+            return
+        layer = named_layers(module)[name]
         pictures, captions = [], []
-        for row, image in zip(rows, take(data, "val", rows), strict=True):
-            weight, said, share = self._explain(module, as_input(module, image[None]))
+        for row, image in zip(rows, images, strict=True):
+            weight, said, share = self._explain(module, layer, as_input(module, image[None]))
             pictures.append(_overlay(channels_last(image.numpy()), weight, self.side))
             captions.append(
                 [f"is {data.class_names[labels[row]]}", f"said {data.class_names[said]} {100 * share:.1f} %"]
@@ -66,7 +70,7 @@ class GradCAM(Picture):
             if not weight.any():
                 captions[-1][1] += ", nothing for it"
         sheet = grid(
-            f"Grad-CAM of {self.layer}, {when}",
+            f"Grad-CAM of {name}, {when}",
             in_rows(pictures, 4),
             side=self.side,
             subtitle="red speaks for the class that is predicted",
@@ -75,7 +79,9 @@ class GradCAM(Picture):
         )
         board.image("grad_cam", sheet)
 
-    def _explain(self, module: ImageClassifier, image: Tensor) -> tuple[NDArray[np.float32], int, float]:
+    def _explain(
+        self, module: ImageClassifier, layer: nn.Module, image: Tensor
+    ) -> tuple[NDArray[np.float32], int, float]:
         """Weights in [0, 1] of shape (h, w), the predicted class and its probability."""
         # heavy, and no other picture needs it
         from captum.attr import LayerGradCam
@@ -89,7 +95,6 @@ class GradCAM(Picture):
             own: Tensor = logits[:, said] if module.num_outputs > 1 else logits[:, 0] * (1 if said else -1)
             return own
 
-        layer = named_layers(module)[self.layer]
         with torch.enable_grad():
             maps = LayerGradCam(score, layer).attribute(image.clone().requires_grad_(), relu_attributions=True)
         if not isinstance(maps, Tensor) or maps.ndim != 4:
@@ -97,6 +102,20 @@ class GradCAM(Picture):
         maps = interpolate(maps.detach().float(), (self.side, self.side), mode="bilinear", align_corners=False)
         weight: NDArray[np.float32] = (maps / maps.amax().clamp(min=1e-12))[0, 0].cpu().numpy()
         return weight, said, float(probabilities[said])
+
+
+def last_maps(module: ImageClassifier, image: Tensor) -> str | None:
+    """The name of the layer that is the last to give maps of more than one place; None where none does."""
+    ran: list[str] = []
+
+    def keep(name: str, output: Tensor) -> Tensor:
+        if output.ndim == 4 and output[0, 0].numel() > 1:
+            ran.append(name)
+        return output.new_empty(0)
+
+    with outputs_of(named_layers(module), keep):
+        module(image)
+    return ran[-1] if ran else None
 
 
 def _overlay(picture: Pixels, weight: NDArray[np.float32], side: int) -> Pixels:

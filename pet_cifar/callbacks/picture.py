@@ -16,7 +16,7 @@ from pet_cifar.models.classifier import ImageClassifier
 
 log = logging.getLogger(__name__)
 Drawn = Literal["val", "test"]
-PARTS = {"val": "validation", "test": "test"}
+_PARTS = {"val": "validation", "test": "test"}
 
 
 class Picture(Callback):
@@ -36,9 +36,7 @@ class Picture(Callback):
 
     def __init__(self, every_n_epochs: int = 1) -> None:
         if every_n_epochs < 0:
-            raise InputError(
-                f"{type(self).__name__}'s every_n_epochs is {every_n_epochs}; it is 1 or more, or 0 for start and end"
-            )
+            raise InputError(f"{self._own} every_n_epochs is {every_n_epochs}; it is 1 or more, or 0 for start and end")
         self.every_n_epochs = every_n_epochs
         self._last_step = -1
         self._when = ""
@@ -57,6 +55,16 @@ class Picture(Callback):
 
     def prepare(self, module: ImageClassifier, data: ImageDataModule) -> None:
         """Refuses what cannot be drawn; called before training, on all processes."""
+
+    def _at_least_one(self, **options: int) -> None:
+        for name, value in options.items():
+            if value < 1:
+                raise InputError(f"{self._own} {name} is {value}; it is 1 or more")
+
+    @property
+    def _own(self) -> str:
+        name = type(self).__name__
+        return f"{name}'" if name.endswith("s") else f"{name}'s"
 
     # Lightning's hooks
 
@@ -132,6 +140,11 @@ def _after(epochs: int) -> str:
 
 def _in(trainer: Trainer) -> str:
     return f"epoch {trainer.current_epoch + 1}, step {trainer.global_step:,}"
+
+
+def title_of(what: str, part: Drawn, when: str) -> str:
+    """Such as ``confusion matrix, validation, epoch 3, step 1,053``."""
+    return ", ".join(filter(None, (what, _PARTS[part], when)))
 
 
 def escape(text: str) -> str:

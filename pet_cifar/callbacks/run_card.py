@@ -58,7 +58,7 @@ class RunCard(Picture):
         saved = board.directory / "config.yaml"
         config = saved.read_text(encoding="utf-8") if saved.is_file() else _describe(module, data, self._trainer)
         cards = {
-            "command": _code(self.command or shlex.join(sys.argv)),
+            "command": _code(wrapped(self.command or shlex.join(sys.argv))),
             "config": _code(config),
             "data": _data(data),
             "net": _code(summary(module)),
@@ -66,6 +66,16 @@ class RunCard(Picture):
         }
         for name, content in cards.items():
             board.text(f"run/{name}", content)
+
+
+def wrapped(command: str, width: int = 80) -> str:
+    """A command over several lines, each beginning with an option; a shell takes it as it is."""
+    lines: list[list[str]] = [[]]
+    for word in shlex.split(command):
+        if word.startswith("-") and len(shlex.join([*lines[-1], word])) > width:
+            lines.append([])
+        lines[-1].append(word)
+    return " \\\n    ".join(map(shlex.join, lines))
 
 
 def _code(content: str) -> str:

@@ -9,7 +9,6 @@ from pet_cifar.callbacks.drawing import channels_last, grid, in_rows
 from pet_cifar.callbacks.picture import Drawn, Picture
 from pet_cifar.callbacks.probe import balanced_rows, take
 from pet_cifar.data.datamodule import ImageDataModule
-from pet_cifar.errors import InputError
 from pet_cifar.models.classifier import ImageClassifier
 
 ACROSS = 8
@@ -26,9 +25,7 @@ class SamplePictures(Picture):
 
     def __init__(self, per_class: int = 8, batch: int = 24, side: int = 64) -> None:
         super().__init__(every_n_epochs=0)
-        for name, value in (("per_class", per_class), ("batch", batch), ("side", side)):
-            if value < 1:
-                raise InputError(f"SamplePictures' {name} is {value}; it is 1 or more")
+        self._at_least_one(per_class=per_class, batch=batch, side=side)
         self.per_class = per_class
         self.batch = batch
         self.side = side
@@ -45,6 +42,10 @@ class SamplePictures(Picture):
         if not self._done:
             self._done = True
             self._batch = batch
+            if batch.features:
+                data: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
+                rows = batch.row[: self.batch].cpu().numpy()
+                self._batch = batch._replace(image=data.view("train", rows, trainer.current_epoch % data.views))
             self._draw(trainer, pl_module, "val", "")
             self._batch = None
 
@@ -72,9 +73,10 @@ class SamplePictures(Picture):
         images = (self._batch.image[: self.batch].float().clamp(0, 1) * 255).round().byte().cpu().numpy()
         pictures = [channels_last(one) for one in images]
         captions = [[data.class_names[label]] for label in self._batch.label[: self.batch].tolist()]
-        changed = "augmented" if data.augment else "not augmented"
+        changed = "augmented" if data.augment and (data.views > 1 or not self._batch.features) else "not augmented"
+        seen = "the net's frozen part" if self._batch.features else "the net"
         sheet = grid(
-            "the first training batch, as the net receives it",
+            f"the first training batch, as {seen} receives it",
             in_rows(pictures, ACROSS),
             side=self.side,
             subtitle=f"{len(pictures)} of {len(self._batch.label)} pictures, {changed}",

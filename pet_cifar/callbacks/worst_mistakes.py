@@ -4,10 +4,9 @@ import torch
 
 from pet_cifar.callbacks.board import Board
 from pet_cifar.callbacks.drawing import channels_last, grid, in_rows
-from pet_cifar.callbacks.picture import PARTS, Drawn, Picture, escape
+from pet_cifar.callbacks.picture import Drawn, Picture, escape, title_of
 from pet_cifar.callbacks.probe import take
 from pet_cifar.data.datamodule import ImageDataModule
-from pet_cifar.errors import InputError
 from pet_cifar.models.classifier import ImageClassifier
 
 ACROSS = 4
@@ -28,9 +27,7 @@ class WorstMistakes(Picture):
 
     def __init__(self, most: int = 12, every_n_epochs: int = 5, side: int = 128) -> None:
         super().__init__(every_n_epochs)
-        for name, value in (("most", most), ("side", side)):
-            if value < 1:
-                raise InputError(f"WorstMistakes' {name} is {value}; it is 1 or more")
+        self._at_least_one(most=most, side=side)
         self.most = most
         self.side = side
 
@@ -40,7 +37,7 @@ class WorstMistakes(Picture):
         assert scores is not None
         wrong = (scores.prediction != scores.label).nonzero().squeeze(1)
         worst = wrong[torch.argsort(scores.confidence[wrong], descending=True, stable=True)][: self.most]
-        title = ", ".join(filter(None, (PARTS[part], when)))
+        title = title_of("most confident mistakes", part, when)
         if not len(worst):
             board.text(f"worst_mistakes/{part}", f"{title}: no mistake in {len(scores.row):,} pictures")
             return
@@ -53,7 +50,7 @@ class WorstMistakes(Picture):
             lines.append(f"| {escape(file)} | {escape(label)} | {escape(said)} | {share:.1f} % |")
         pictures = [channels_last(one.numpy()) for one in take(data, part, scores.row[worst].numpy())]
         sheet = grid(
-            f"most confident mistakes, {title}",
+            title,
             in_rows(pictures, ACROSS),
             side=self.side,
             subtitle=f"{len(worst)} of {len(wrong):,} wrong in {len(scores.row):,} pictures",

@@ -3,6 +3,7 @@
 import csv
 import logging
 import re
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -34,13 +35,15 @@ from pet_cifar.callbacks import (
 from pet_cifar.callbacks.calibration import bin_scores
 from pet_cifar.callbacks.drawing import channels_last, fit
 from pet_cifar.callbacks.embeddings import _features
+from pet_cifar.callbacks.grad_cam import last_maps
 from pet_cifar.callbacks.picture import escape
 from pet_cifar.callbacks.probe import balanced_rows, untouched
+from pet_cifar.callbacks.run_card import wrapped
 from pet_cifar.callbacks.scores import Scores
 from pet_cifar.data import CatsDogsDataModule, DigitsDataModule
 from pet_cifar.data.augment import Augment
 from pet_cifar.errors import InputError
-from pet_cifar.models import CatsDogsCNN, ImageClassifier, PlainCNN, ResidualCNN
+from pet_cifar.models import BackboneClassifier, CatsDogsCNN, ImageClassifier, PlainCNN, ResidualCNN
 from tests.callbacks.event_files import Events
 from tests.callbacks.test_drawing import holds
 from tests.callbacks.test_promises import digits, run
@@ -247,12 +250,24 @@ def test_grad_cam_finds_the_place_that_decides() -> None:
     image = torch.zeros(1, 3, 16, 16)
     image[0, :, 2:6, 2:6] = 1
     with untouched(model):
-        weight, said, _ = GradCAM(side=16)._explain(model, image)
+        weight, said, _ = GradCAM(side=16)._explain(model, model.backbone, image)
     assert said == 1
     assert weight.shape == (16, 16)
     assert weight[2:6, 2:6].min() > 0.9
     assert weight[:, 8:].max() < 0.1
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_convnext"])
+def test_grad_cam_takes_the_last_maps_of_a_net_that_pools_within(name: str) -> None:
+    model = BackboneClassifier(name=name, num_classes=10, image_size=64)
+    with untouched(model):
+        last = last_maps(model, torch.rand(1, 3, 64, 64))
+    assert last is not None
+    assert last.startswith("backbone.")
+    _, directory = run(model, digits(64), [GradCAM(pictures=1), FeatureMaps(pictures=1), FirstLayerFilters()])
+    assert {"grad_cam", "first_layer_filters"} <= set(Events(directory).images)
+    assert any(tag.startswith("feature_maps/backbone.") for tag in Events(directory).images)
 
 
 def test_embeddings_are_what_goes_into_the_last_layer() -> None:
@@ -294,12 +309,23 @@ class Flat(ImageClassifier):
         self.head = torch.nn.Sequential(torch.nn.Conv2d(3, 10, 1), torch.nn.Flatten())
 
 
+def test_a_long_command_is_wrapped_so_that_a_shell_takes_it() -> None:
+    command = "pet-cifar fit --config 'a file --with spaces.yaml' " + " ".join(
+        f"--model.option_{number} value" for number in range(9)
+    )
+    lines = wrapped(command).splitlines()
+    assert len(lines) > 3
+    assert max(map(len, lines)) < 120
+    assert shlex.split("".join(line.removesuffix("\\") for line in lines)) == shlex.split(command)
+    assert wrapped("pet-cifar fit") == "pet-cifar fit"
+
+
 def test_the_run_card_says_what_the_run_was() -> None:
     seed_everything(7)
     model = small(lr=0.0123)
     _, directory = run(model, digits(), [RunCard(command="pet-cifar fit --seed_everything 7")])
     events = Events(directory)
-    assert "pet-cifar fit --seed_everything 7" in events.text("run/command")
+    assert "    pet-cifar fit --seed_everything 7" in events.text("run/command")
     assert "lr: 0.0123" in events.text("run/config")
     card = events.text("run/data")
     assert "| all | 1437 | 180 | 180 |" in card

@@ -119,7 +119,7 @@ def everything(module: LightningModule) -> dict[str, Any]:
 def test_an_exception_in_a_picture_leaves_no_trace() -> None:
     seed_everything(0)
     before = Before()
-    model = VGG16Classifier(num_classes=10, image_size=32, freeze=True)
+    model = VGG16Classifier(num_classes=10, image_size=32, freeze_until="all")
     model.get_submodule("head.2").eval()  # a mode of its own
     fails = Fails()
     with pytest.raises(RuntimeError, match="in the middle"):
@@ -141,11 +141,12 @@ class Dense(ImageClassifier):
 
 
 def test_a_net_without_a_convolution_gets_a_line(caplog: pytest.LogCaptureFixture) -> None:
-    pictures: list[Callback] = [FeatureMaps(), FirstLayerFilters()]
+    pictures: list[Callback] = [FeatureMaps(), FirstLayerFilters(), callbacks.GradCAM()]
     with caplog.at_level(logging.INFO, "pet_cifar"):
         _, directory = run(Dense(), digits(8), pictures)
     assert "no feature maps are drawn: Dense has no convolution" in caplog.text
     assert "no first-layer filters are drawn: Dense has no convolution" in caplog.text
+    assert "no Grad-CAM is drawn: no layer of Dense gives maps" in caplog.text
     assert Events(directory).images == []
 
 
@@ -170,7 +171,7 @@ def test_one_logit_gray_and_colour(cats_dogs_root: Path, grayscale: bool) -> Non
 
 def test_large_pictures_and_a_frozen_base(cats_dogs_root: Path) -> None:
     data = CatsDogsDataModule(cats_dogs_root, image_size=500, batch_size=1, grayscale=False)
-    model = VGG16Classifier(image_size=500, freeze=True)
+    model = VGG16Classifier(image_size=500, freeze_until="all")
     pictures: list[Callback] = [
         FeatureMaps(pictures=1, every_n_epochs=0),
         callbacks.GradCAM(pictures=1, every_n_epochs=0),
@@ -191,7 +192,8 @@ def test_bfloat16(precision: str) -> None:
 
 # torch 2.11's compiler looks at gradients of its own
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
-def test_a_compiled_net_is_looked_into_and_stays_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("how", ["in place", "wrapped"])
+def test_a_compiled_net_is_looked_into_and_stays_compiled(how: str) -> None:
     calls: list[bool] = []
 
     def backend(graph: torch.fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
@@ -202,11 +204,15 @@ def test_a_compiled_net_is_looked_into_and_stays_compiled(monkeypatch: pytest.Mo
         return call
 
     model = ResidualCNN(image_size=16, widths=[8, 16])
-    model.backbone.compile(backend=backend)
-    _, directory = run(model, digits(), [FeatureMaps(every_n_epochs=1)])
+    if how == "in place":
+        model.backbone.compile(backend=backend)
+    else:
+        model.backbone = torch.compile(model.backbone, backend=backend)  # type: ignore[assignment]
+    _, directory = run(model, digits(), [*every_picture(), callbacks.Embeddings(pictures=20)])
     # every training step; torch 2.11 makes two graphs of the net
     assert calls.count(True) in (6, 12)
-    assert len(Events(directory).images) == 6
+    assert drawn(directory) == EVERYTHING
+    assert list(directory.glob("*/embeddings/tensors.tsv"))
     assert Events(directory).picture("feature_maps/backbone.0").std() > 10
 
 
@@ -327,7 +333,7 @@ def test_twenty_epochs_of_the_largest_drawings_stay_under_twenty_megabytes(cats_
     data = CatsDogsDataModule(cats_dogs_root, image_size=64, batch_size=8, grayscale=False)
     pictures = [kind() for kind in PICTURES if kind.by_default]
     options: dict[str, Any] = {"limit_train_batches": 1, "limit_val_batches": 1, "max_epochs": 20}
-    _, directory = run(VGG16Classifier(image_size=64, freeze=True), data, pictures, **options)
+    _, directory = run(VGG16Classifier(image_size=64, freeze_until="all"), data, pictures, **options)
     assert len(Events(directory).images) >= 12
     assert size(directory) < 20e6
 
@@ -425,7 +431,7 @@ def test_a_convolution_that_does_not_run_is_told(caplog: pytest.LogCaptureFixtur
     ("make", "message"),
     [
         (lambda: Board(-1), "Board's max_megabytes is -1"),
-        (lambda: FeatureMaps(every_n_epochs=-1), "FeatureMaps's every_n_epochs is -1"),
+        (lambda: FeatureMaps(every_n_epochs=-1), "FeatureMaps' every_n_epochs is -1"),
         (lambda: FeatureMaps(pictures=0), "FeatureMaps' pictures is 0"),
         (lambda: FirstLayerFilters(most=0), "FirstLayerFilters' most is 0"),
         (lambda: callbacks.SamplePictures(per_class=0), "SamplePictures' per_class is 0"),
