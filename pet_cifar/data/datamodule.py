@@ -5,6 +5,7 @@ import logging
 import math
 import os
 from abc import abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -13,10 +14,12 @@ import torch
 from lightning import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pet_cifar.data import manifest
-from pet_cifar.data.augment import Augment
+from pet_cifar.data.augment import RANDOM_NUMBERS, Augment
 from pet_cifar.data.cache import Cache, Pixels, open_pixels
+from pet_cifar.data.features import Extractor, StoredFeatures, store_features
 from pet_cifar.data.loader import Batch, BatchLoader
 from pet_cifar.data.manifest import Part, Picture
 from pet_cifar.data.split import check_fraction, fingerprint
@@ -53,6 +56,7 @@ class ImageDataModule(LightningDataModule):
         listed: every picture with its verdict, once `setup` has run.
         parts: the pictures of ``train``, ``val`` and ``test``, once `setup` has run; a batch's ``row`` counts here.
         fingerprint: hash of the division by content, kept in every checkpoint.
+        extractor: set by a net with a frozen part that wants its features instead of pictures.
     """
 
     class_names: tuple[str, ...]
@@ -90,12 +94,19 @@ class ImageDataModule(LightningDataModule):
         self.listed: list[Picture] = []
         self.parts: dict[Part, list[Picture]] = {}
         self.fingerprint = ""
+        self.extractor: Callable[[], Extractor] | None = None
         self._pixels: dict[Part, Pixels] = {}
+        self._features: dict[Part, StoredFeatures] = {}
 
     @property
     def num_classes(self) -> int:
         """How many classes there are."""
         return len(self.class_names)
+
+    @property
+    def views(self) -> int:
+        """How many views of every training picture the epochs use in turn, where a frozen part's features are kept."""
+        return len(self._features["train"].directories) if "train" in self._features else 1
 
     # What a dataset says
 
@@ -128,6 +139,8 @@ class ImageDataModule(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Lists and divides the pictures; the second call of a run finds everything done."""
+        # of another net, perhaps; this run's sets it anew
+        self.extractor, self._features = None, {}
         if self.parts:
             return
         self.locate()
@@ -157,7 +170,8 @@ class ImageDataModule(LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Makes floats of the batch where it now is, and augments it in training."""
-        if not isinstance(batch, Batch):  # a net's example input also comes by here
+        # a net's example input also comes by here
+        if not isinstance(batch, Batch) or batch.features:
             return batch
         image = batch.image.float().div_(255)
         if self.augment is not None and self.trainer is not None and self.trainer.training:
@@ -188,19 +202,56 @@ class ImageDataModule(LightningDataModule):
         """The pictures of a part by row number, decoded at the first call unless ``cache`` is ``none``."""
         if part not in self._pixels:
             pictures = self.parts[part]
-            shape = (self.num_channels, self.image_size, self.image_size)
-            content = hashlib.sha256("\n".join(picture.hash for picture in pictures).encode()).hexdigest()[:20]
-            file = f"{part}-{'x'.join(map(str, shape))}-{content}.npy"
             self._pixels[part] = open_pixels(
                 lambda row: self.read(pictures[row]),
                 len(pictures),
-                shape,
+                (self.num_channels, self.image_size, self.image_size),
                 self.cache,
-                file=manifest.state_directory(self.root) / file,
-                device=self.trainer.strategy.root_device if self.trainer else torch.device("cpu"),
+                file=manifest.state_directory(self.root) / f"{self._content(part)}.npy",
+                device=self._device,
                 num_threads=self.num_workers,
             )
         return self._pixels[part]
+
+    def view(self, part: Part, rows: NDArray[np.int64], number: int) -> Tensor:
+        """One view of pictures: the pictures themselves for 0, augmented for more, the same in every run.
+
+        Returns:
+            Floats in [0, 1] on the device, shape (n, C, H, W).
+        """
+        image = self.pixels(part).take(rows).to(self._device).float().div_(255)
+        if not number or self.augment is None:
+            return image
+        generator = np.random.default_rng([self.split_seed, number])
+        uniform = generator.random((len(self.parts[part]), RANDOM_NUMBERS), np.float32)[rows]
+        return self.augment(image, torch.from_numpy(uniform).to(self._device))
+
+    def features(self, part: Part, extractor: Extractor) -> StoredFeatures:
+        """A frozen part's features of a part's pictures in all their views, computed at the first call."""
+        if part not in self._features:
+            seen = self._content(part)
+            views = range(extractor.views if part == "train" else 1)
+            self._features[part] = store_features(
+                extractor,
+                lambda rows, number: self.view(part, rows, number),
+                len(self.parts[part]),
+                [f"{seen} {self.split_seed} {number} {self.augment}" if number else seen for number in views],
+                directory=manifest.state_directory(self.root) / "features",
+                part=part,
+                batch_size=self.batch_size,
+                in_use=[directory for one in self._features.values() for directory in one.directories],
+            )
+        return self._features[part]
+
+    def _content(self, part: Part) -> str:
+        """A name for a part's pixels; others have another."""
+        shape = f"{self.num_channels}x{self.image_size}x{self.image_size}"
+        hashes = "\n".join(picture.hash for picture in self.parts[part])
+        return f"{part}-{shape}-{hashlib.sha256(hashes.encode()).hexdigest()[:20]}"
+
+    @property
+    def _device(self) -> torch.device:
+        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
     def channel_statistics(self, most: int = 2000) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of each channel over (at most ``most``) training pictures, in [0, 1]."""
@@ -223,16 +274,20 @@ class ImageDataModule(LightningDataModule):
                 math.inf if trainer is None else vars(trainer.fit_loop.epoch_loop.batch_progress.current)["processed"]
             )
 
+        stored = self.features(part, self.extractor()) if self.extractor else None
+        shuffle = part == "train"
         return BatchLoader(
-            self.pixels(part),
+            stored or self.pixels(part),
             self.labels(part),
             self.batch_size,
-            shuffle=part == "train",
+            shuffle=shuffle,
             seed=int(os.environ.get("PL_GLOBAL_SEED", 0)),
             epoch=(lambda: trainer.current_epoch) if trainer else (lambda: 0),
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
             num_workers=self.num_workers,
+            views=self.views if shuffle else 1,
+            features=stored is not None,
             trained=trained,
         )
 

@@ -22,11 +22,13 @@ class Batch(NamedTuple):
     """What one process computes in one step.
 
     Attributes:
-        image: uint8 as loaded; on the device, floats in [0, 1]; shape (B, C, H, W).
+        image: uint8 as loaded; on the device, floats in [0, 1]; shape (B, C, H, W). Or, with ``features``, a frozen
+            part's features, float16, shape (B, ...).
         label: class numbers, int64, shape (B,).
         row: which picture of its part each is, int64, shape (B,).
         uniform: random numbers for augmentation, float32 in [0, 1), shape (B, `RANDOM_NUMBERS`).
         seed: for everything else that is random in this step, such as dropout.
+        features: whether a frozen part has already seen the pictures.
     """
 
     image: Tensor
@@ -34,6 +36,7 @@ class Batch(NamedTuple):
     row: Tensor
     uniform: Tensor
     seed: int
+    features: bool = False
 
 
 class BatchLoader:
@@ -44,8 +47,8 @@ class BatchLoader:
     differ by at most one.
 
     Args:
-        pixels: where the pictures come from.
-        labels: class numbers of all rows of ``pixels``, shape (n,).
+        pixels: where the pictures, or their features, come from.
+        labels: class numbers of all pictures, shape (n,).
         batch_size: pictures a process and step.
         shuffle: True for training.
         seed: of the order and of all random numbers.
@@ -53,6 +56,8 @@ class BatchLoader:
         rank: of this process.
         world_size: number of processes.
         num_workers: batches prepared ahead, in threads; 0 prepares each when it is asked for.
+        views: how many views of all pictures ``pixels`` holds, one below the other; epochs use them in turn.
+        features: whether ``pixels`` holds a frozen part's features.
         trained: asked, when the state is saved, how many batches of the epoch were trained on: one that was handed
             out and then interrupted comes again.
     """
@@ -69,6 +74,8 @@ class BatchLoader:
         rank: int = 0,
         world_size: int = 1,
         num_workers: int = 0,
+        views: int = 1,
+        features: bool = False,
         trained: Callable[[], float] = lambda: math.inf,
     ) -> None:
         if batch_size < 1:
@@ -88,6 +95,8 @@ class BatchLoader:
         self.rank = rank
         self.world_size = world_size
         self.num_workers = num_workers
+        self.views = views
+        self.features = features
         self.trained = trained
         # a set smaller than one batch is one batch
         self.batch_size = min(batch_size, len(labels) // world_size) if shuffle else batch_size
@@ -130,11 +139,12 @@ class BatchLoader:
             rows = np.array_split(places[self.rank :: self.world_size], len(self))[step]
             uniform = np.zeros((len(rows), RANDOM_NUMBERS), np.float32)
         return Batch(
-            image=self.pixels.take(rows),
+            image=self.pixels.take(rows + epoch % self.views * len(self.labels)),
             label=torch.from_numpy(self.labels[rows]),
             row=torch.from_numpy(rows),
             uniform=torch.from_numpy(uniform),
             seed=int(self._generator(STEP, epoch, step, self.rank).integers(2**63)),
+            features=self.features,
         )
 
     def _places(self, epoch: int) -> NDArray[np.int64]:

@@ -1,5 +1,6 @@
 """The nets: one architecture a file."""
 
+from pet_cifar.models.backbone import BackboneClassifier as BackboneClassifier
 from pet_cifar.models.cats_dogs_cnn import CatsDogsCNN as CatsDogsCNN
 from pet_cifar.models.classifier import ImageClassifier as ImageClassifier
 from pet_cifar.models.inception import InceptionCNN as InceptionCNN

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from typing import Any, Literal, cast
+from typing import Any, Literal, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from pet_cifar.data.loader import Batch
 from pet_cifar.errors import InputError
+from pet_cifar.models.freezing import Freezing
 from pet_cifar.models.metrics import StageMetrics
+from pet_cifar.models.schedule import Schedule, schedule_factor
 
 OptimizerName = Literal["sgd", "adamw", "rmsprop"]
-Schedule = Literal["one_cycle", "cosine", "constant"]
 
 
 class ImageClassifier(LightningModule):
@@ -44,6 +45,8 @@ class ImageClassifier(LightningModule):
     Attributes:
         backbone: from normalised pictures to features.
         head: from features to logits.
+        freezing: what of a pretrained backbone is not trained; None trains everything.
+        base_lr_factor: of the backbone's learning rate.
     """
 
     backbone: nn.Module
@@ -87,6 +90,8 @@ class ImageClassifier(LightningModule):
         self.label_smoothing = label_smoothing
         self.example_input_array = torch.zeros(1, num_channels, image_size, image_size)
 
+        self.freezing: Freezing | None = None
+        self.base_lr_factor = 1.0
         self.measures_pixels = mean is None
         self.register_buffer("mean", _per_channel("mean", mean, 0.5, num_channels))
         self.register_buffer("std", _per_channel("std", std, 0.25, num_channels))
@@ -99,17 +104,34 @@ class ImageClassifier(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Measures the training pictures' mean and standard deviation, unless a checkpoint brings them."""
+        if self.freezing is not None:
+            self.freezing.setup(self, self._normalised)
         statistics = getattr(getattr(self.trainer, "datamodule", None), "channel_statistics", None)
         if stage == "fit" and self.measures_pixels and self.trainer.ckpt_path is None and statistics:
             mean, std = statistics()
             self.mean.copy_(torch.as_tensor(mean).view_as(self.mean))
             self.std.copy_(torch.as_tensor(std).view_as(self.std))
 
+    def train(self, mode: bool = True) -> Self:
+        """Switches to training; a frozen part stays in evaluation."""
+        super().train(mode)
+        if self.freezing is not None:
+            self.freezing.keep_still()
+        return self
+
     def forward(self, image: Tensor) -> Tensor:
         """Logits of shape (B, num_outputs) for pictures in [0, 1] of shape (B, C, H, W)."""
+        return cast(Tensor, self.head(self.backbone(self._normalised(image))))
+
+    def _normalised(self, image: Tensor) -> Tensor:
         # under --trainer.precision bf16-true the net is of another type than its pictures
-        features = self.backbone((image.to(self.mean.dtype) - self.mean) / self.std)
-        return cast(Tensor, self.head(features))
+        return (image.to(self.mean.dtype) - self.mean) / self.std
+
+    def _logits(self, batch: Batch) -> Tensor:
+        if not batch.features:
+            return cast(Tensor, self(batch.image))
+        assert self.freezing is not None
+        return self.freezing.after(batch.image.to(self.mean.dtype))
 
     def loss(self, logits: Tensor, label: Tensor) -> Tensor:
         """Mean cross-entropy over the batch; the binary one for one logit."""
@@ -140,14 +162,23 @@ class ImageClassifier(LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Probabilities of all classes, shape (B, num_classes)."""
-        return self.probabilities(self(batch.image))
+        return self.probabilities(self._logits(batch))
 
     def _score(self, batch: Batch, metrics: StageMetrics) -> dict[str, Tensor]:
-        logits = self(batch.image)
+        logits = self._logits(batch)
         loss = self.loss(logits, batch.label)
         probabilities = self.probabilities(logits.detach())
         metrics.update(loss, probabilities, batch.label)
         return {"loss": loss, "probabilities": probabilities}
+
+    def on_train_start(self) -> None:
+        """Frees what this epoch trains: a run may go on in the middle of one."""
+        self.on_train_epoch_start()
+
+    def on_train_epoch_start(self) -> None:
+        """Frees what this epoch trains."""
+        if self.freezing is not None:
+            self.freezing.start_epoch(self.current_epoch)
 
     # Nothing is logged per step: no step waits for the device.
     def on_train_epoch_end(self) -> None:
@@ -182,10 +213,16 @@ class ImageClassifier(LightningModule):
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in trained if p.ndim > 1], "weight_decay": self.weight_decay},
-            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-        ]
+        base = set(self.backbone.parameters()) if self.base_lr_factor != 1 else set()
+        groups: list[dict[str, Any]] = []
+        for lr, part in (
+            (self.lr, [p for p in trained if p not in base]),
+            (self.lr * self.base_lr_factor, [p for p in trained if p in base]),
+        ):
+            groups += [
+                {"params": [p for p in part if p.ndim > 1], "lr": lr, "weight_decay": self.weight_decay},
+                {"params": [p for p in part if p.ndim <= 1], "lr": lr, "weight_decay": 0.0},
+            ]
         return [group for group in groups if group["params"]]
 
     def _lr_factor(self, step: int) -> float:
@@ -226,15 +263,15 @@ class ImageClassifier(LightningModule):
                 )
             for group, own in zip(state["param_groups"], self._parameter_groups(), strict=True):
                 group["weight_decay"] = own["weight_decay"]
-                if group.setdefault("initial_lr", self.lr) != self.lr:
-                    group["lr"] *= self.lr / group["initial_lr"]
-                    group["initial_lr"] = self.lr
+                if group.setdefault("initial_lr", own["lr"]) != own["lr"]:
+                    group["lr"] *= own["lr"] / group["initial_lr"]
+                    group["initial_lr"] = own["lr"]
                 if "momentum" in group:
                     group["momentum"] = self.momentum
                 if "nesterov" in group:
                     group["nesterov"] = self.momentum > 0
         for state in checkpoint.get("lr_schedulers", []):
-            state["base_lrs"] = [self.lr] * len(state["base_lrs"])
+            state["base_lrs"] = [group["lr"] for group in self._parameter_groups()]
 
     def _refuse_other_data(self, checkpoint: dict[str, Any]) -> None:
         # the data module itself is only asked where the checkpoint knows one of its class
@@ -246,22 +283,6 @@ class ImageClassifier(LightningModule):
                 f"the checkpoint was trained with a {known[0]}, not with a {type(datamodule).__qualname__}; give the "
                 "original data, or --data.allow_other_data true if you know that no test picture was trained on"
             )
-
-
-def schedule_factor(schedule: Schedule, progress: float, warmup_fraction: float) -> float:
-    """What the learning rate is multiplied by after a share ``progress`` of the run, in [0, 1]."""
-    if progress < warmup_fraction:
-        rise = progress / warmup_fraction
-        return 1 - 0.96 * _half_cosine(rise) if schedule == "one_cycle" else rise
-    fall = min(1.0, (progress - warmup_fraction) / (1 - warmup_fraction))
-    if schedule == "constant":
-        return 1.0
-    lowest = 1e-4 if schedule == "one_cycle" else 0.0
-    return lowest + (1 - lowest) * _half_cosine(fall)
-
-
-def _half_cosine(progress: float) -> float:
-    return (1 + math.cos(math.pi * progress)) / 2
 
 
 def _per_channel(name: str, values: list[float] | None, default: float, num_channels: int) -> Tensor:

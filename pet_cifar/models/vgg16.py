@@ -5,15 +5,16 @@ configuration D, as torchvision builds it. Deviation: the three dense layers are
 """
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 from filelock import FileLock
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pet_cifar.errors import InputError
 from pet_cifar.models.classifier import ImageClassifier
+from pet_cifar.models.freezing import Freezing, stages_of
+from pet_cifar.models.weights import load_weights, read_weights
 
 # of VGG16_Weights.IMAGENET1K_FEATURES: the authors' own weights take pictures in [0, 255] less the mean
 MEAN = [0.48235, 0.45882, 0.40784]
@@ -21,6 +22,8 @@ STD = [1 / 255, 1 / 255, 1 / 255]
 # of VGG16_Weights.IMAGENET1K_V1, torchvision's own training
 V1_MEAN = [0.485, 0.456, 0.406]
 V1_STD = [0.229, 0.224, 0.225]
+# how many of torchvision's layers there are up to each block's pooling
+BLOCKS = {"block1": 5, "block2": 10, "block3": 17, "block4": 24, "block5": 31}
 
 
 class VGG16Classifier(ImageClassifier):
@@ -36,7 +39,14 @@ class VGG16Classifier(ImageClassifier):
         weights: ``imagenet`` (the authors' own, downloaded by torchvision, 528 MB), the path of a safetensors or
             pth file with torchvision's keys, or ``none``. A file that also holds a trained classifier is taken for
             torchvision's own training and gets its mean and standard deviation; for others give ``mean`` and ``std``.
-        freeze: the convolutions stay as they are, and only the head is trained.
+        freeze_until: ``nothing`` trains all, ``block1`` to ``block5`` nothing up to the end of that block, ``all`` only
+            the head.
+        unfreeze: from which epoch on, counted from 0, less is frozen, such as ``{3: block4, 6: nothing}``.
+        base_lr_factor: of the convolutions' learning rate, such as 0.1.
+        cache_features: compute what stays frozen once for every picture, keep it beside the data, train on it.
+        feature_views: how many views of every training picture are kept then, used by the epochs in turn: the picture
+            itself, then augmented ones.
+        max_cache_gigabytes: that all features kept beside the data may take, in 10^9 bytes.
         head: ``pooled`` takes the mean over all places, ``flattened`` a dense layer of 256 over all of them, as the
             homework did.
         dropout: before the last layer.
@@ -49,7 +59,12 @@ class VGG16Classifier(ImageClassifier):
         num_channels: int = 3,
         image_size: int = 200,
         weights: str = "none",
-        freeze: bool = False,
+        freeze_until: str = "nothing",
+        unfreeze: dict[int, str] | None = None,
+        base_lr_factor: float = 1.0,
+        cache_features: bool = False,
+        feature_views: int = 1,
+        max_cache_gigabytes: float = 20.0,
         head: Literal["pooled", "flattened"] = "pooled",
         dropout: float = 0.5,
         **training: Any,
@@ -64,7 +79,6 @@ class VGG16Classifier(ImageClassifier):
         from torchvision.models.vgg import cfgs, make_layers
 
         super().__init__(num_classes=num_classes, num_channels=num_channels, image_size=image_size, **training)
-        self.freeze_backbone = freeze
         self.backbone = make_layers(cfgs["D"])
         if weights == "none":
             for layer in self.backbone.children():
@@ -75,8 +89,6 @@ class VGG16Classifier(ImageClassifier):
             self._load(weights)
             # a net rebuilt from these hyper-parameters gets its weights from the checkpoint
             self.hparams["weights"] = "none"
-        if freeze:
-            self.backbone.requires_grad_(False).eval()
         side = image_size // 32
         if head == "pooled":
             self.head = nn.Sequential(
@@ -96,32 +108,22 @@ class VGG16Classifier(ImageClassifier):
             assert isinstance(last, nn.Linear)
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
-
-    def train(self, mode: bool = True) -> Self:
-        """Switches to training; a frozen part stays in evaluation."""
-        super().train(mode)
-        if self.freeze_backbone:
-            self.backbone.eval()
-        return self
+        self.base_lr_factor = base_lr_factor
+        self.freezing = Freezing(
+            self.backbone,
+            self.head,
+            stages_of(self.backbone),
+            BLOCKS,
+            freeze_until,
+            unfreeze,
+            cache_features,
+            feature_views,
+            max_cache_gigabytes,
+        )
 
     def _load(self, weights: str) -> None:
-        state = _imagenet() if weights == "imagenet" else _from_file(Path(weights).expanduser())
-        wanted = {f"features.{key}": value for key, value in self.backbone.state_dict().items()}
-        missing = sorted(wanted.keys() - state.keys())
-        if missing:
-            raise InputError(
-                f"{weights} is no VGG16: it lacks {missing[0]} and {len(missing) - 1} more of its keys; give a file "
-                "with torchvision's keys, or --model.weights none"
-            )
-        for key, value in wanted.items():
-            if not isinstance(state[key], Tensor):
-                raise InputError(f"{weights} is no VGG16: {key} is no tensor; give a file with torchvision's keys")
-            if state[key].shape != value.shape:
-                raise InputError(
-                    f"{weights} is no VGG16: {key} is {tuple(state[key].shape)} instead of {tuple(value.shape)}; give "
-                    "a file with torchvision's keys, or --model.weights none"
-                )
-        self.backbone.load_state_dict({key.removeprefix("features."): state[key].float() for key in wanted})
+        state = _imagenet() if weights == "imagenet" else read_weights(weights, "imagenet")
+        load_weights(self.backbone, state, "features.", weights, "VGG16")
         if self.measures_pixels:
             self.measures_pixels = False
             classifier = state.get("classifier.0.weight")
@@ -145,23 +147,3 @@ def _imagenet() -> dict[str, Tensor]:
             f"cannot download VGG16's ImageNet weights ({error}); connect to the network, or give a file: "
             "--model.weights PATH"
         ) from error
-
-
-def _from_file(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise InputError(f"--model.weights {path}: there is no such file; give imagenet, none, or a file's path")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    # what torch raises on damaged files differs by the kind of damage
-    except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f"{path} cannot be read as weights ({reason}); give a whole safetensors or pth file"
-        ) from error
-    if not isinstance(state, dict):
-        raise InputError(
-            f"{path} holds a {type(state).__name__}, not a state dict; give a file with torchvision's keys"
-        )
-    return state

@@ -28,7 +28,7 @@ DATA = {
     # batches are an eighth of the config's, and so is the learning rate
     "CIFAR10DataModule": ["--data.batch_size", "16", "--model.lr", "0.01"],
 }
-WEIGHTS = {"VGG16Classifier": ["--model.weights", "none"]}
+WEIGHTS = {"VGG16Classifier": ["--model.weights", "none"], "BackboneClassifier": ["--model.weights", "none"]}
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
@@ -43,7 +43,10 @@ def test_config_trains_tests_and_leaves_its_files(config: Path, tmp_path: Path) 
     small = [*DATA[data], *WEIGHTS.get(net, []), "--data.root", str(root), "--trainer.max_epochs", "3"]
     if net == "VGG16Classifier":
         # untrained, its signal fades over thirteen layers unless the head is quick
-        small += ["--model.lr", "0.001", "--model.dropout", "0"]
+        small += ["--model.lr", "0.001", "--model.dropout", "0", "--model.base_lr_factor", "1"]
+    if "unfreeze" in wanted["model"]["init_args"]:
+        # nor do its last layers alone learn anything
+        small += ["--model.unfreeze", '{"1": "block1"}', "--model.lr", "0.0003"]
 
     fitted = main(["fit", "--config", str(config), *small])
 

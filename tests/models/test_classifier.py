@@ -20,8 +20,9 @@ from pet_cifar.data.augment import Augment
 from pet_cifar.data.manifest import Part
 from pet_cifar.errors import InputError
 from pet_cifar.models import CatsDogsCNN, ImageClassifier, PlainCNN, ResidualCNN
-from pet_cifar.models.classifier import OptimizerName, Schedule, schedule_factor
+from pet_cifar.models.classifier import OptimizerName
 from pet_cifar.models.metrics import StageMetrics
+from pet_cifar.models.schedule import Schedule, schedule_factor
 from tests.conftest import write_cats_dogs
 
 pytestmark = [

@@ -46,7 +46,7 @@ def test_over_pretrained_features_the_head_starts_undecided(weights: Path, head:
 
 @pytest.fixture(scope="module")
 def frozen(weights: Path) -> VGG16Classifier:
-    return VGG16Classifier(image_size=32, weights=str(weights), freeze=True, num_classes=3)
+    return VGG16Classifier(image_size=32, weights=str(weights), freeze_until="all", num_classes=3)
 
 
 def assert_backbone_is(model: VGG16Classifier, state: dict[str, Tensor]) -> None:
@@ -205,7 +205,8 @@ def test_a_checkpoint_needs_no_weights_file(frozen: VGG16Classifier, tmp_path: P
     }
     torch.save(checkpoint, tmp_path / "run.ckpt")
     again = VGG16Classifier.load_from_checkpoint(tmp_path / "run.ckpt", weights_only=True)
-    assert again.freeze_backbone
+    assert again.freezing is not None
+    assert again.freezing.fixed == 31
     assert dict(again.hparams) == dict(frozen.hparams)
     assert all(torch.equal(value, frozen.state_dict()[key]) for key, value in again.state_dict().items())
     assert again.mean.flatten().tolist() == pytest.approx(MEAN)

@@ -1,0 +1,160 @@
+"""What computing a frozen part's features once costs and saves.
+
+    python benchmarks/features.py --root data                  # every config with cache_features
+    python benchmarks/features.py --root data --weights vgg16.safetensors configs/cats_dogs_vgg16_frozen.yaml
+
+For each config, turn by turn in one process, ``--rounds`` times on ``--pictures`` training pictures: the bare forward
+pass of its frozen part (a plain PyTorch loop over pictures that are ready, in batches of the config's size) and our
+whole pass (pictures read, computed, written); medians. Then, unless ``--pass-only``, one fit of the config with nothing
+kept: the time to the end of the first epoch, which waits for the features, against the median of the later epochs.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from lightning import Callback, Trainer, seed_everything
+from results import hardware
+
+from pet_cifar import data as datamodules
+from pet_cifar import models
+from pet_cifar.allocator import keep_freed_memory
+from pet_cifar.data import ImageDataModule
+from pet_cifar.data.augment import Augment
+from pet_cifar.data.features import Extractor, store_features
+from pet_cifar.models import ImageClassifier
+
+CONFIGS = [
+    path
+    for path in sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+    if yaml.safe_load(path.read_text())["model"]["init_args"].get("cache_features")
+]
+
+
+def build(config: dict[str, Any], root: Path, weights: str | None) -> tuple[ImageClassifier, ImageDataModule]:
+    """The config's net and data, as the command line makes them."""
+    options = dict(config["data"]["init_args"])
+    if options.get("augment"):
+        options["augment"] = Augment(**options["augment"])
+    data = getattr(datamodules, config["data"]["class_path"])(root=root, **options)
+    options = {**config["model"]["init_args"], **({"weights": weights} if weights else {})}
+    net = getattr(models, config["model"]["class_path"])(
+        num_classes=data.num_classes, num_channels=data.num_channels, image_size=data.image_size, **options
+    )
+    return net, data
+
+
+def rates(net: ImageClassifier, data: ImageDataModule, pictures: int, rounds: int, directory: Path) -> dict[str, float]:
+    """Pictures a second of the bare forward pass and of ours."""
+    data.prepare_data()
+    data.setup("fit")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    freezing = net.to(device).eval().freezing
+    assert freezing is not None
+
+    def compute(image: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            return freezing.before((image.to(device) - net.mean) / net.std)
+
+    pictures = min(pictures, len(data.parts["train"]))
+    rows = np.arange(pictures)
+    ready = [
+        data.view("train", some, 0).to(device) for some in np.split(rows, rows[data.batch_size :: data.batch_size])
+    ]
+    compute(ready[0])
+    found: dict[str, list[float]] = {"bare": [], "ours": []}
+    for number in range(rounds):
+        start = time.perf_counter()
+        for image in ready:
+            features = compute(image)
+        features.cpu()  # waits for an accelerator
+        found["bare"].append(pictures / (time.perf_counter() - start))
+        start = time.perf_counter()
+        store_features(
+            Extractor(compute, str(number), 1, 100.0),
+            lambda rows, view: data.view("train", rows, view),
+            pictures,
+            ["pictures"],
+            directory=directory,
+            part="train",
+            batch_size=data.batch_size,
+        )
+        found["ours"].append(pictures / (time.perf_counter() - start))
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+class Epochs(Callback):
+    """When each epoch began and ended, validation included."""
+
+    def __init__(self) -> None:
+        self.ends = [time.perf_counter()]
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Notes it."""
+        self.ends.append(time.perf_counter())
+
+
+def fit(net: ImageClassifier, data: ImageDataModule, epochs: int) -> dict[str, float]:
+    """Seconds to the end of the first epoch, and of a later one."""
+    watch = Epochs()
+    trainer = Trainer(
+        max_epochs=epochs,
+        callbacks=[watch],
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(net, data)
+    seconds = np.diff(watch.ends).tolist()
+    return {"first": seconds[0], "later": statistics.median(seconds[1:])}
+
+
+def main() -> None:
+    """Prints a row for each config as soon as it is done."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("configs", nargs="*", type=Path, default=CONFIGS)
+    parser.add_argument("--root", type=Path, default=Path("data"), help="where the data is")
+    parser.add_argument("--weights", help="a file for all of these configs, where there is no network")
+    parser.add_argument("--pictures", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--pass-only", action="store_true", help="no fit")
+    parser.add_argument("--output", type=Path, help="a JSON file for all figures")
+    arguments = parser.parse_args()
+    keep_freed_memory()
+    print(f"hardware: {hardware()}; data: {arguments.root}; {arguments.rounds} rounds of {arguments.pictures} pictures")
+    print(
+        "| config | bare, pictures/s | ours, pictures/s | share | to the end of epoch 1, s | a later epoch, s | times |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    results = {}
+    for path in arguments.configs:
+        config = yaml.safe_load(path.read_text())
+        with tempfile.TemporaryDirectory(prefix="pet_cifar_features_") as temporary:
+            root = Path(temporary)
+            for entry in arguments.root.resolve().glob("[!.]*"):  # without what is kept beside it
+                (root / entry.name).symlink_to(entry)
+            seed_everything(0)
+            found = rates(
+                *build(config, root, arguments.weights), arguments.pictures, arguments.rounds, root / "rounds"
+            )
+            share = f"{100 * found['ours'] / found['bare']:.0f} %"
+            row = f"| `{path.stem}` | {found['bare']:.1f} | {found['ours']:.1f} | {share}"
+            if not arguments.pass_only:
+                found |= fit(*build(config, root, arguments.weights), config["trainer"]["max_epochs"])
+                row += f" | {found['first']:.1f} | {found['later']:.2f} | {found['first'] / found['later']:.0f}"
+            print(f"{row} |", flush=True)
+            results[path.stem] = found
+    if arguments.output:
+        arguments.output.write_text(json.dumps({"hardware": hardware(), "results": results}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

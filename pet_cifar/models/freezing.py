@@ -1,0 +1,244 @@
+"""The part of a net that is not trained, or not yet."""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple, cast
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+
+from pet_cifar.data.datamodule import ImageDataModule
+from pet_cifar.data.features import Extractor
+from pet_cifar.errors import InputError
+
+log = logging.getLogger(__name__)
+
+NOTHING, ALL = "nothing", "all"
+
+# run after a frozen base they are as fixed as the base
+_FIXED_LAYERS = (nn.AdaptiveAvgPool2d, nn.Flatten)
+
+
+class Stage(NamedTuple):
+    """A part of a base, in the order of the forward pass."""
+
+    name: str
+    module: nn.Module
+
+
+def stages_of(base: nn.Module) -> list[Stage]:
+    """The parts of a base in the order in which they were built; a sequence counts as its parts."""
+
+    def apart(name: str, module: nn.Module) -> Iterator[Stage]:
+        if isinstance(module, nn.Sequential | nn.ModuleList) and len(module):
+            for child, layer in module.named_children():
+                yield from apart(f"{name}.{child}" if name else child, layer)
+        else:
+            yield Stage(name, module)
+
+    if isinstance(base, nn.Sequential):
+        return list(apart("", base))
+    return [stage for name, module in base.named_children() for stage in apart(name, module)]
+
+
+def ends_of(stages: Sequence[Stage]) -> dict[str, int]:
+    """How many stages there are up to the end of each name, ``blocks`` and ``blocks.4`` alike."""
+    ends: dict[str, int] = {}
+    for count, stage in enumerate(stages, start=1):
+        words = stage.name.split(".")
+        for length in range(1, len(words) + 1):
+            ends[".".join(words[:length])] = count
+    return ends
+
+
+def is_chain(base: nn.Module, stages: Sequence[Stage], example: Tensor) -> bool:
+    """Whether the stages, one after the other, compute what the base computes."""
+    training = base.training
+    base.eval()
+    try:
+        with torch.no_grad():
+            wanted = base(example)
+            found = example
+            for stage in stages:
+                found = stage.module(found)
+    # a stage that takes or gives something else fails in its own way
+    except Exception:
+        return False
+    finally:
+        base.train(training)
+    return isinstance(found, Tensor) and found.shape == wanted.shape and torch.allclose(found, wanted, atol=1e-4)
+
+
+class Freezing:
+    """The first stages of a base stay as they are: in evaluation, without gradients, not in the optimiser.
+
+    Later epochs may free some of them. What an epoch trains follows from its number alone, so that a run resumes
+    exactly; all that is ever trained is in the optimiser from the start, under the same schedule. (Lightning's
+    ``BackboneFinetuning`` adds parameters later, which a schedule of steps and the exchange of gradients between
+    processes then leave out, and lets frozen batch norms go on averaging, Lightning issue 21652.)
+
+    Args:
+        base: from normalised pictures to features.
+        head: from features to logits.
+        stages: of the base, in the order of the forward pass.
+        ends: names of blocks, and how many stages there are up to the end of each.
+        freeze_until: ``nothing``, the name of the last block that is frozen, or ``all``.
+        unfreeze: from which epoch on, counted from 0, less is frozen: until which block, or ``nothing``.
+        cache_features: compute what is frozen in all epochs once for every picture, and train on its features.
+        feature_views: how many views of every training picture are kept, used by the epochs in turn: the picture
+            itself, then augmented ones.
+        max_cache_gigabytes: that all features kept beside the data may take, in 10^9 bytes.
+        is_chain: whether the stages one after the other are the base; if not, only all of it can be cut off.
+
+    Raises:
+        InputError: a block that is not there, or options that do not go together.
+
+    Attributes:
+        fixed: how many stages are frozen in all epochs.
+        frozen: how many are frozen now.
+    """
+
+    def __init__(
+        self,
+        base: nn.Module,
+        head: nn.Sequential,
+        stages: Sequence[Stage],
+        ends: Mapping[str, int],
+        freeze_until: str,
+        unfreeze: Mapping[int, str] | None,
+        cache_features: bool,
+        feature_views: int,
+        max_cache_gigabytes: float,
+        is_chain: bool = True,
+    ) -> None:
+        self.base = base
+        self.head = head
+        self.stages = stages
+        self.ends = {NOTHING: 0, **ends, ALL: len(stages)}
+        self.courses = [(0, self._count("freeze_until", freeze_until))]
+        for epoch, until in sorted((unfreeze or {}).items()):
+            count = self._count(f"unfreeze: epoch {epoch}", until)
+            if epoch < 1:
+                raise InputError(f"unfreeze: epoch {epoch}; the first epoch, 0, is freeze_until's; give 1 or more")
+            if count >= self.courses[-1][1]:
+                raise InputError(f"unfreeze: epoch {epoch}: {until} frees nothing more than what was free before")
+            self.courses.append((epoch, count))
+        self.fixed = self.courses[-1][1]
+        self.cache_features = cache_features
+        self.feature_views = feature_views
+        self.max_cache_gigabytes = max_cache_gigabytes
+        if feature_views < 1:
+            raise InputError(f"feature_views is {feature_views}; it is 1, the picture as it is, or more")
+        if cache_features and not self.fixed:
+            raise InputError(
+                "cache_features is true, but nothing stays frozen; give --model.freeze_until all, or a block"
+            )
+        if cache_features and not is_chain and self.fixed < len(self.stages):
+            raise InputError(
+                f"cache_features: this net cannot be cut after {freeze_until}; give --model.freeze_until all, or "
+                "--model.cache_features false"
+            )
+        self._freeze(self.fixed)
+
+    def _count(self, option: str, name: str) -> int:
+        if name not in self.ends:
+            # the parts of blocks may be named too, and are too many to list
+            listed = [one for one in self.ends if one.count(".") < 2]
+            raise InputError(f"{option} {name}: there is no such block; it is one of {', '.join(listed)}")
+        return self.ends[name]
+
+    def setup(self, module: LightningModule, normalised: Callable[[Tensor], Tensor]) -> None:
+        """Starts anew, and asks the data for features in place of pictures where they are wanted.
+
+        Args:
+            module: the net, on the way into its trainer.
+            normalised: makes of pictures what the base takes.
+
+        Raises:
+            InputError: options that do not go with the trainer's or the data's.
+        """
+        trainer = module.trainer
+        self._freeze(self.fixed)
+        waits = getattr(trainer.strategy, "_ddp_kwargs", {}).get("find_unused_parameters", False)
+        if len(self.courses) > 1 and trainer.world_size > 1 and not waits:
+            raise InputError(
+                "unfreeze on several processes: they would wait for gradients of what is still frozen; give "
+                "--trainer.strategy ddp_find_unused_parameters_true"
+            )
+        data = getattr(trainer, "datamodule", None)
+        # a trial run of a few batches does not wait for all features
+        if not self.cache_features or not isinstance(data, ImageDataModule) or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        if self.feature_views > 1 and data.augment is None:
+            raise InputError(
+                f"feature_views is {self.feature_views}, but all views would be the same; give --data.augment, such as "
+                "--data.augment.flip true, or --model.feature_views 1"
+            )
+        if self.feature_views == 1 and data.augment is not None and trainer.state.fn == "fit":
+            log.warning("cache_features: with feature_views 1 the pictures are stored, and trained on, not augmented")
+
+        def compute(image: Tensor) -> Tensor:
+            with torch.inference_mode(), trainer.precision_plugin.forward_context():
+                return self.before(normalised(image))
+
+        data.extractor = lambda: Extractor(
+            compute, f"{self.key()} {trainer.precision}", self.feature_views, self.max_cache_gigabytes
+        )
+
+    def start_epoch(self, epoch: int) -> None:
+        """Freezes what this epoch, counted from 0, does not train."""
+        self._freeze([count for start, count in self.courses if start <= epoch][-1])
+
+    def _freeze(self, count: int) -> None:
+        self.frozen = count
+        inside = {id(parameter) for stage in self.stages[:count] for parameter in stage.module.parameters()}
+        if count:  # such as a class token
+            inside |= {id(parameter) for parameter in self.base.parameters(recurse=False)}
+        for parameter in self.base.parameters():
+            parameter.requires_grad_(id(parameter) not in inside)
+        self.base.train(self.head.training)
+        self.keep_still()
+
+    def keep_still(self) -> None:
+        """Puts what is frozen into evaluation, after the whole net was put into training."""
+        if self.frozen == len(self.stages):
+            self.base.eval()
+        for stage in self.stages[: self.frozen]:
+            stage.module.eval()
+
+    # The cut: everything before it is the same in all epochs
+
+    def _lead(self) -> int:
+        """How many layers of the head come before the cut."""
+        if self.fixed < len(self.stages):
+            return 0
+        fixed = [isinstance(layer, _FIXED_LAYERS) for layer in self.head]
+        return [*fixed, False].index(False)
+
+    def before(self, image: Tensor) -> Tensor:
+        """Features at the cut, for normalised pictures of shape (B, C, H, W)."""
+        if self.fixed == len(self.stages):
+            return cast(Tensor, self.head[: self._lead()](self.base(image)))
+        for stage in self.stages[: self.fixed]:
+            image = stage.module(image)
+        return image
+
+    def after(self, features: Tensor) -> Tensor:
+        """Logits, for features at the cut."""
+        for stage in self.stages[self.fixed :]:
+            features = stage.module(features)
+        return cast(Tensor, self.head[self._lead() :](features))
+
+    def key(self) -> str:
+        """A hash of all that `before` depends on but its input: the layers and their weights."""
+        layers = [*(stage.module for stage in self.stages[: self.fixed]), *self.head[: self._lead()]]
+        found = hashlib.sha256(repr(layers).encode())
+        tensors: list[tuple[str, Tensor]] = [*self.base.named_parameters(recurse=False)]  # such as a class token
+        for layer in layers:
+            tensors += layer.state_dict().items()
+        for name, value in tensors:
+            found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            found.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return found.hexdigest()

@@ -1,0 +1,78 @@
+"""Pretrained weights from a file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from pet_cifar.errors import InputError
+
+# what training scripts put a state dict under
+_WRAPPERS = ("state_dict", "model")
+
+
+def read_weights(weights: str, known: str) -> dict[str, Tensor]:
+    """The tensors of a safetensors or pth file; no code in it is run.
+
+    Args:
+        weights: the file's path.
+        known: the word for the weights that need no file, for messages.
+
+    Raises:
+        InputError: it is not there, is damaged, or holds something else.
+    """
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        raise InputError(f"--model.weights {path}: there is no such file; give {known}, none, or a file's path")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    # what torch raises on damaged files differs by the kind of damage
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"{path} cannot be read as weights ({reason}); give a whole safetensors or pth file"
+        ) from error
+    for wrapper in _WRAPPERS:
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+    if not isinstance(state, dict):
+        raise InputError(f"{path} holds a {type(state).__name__}, not a state dict; give a file of a net's weights")
+    return state
+
+
+def load_weights(net: nn.Module, state: Mapping[str, Tensor], prefix: str, source: str, name: str) -> None:
+    """Puts the tensors whose keys start with ``prefix`` into a net, all of whose own must be there.
+
+    Args:
+        net: gets them, as float32.
+        state: more keys, such as a classifier's, do no harm.
+        prefix: of the net's keys in ``state``.
+        source: of the weights, for messages.
+        name: of the net, for messages.
+
+    Raises:
+        InputError: keys are missing, or tensors have other shapes.
+    """
+    own = {f"{prefix}{key}": value for key, value in net.state_dict().items()}
+    # how many batches a batch norm has seen is no weight
+    missing = sorted(key for key in own.keys() - state.keys() if not key.endswith("num_batches_tracked"))
+    if missing:
+        raise InputError(
+            f"{source} is no {name}: it lacks {missing[0]} and {len(missing) - 1} more of its keys; give a file of "
+            "that net, or --model.weights none"
+        )
+    for key in own.keys() & state.keys():
+        if not isinstance(state[key], Tensor):
+            raise InputError(f"{source} is no {name}: {key} is no tensor; give a file of that net's weights")
+        if state[key].shape != own[key].shape:
+            raise InputError(
+                f"{source} is no {name}: {key} is {tuple(state[key].shape)} instead of {tuple(own[key].shape)}; give a "
+                "file of that net, or --model.weights none"
+            )
+    for key, value in own.items():
+        if key in state:
+            value.copy_(state[key])
