@@ -75,7 +75,9 @@ def test_the_cats_dogs_cnn_learns_from_real_pictures(cats_dogs: Path) -> None:
 
 
 def test_vgg16s_pretrained_features_tell_cats_from_dogs(cats_dogs: Path) -> None:
-    model = VGG16Classifier(weights=str(FOLDER / "vgg16_imagenet_features.safetensors"), freeze_until="all", image_size=112)
+    model = VGG16Classifier(
+        weights=str(FOLDER / "vgg16_imagenet_features.safetensors"), freeze_until="all", image_size=112
+    )
     data = CatsDogsDataModule(
         root=cats_dogs, images_per_class=100, image_size=112, grayscale=False, test_fraction=0.4, cache="ram"
     )
