@@ -71,7 +71,7 @@ def main() -> None:
         run = f"lightning_logs/{arguments.config.stem}"
         listing = ["--output", str(root / "manifest.csv")]
         results = {
-            "idle": measured([*fit, "--print_model", "true"]),
+            "idle": measured([*fit, "--print_model"]),
             "check": measured(["data", "check", "--data", "CatsDogsDataModule", "--data.root", str(root), *listing]),
             "fit": measured([*fit, *steps, "--trainer.limit_val_batches", some]),
             "test": measured(["test", "--run", run, "--data.root", str(root), "--trainer.limit_test_batches", some]),

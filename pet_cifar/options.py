@@ -93,6 +93,8 @@ def overridden(given: Sequence[Mapping[str, Any]], final: Mapping[str, Any]) -> 
 def _equal(key: str, old: object, new: object) -> bool:
     if key.endswith("class_path"):
         return str(old).rpartition(".")[2] == str(new).rpartition(".")[2]
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        return {str(name): value for name, value in old.items()} == {str(name): value for name, value in new.items()}
     try:
         return old == new or float(str(old)) == float(str(new))
     except ValueError:
@@ -101,7 +103,8 @@ def _equal(key: str, old: object, new: object) -> bool:
 
 def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in config.items():
-        if isinstance(value, Mapping):
+        # a mapping by numbers, such as epochs, is one value
+        if isinstance(value, Mapping) and not all(str(name).isdigit() for name in value):
             yield from _flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

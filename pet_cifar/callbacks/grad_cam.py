@@ -105,11 +105,12 @@ class GradCAM(Picture):
 
 
 def last_maps(module: ImageClassifier, image: Tensor) -> str | None:
-    """The name of the layer that is the last to give maps of more than one place; None where none does."""
+    """The name of the layer that is the last to give square maps of more than one place; None where none does."""
     ran: list[str] = []
 
     def keep(name: str, output: Tensor) -> Tensor:
-        if output.ndim == 4 and output[0, 0].numel() > 1:
+        # pictures are square: others are maps with channels last, or attention's heads
+        if output.ndim == 4 and output.shape[2] == output.shape[3] > 1:
             ran.append(name)
         return output.new_empty(0)
 

@@ -45,7 +45,7 @@ class SamplePictures(Picture):
             if batch.features:
                 data: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
                 rows = batch.row[: self.batch].cpu().numpy()
-                self._batch = batch._replace(image=data.view("train", rows, trainer.current_epoch % data.views))
+                self._batch = batch._replace(image=data.view("train", rows, data.view_of(trainer.current_epoch)))
             self._draw(trainer, pl_module, "val", "")
             self._batch = None
 
@@ -73,7 +73,7 @@ class SamplePictures(Picture):
         images = (self._batch.image[: self.batch].float().clamp(0, 1) * 255).round().byte().cpu().numpy()
         pictures = [channels_last(one) for one in images]
         captions = [[data.class_names[label]] for label in self._batch.label[: self.batch].tolist()]
-        changed = "augmented" if data.augment and (data.views > 1 or not self._batch.features) else "not augmented"
+        changed = "augmented" if data.augment else "not augmented"
         seen = "the net's frozen part" if self._batch.features else "the net"
         sheet = grid(
             f"the first training batch, as {seen} receives it",

@@ -93,6 +93,18 @@ def open_pixels(
     return DevicePixels(array, device) if cache == "device" else ArrayPixels(array)
 
 
+def channel_statistics(pixels: Pixels, count: int, most: int) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel over (at most ``most`` of) ``count`` pictures, in [0, 1]."""
+    rows = np.linspace(0, count - 1, min(count, most)).astype(np.int64)
+    total: NDArray[np.float64] | float = 0.0
+    for chunk in np.array_split(rows, -(-len(rows) // 64)):
+        image = pixels.take(chunk).cpu().numpy().astype(np.float64) / 255
+        total = total + np.stack([image.mean((0, 2, 3)), (image**2).mean((0, 2, 3))]) * len(chunk)
+    mean, square = np.asarray(total) / len(rows)
+    # a constant channel must not divide by zero
+    return mean.tolist(), np.sqrt(np.maximum(square - mean**2, 1e-6)).tolist()
+
+
 def _fill(array: NDArray[np.uint8], read: Read, num_threads: int) -> None:
     def put(row: int) -> None:
         array[row] = read(row)

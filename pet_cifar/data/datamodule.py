@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pet_cifar.data import manifest
 from pet_cifar.data.augment import RANDOM_NUMBERS, Augment
-from pet_cifar.data.cache import Cache, Pixels, open_pixels
+from pet_cifar.data.cache import Cache, Pixels, channel_statistics, open_pixels
 from pet_cifar.data.features import Extractor, StoredFeatures, store_features
 from pet_cifar.data.loader import Batch, BatchLoader
 from pet_cifar.data.manifest import Part, Picture
@@ -97,16 +97,12 @@ class ImageDataModule(LightningDataModule):
         self.extractor: Callable[[], Extractor] | None = None
         self._pixels: dict[Part, Pixels] = {}
         self._features: dict[Part, StoredFeatures] = {}
+        self._views = range(1)
 
     @property
     def num_classes(self) -> int:
         """How many classes there are."""
         return len(self.class_names)
-
-    @property
-    def views(self) -> int:
-        """How many views of every training picture the epochs use in turn, where a frozen part's features are kept."""
-        return len(self._features["train"].directories) if "train" in self._features else 1
 
     # What a dataset says
 
@@ -140,7 +136,7 @@ class ImageDataModule(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Lists and divides the pictures; the second call of a run finds everything done."""
         # of another net, perhaps; this run's sets it anew
-        self.extractor, self._features = None, {}
+        self.extractor, self._features, self._views = None, {}, range(1)
         if self.parts:
             return
         self.locate()
@@ -226,20 +222,29 @@ class ImageDataModule(LightningDataModule):
         uniform = generator.random((len(self.parts[part]), RANDOM_NUMBERS), np.float32)[rows]
         return self.augment(image, torch.from_numpy(uniform).to(self._device))
 
+    def view_of(self, epoch: int) -> int:
+        """The number of the view that an epoch trains on, where a frozen part's features are kept."""
+        return self._views[epoch % len(self._views)]
+
     def features(self, part: Part, extractor: Extractor) -> StoredFeatures:
         """A frozen part's features of a part's pictures in all their views, computed at the first call."""
         if part not in self._features:
             seen = self._content(part)
-            views = range(extractor.views if part == "train" else 1)
+            if self.augment:
+                self._views = range(1, extractor.views + 1)
+            views = self._views if part == "train" else range(1)
             self._features[part] = store_features(
                 extractor,
-                lambda rows, number: self.view(part, rows, number),
+                lambda rows, place: self.view(part, rows, views[place]),
                 len(self.parts[part]),
                 [f"{seen} {self.split_seed} {number} {self.augment}" if number else seen for number in views],
                 directory=manifest.state_directory(self.root) / "features",
                 part=part,
                 batch_size=self.batch_size,
-                in_use=[directory for one in self._features.values() for directory in one.directories],
+                in_use=[file for one in self._features.values() for file in one.files],
+                planned=sum(
+                    len(own) * (len(self._views) if name == "train" else 1) for name, own in self.parts.items()
+                ),
             )
         return self._features[part]
 
@@ -255,15 +260,7 @@ class ImageDataModule(LightningDataModule):
 
     def channel_statistics(self, most: int = 2000) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of each channel over (at most ``most``) training pictures, in [0, 1]."""
-        count = len(self.parts["train"])
-        rows = np.linspace(0, count - 1, min(count, most)).astype(np.int64)
-        total = np.zeros((2, self.num_channels))
-        for chunk in np.array_split(rows, -(-len(rows) // 64)):
-            image = self.pixels("train").take(chunk).cpu().numpy().astype(np.float64) / 255
-            total += image.mean((0, 2, 3)) * len(chunk), (image**2).mean((0, 2, 3)) * len(chunk)
-        mean, square = total / len(rows)
-        # a constant channel must not divide by zero
-        return mean.tolist(), np.sqrt(np.maximum(square - mean**2, 1e-6)).tolist()
+        return channel_statistics(self.pixels("train"), len(self.parts["train"]), most)
 
     def _loader(self, part: Part) -> BatchLoader:
         trainer = self.trainer
@@ -275,18 +272,17 @@ class ImageDataModule(LightningDataModule):
             )
 
         stored = self.features(part, self.extractor()) if self.extractor else None
-        shuffle = part == "train"
         return BatchLoader(
             stored or self.pixels(part),
             self.labels(part),
             self.batch_size,
-            shuffle=shuffle,
+            shuffle=part == "train",
             seed=int(os.environ.get("PL_GLOBAL_SEED", 0)),
             epoch=(lambda: trainer.current_epoch) if trainer else (lambda: 0),
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
             num_workers=self.num_workers,
-            views=self.views if shuffle else 1,
+            views=len(stored.files) if stored else 1,
             features=stored is not None,
             trained=trained,
         )

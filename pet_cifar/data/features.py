@@ -2,11 +2,13 @@
 
 import hashlib
 import logging
+import mmap
+import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,14 +24,13 @@ from pet_cifar.errors import InputError
 log = logging.getLogger(__name__)
 
 CHUNK = 32
-"""Pictures in one file: what is lost when the computing is stopped."""
+"""Pictures computed and marked as done together: what is lost when the computing is killed."""
 RECENT = 600
 """Seconds for which features that another run may be computing are not removed."""
 FORMAT = 1
 """Changes when features of the same key would be other ones."""
 
 Load = Callable[[NDArray[np.int64], int], Tensor]
-Chunk = tuple[Path, NDArray[np.int64], int]
 
 
 class Extractor(NamedTuple):
@@ -38,7 +39,7 @@ class Extractor(NamedTuple):
     Attributes:
         compute: features, for floats in [0, 1] of shape (B, C, H, W), both on the net's device.
         key: everything but the pictures that the features depend on.
-        views: how many views of every training picture are kept: the picture itself, then augmented ones.
+        views: how many augmented views of every training picture are kept, where pictures are augmented.
         max_gigabytes: that all features kept beside the data may take, in 10^9 bytes.
     """
 
@@ -48,19 +49,95 @@ class Extractor(NamedTuple):
     max_gigabytes: float
 
 
-class StoredFeatures:
-    """Features by row number; those of several views stand one below the other."""
+class _View:
+    """Features of one view of all pictures: an array in a file, and beside it a byte for each chunk, 1 when done."""
 
-    def __init__(self, directories: Sequence[Path], count: int) -> None:
-        self.directories = tuple(directories)
+    def __init__(self, file: Path, count: int) -> None:
+        self.file = file
+        self.done = file.with_suffix(".done")
         self.count = count
-        # opened all at once: a file that is removed later stays readable
-        self._arrays = [[np.load(file, mmap_mode="r") for file, _, _ in _chunks([one], count)] for one in directories]
+        self.chunks = -(-count // CHUNK)
+
+    def is_there(self) -> bool:
+        """Whether both files are; what the end of a crashed machine left of them is removed."""
+        if not (self.file.exists() and self.done.exists()):
+            return False
+        try:
+            whole = np.load(self.file, mmap_mode="r")
+        except (ValueError, EOFError):  # but no other: files that cannot be opened just now may be good
+            whole = np.empty(0)
+        if len(whole) == self.count and whole.dtype == np.float16 and self.done.stat().st_size == self.chunks:
+            return True
+        self.remove()
+        return False
+
+    def create(self, shape: tuple[int, ...]) -> None:
+        """Makes the files in their full size, so that others see what is taken."""
+        self.remove()
+        np.lib.format.open_memmap(self.file, "w+", np.float16, (self.count, *shape))
+        self.done.write_bytes(bytes(self.chunks))
+
+    def remove(self) -> None:
+        """Removes both; who has them open reads on."""
+        self.done.unlink(missing_ok=True)
+        self.file.unlink(missing_ok=True)
+
+    def missing(self) -> list[int]:
+        """The chunks that are not done."""
+        return [chunk for chunk, mark in enumerate(self.done.read_bytes()) if not mark]
+
+    def rows(self, chunk: int) -> NDArray[np.int64]:
+        """Row numbers of a chunk."""
+        return np.arange(chunk * CHUNK, min((chunk + 1) * CHUNK, self.count))
+
+    def write(self, chunk: int, features: NDArray[np.float16]) -> None:
+        """Writes one chunk and marks it as done."""
+        size = features[0].nbytes
+        with self.file.open("r+b") as stream:
+            stream.seek(-self.count * size + chunk * CHUNK * size, os.SEEK_END)
+            stream.write(features.tobytes())
+            # marked only when it is on the disk
+            stream.flush()
+            os.fsync(stream.fileno())
+        with self.done.open("r+b") as stream:
+            stream.seek(chunk)
+            stream.write(b"\1")
+
+    def lock(self, chunk: int) -> FileLock:
+        """What the process that computes a chunk holds."""
+        return FileLock(self.file.with_suffix(f".{chunk}.lock"))
+
+
+class StoredFeatures:
+    """Features by row number; those of several views stand one below the other.
+
+    Args:
+        files: one for each view.
+        count: pictures.
+    """
+
+    def __init__(self, files: Sequence[Path], count: int) -> None:
+        self.files = tuple(files)
+        self.count = count
+        self._maps: list[mmap.mmap] = []
+        self._arrays: list[NDArray[np.float16]] = []
+        for file in files:
+            with file.open("rb") as stream:
+                np.lib.format.read_magic(stream)
+                shape, _, _ = np.lib.format.read_array_header_1_0(stream)
+                self._maps.append(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+                array = np.frombuffer(self._maps[-1], np.float16, int(np.prod(shape)), stream.tell())
+            self._arrays.append(array.reshape(shape))
 
     def take(self, rows: NDArray[np.int64]) -> Tensor:
         """Copies these rows: float16, shape (len(rows), ...)."""
         places = [divmod(row, self.count) for row in rows.tolist()]
-        return torch.from_numpy(np.stack([self._arrays[view][row // CHUNK][row % CHUNK] for view, row in places]))
+        found = np.stack([self._arrays[view][row] for view, row in places])
+        # what was read would count as this process's memory, up to all of the file
+        for view in {view for view, _ in places}:
+            if hasattr(mmap, "MADV_DONTNEED"):
+                self._maps[view].madvise(mmap.MADV_DONTNEED)
+        return torch.from_numpy(found)
 
 
 def store_features(
@@ -73,6 +150,7 @@ def store_features(
     part: str,
     batch_size: int,
     in_use: Iterable[Path] = (),
+    planned: int | None = None,
 ) -> StoredFeatures:
     """Computes what is not there yet, and opens the features.
 
@@ -80,67 +158,92 @@ def store_features(
 
     Args:
         extractor: computes, and names what it depends on.
-        load: floats in [0, 1] on the net's device, shape (n, C, H, W), by row numbers and number of a view.
+        load: floats in [0, 1] on the net's device, shape (n, C, H, W), by row numbers and place of a view in ``keys``.
         count: pictures.
         keys: what the pictures and the view depend on, one for each view.
         directory: of all features.
         part: for names and messages.
         batch_size: pictures computed at a time.
-        in_use: features that must not be removed to make room.
+        in_use: features of this run, which must not be removed to make room.
+        planned: rows of all the run's parts and views together, for which there must be room; null for these alone.
 
     Raises:
         InputError: they take more than ``max_gigabytes`` or than is free, or are too large for float16.
     """
     names = [hashlib.sha256(f"{FORMAT} {extractor.key} {key}".encode()).hexdigest()[:24] for key in keys]
-    views = [directory / f"{part}-{name}" for name in names]
-    missing = [one for one in _chunks(views, count) if not _is_whole(one[0])]
+    views = [_View(directory / f"{part}-{name}.npy", count) for name in names]
     shown = f"{count:,} {part} pictures" + (f" in {len(views)} views" if len(views) > 1 else "")
-    if missing:
-        shape = _compute(extractor, load(np.zeros(1, np.int64), 0), 1).shape[1:]
-        needed = len(views) * count * int(np.prod(shape)) * 2
-        _make_room(directory, needed, extractor.max_gigabytes, set(views), set(in_use))
+    directory.mkdir(parents=True, exist_ok=True)
+    if any(not view.is_there() for view in views):
+        shape = tuple(_compute(extractor, load(np.zeros(1, np.int64), 0), 1).shape[1:])
+        rows = max(planned or 0, len(views) * count)
+        # one process after the other looks, makes room and takes it
+        with FileLock(directory / "room.lock"):
+            own = {*in_use, *(view.file for view in views)}
+            _make_room(directory, rows * int(np.prod(shape)) * 2, extractor.max_gigabytes, own)
+            for view in views:
+                if not view.is_there():
+                    view.create(shape)
         numbers = " x ".join(map(str, shape))
-        log.info("computing features of %s once: %s numbers each, %.3g GB in all", shown, numbers, needed / 1e9)
-        for view in views:
-            view.mkdir(parents=True, exist_ok=True)
+        gigabytes = len(views) * count * int(np.prod(shape)) * 2e-9
+        log.info("computing features of %s once: %s numbers each, %.3g GB in all", shown, numbers, gigabytes)
+    if any(view.missing() for view in views):
         start = time.perf_counter()
-        computed = _fill(extractor, load, missing, batch_size, part)
+        computed = _fill(extractor, load, views, batch_size, part)
         seconds = time.perf_counter() - start
         log.info("computed features of %d pictures in %.0f s, %.1f a second", computed, seconds, computed / seconds)
     else:
         log.info("features of %s were computed before", shown)
     for view in views:  # what was used last is removed last
-        view.touch()
-    return StoredFeatures(views, count)
+        view.done.touch()
+    return StoredFeatures([view.file for view in views], count)
 
 
-def _fill(extractor: Extractor, load: Load, missing: Sequence[Chunk], batch_size: int, part: str) -> int:
+def _fill(extractor: Extractor, load: Load, views: Sequence[_View], batch_size: int, part: str) -> int:
     """Computes chunks that no other process computes, then waits for those that one does; how many pictures."""
     computed = 0
-    bar = tqdm(total=sum(len(rows) for _, rows, _ in missing), desc=f"features of {part} pictures", disable=None)
+    total = sum(len(view.rows(chunk)) for view in views for chunk in view.missing())
+    bar = tqdm(total=total, desc=f"features of {part} pictures", unit="", disable=None)
+    claimed: deque[tuple[_View, int, FileLock, Future[Tensor]]] = deque()
+
+    def finish() -> int:
+        view, chunk, lock, loading = claimed[0]
+        features = _compute(extractor, loading.result(), batch_size)
+        view.write(chunk, features.numpy())
+        claimed.popleft()
+        _release(lock)
+        bar.update(len(features))
+        return len(features)
+
     with ThreadPoolExecutor(1, thread_name_prefix="features") as pool, bar:
-        for patient in (False, True):
-            todo = [chunk for chunk in missing if not chunk[0].exists()]
-            # pictures are decoded while those before them are computed
-            ahead = [pool.submit(load, rows, view) for _, rows, view in todo[:1]]
-            for place, (file, rows, _) in enumerate(todo):
-                image = ahead.pop().result()
-                ahead += [pool.submit(load, rows, view) for _, rows, view in todo[place + 1 : place + 2]]
-                lock = FileLock(file.with_suffix(".lock"))
-                try:
-                    lock.acquire(blocking=patient)
-                except Timeout:
-                    continue
-                try:
-                    if not file.exists():
-                        features = _compute(extractor, image, batch_size)
-                        _save(features, file)
-                        computed += len(rows)
-                    file.with_suffix(".lock").unlink(missing_ok=True)
-                finally:
-                    lock.release()
-                bar.update(len(rows))
+        try:
+            for patient in (False, True):
+                for number, view in enumerate(views):
+                    for chunk in view.missing():
+                        lock = view.lock(chunk)
+                        try:
+                            lock.acquire(blocking=patient)
+                        except Timeout:
+                            continue
+                        if view.done.read_bytes()[chunk]:
+                            _release(lock)
+                            continue
+                        claimed.append((view, chunk, lock, pool.submit(load, view.rows(chunk), number)))
+                        # pictures are decoded while those before them are computed
+                        if len(claimed) > 1 - patient:
+                            computed += finish()
+                while claimed:
+                    computed += finish()
+        finally:
+            for _, _, lock, _ in claimed:
+                _release(lock)
     return computed
+
+
+def _release(lock: FileLock) -> None:
+    # who waits for it looks at the mark again, so it may go
+    Path(lock.lock_file).unlink(missing_ok=True)
+    lock.release()
 
 
 def _compute(extractor: Extractor, image: Tensor, batch_size: int) -> Tensor:
@@ -155,63 +258,36 @@ def _compute(extractor: Extractor, image: Tensor, batch_size: int) -> Tensor:
     return stored
 
 
-def _save(features: Tensor, file: Path) -> None:
-    # moved into place when complete: a stop leaves no half of it
-    part = file.with_suffix(".part")
-    with part.open("wb") as stream:
-        np.save(stream, features.numpy())
-    part.replace(file)
-
-
-def _chunks(views: Sequence[Path], count: int) -> Iterator[Chunk]:
-    """File, row numbers and number of the view of each chunk."""
-    for number, view in enumerate(views):
-        for first in range(0, count, CHUNK):
-            yield view / f"{first // CHUNK:05}.npy", np.arange(first, min(first + CHUNK, count)), number
-
-
-def _is_whole(file: Path) -> bool:
-    """Whether it is there; what a crash of the machine left damaged is removed."""
-    try:
-        np.load(file, mmap_mode="r")
-    except FileNotFoundError:
-        return False
-    except (OSError, ValueError, EOFError):
-        file.unlink()
-        return False
-    return True
-
-
-def _make_room(directory: Path, needed: int, max_gigabytes: float, views: set[Path], in_use: set[Path]) -> None:
-    """Removes the features that were not used for longest, until ``needed`` bytes for the ``views`` fit."""
-    directory.mkdir(parents=True, exist_ok=True)
-    sizes = {one: _size(one) for one in directory.iterdir() if one.is_dir()}
-    ages = {one: time.time() - one.stat().st_mtime for one in sizes}
-    others = sizes.keys() - views
+def _make_room(directory: Path, needed: int, max_gigabytes: float, own: set[Path]) -> None:
+    """Removes the features that were not used for longest, until ``needed`` bytes for this run's fit."""
+    sizes = {file: file.stat().st_size for file in directory.glob("*.npy")}
+    # one that is just being removed or made has no mark
+    ages = {file: time.time() - _changed(file.with_suffix(".done")) for file in sizes}
+    others = sizes.keys() - own
     # another run may be computing what has just changed
-    removable = sorted((one for one in others - in_use if ages[one] > RECENT), key=ages.__getitem__)
-    limit = max_gigabytes * 1e9 - needed - sum(sizes[one] for one in others - set(removable))
+    removable = sorted((file for file in others if ages[file] > RECENT), key=ages.__getitem__)
+    busy = sum(sizes[file] for file in others - set(removable))
+    limit = max_gigabytes * 1e9 - needed - busy
     if limit < 0:
         raise InputError(
-            f"the frozen part's features take {needed / 1e9:.3g} GB in {directory}, and max_cache_gigabytes is "
-            f"{max_gigabytes:g}; raise it, freeze more blocks, keep fewer feature_views, or give "
-            "--model.cache_features false"
+            f"the frozen part's features of all pictures take {needed / 1e9:.3g} GB in {directory}"
+            + (f", other runs' that are in use {busy / 1e9:.3g} GB" if busy else "")
+            + f", and max_cache_gigabytes is {max_gigabytes:g}; raise it, freeze more blocks, keep fewer "
+            "feature_views, or give --model.cache_features false"
         )
-    while sum(sizes[one] for one in removable) > limit:
+    while sum(sizes[file] for file in removable) > limit:
         oldest = removable.pop()
         log.info("removing features that were not used for longest: %s, %.3g GB", oldest, sizes[oldest] / 1e9)
-        shutil.rmtree(oldest)
+        _View(oldest, 0).remove()
     free = shutil.disk_usage(directory).free
-    if free < 1.05 * (needed - sum(sizes.get(one, 0) for one in views)):
+    # of files in their full size only what is written takes room
+    missing = needed - sum(sizes[file] for file in own & sizes.keys())
+    if free < 1.05 * missing:
         raise InputError(
-            f"the frozen part's features need {needed / 1e9:.3g} GB in {directory} and {free / 1e9:.3g} GB are free; "
-            "make room, or give --model.cache_features false"
+            f"the frozen part's features need {missing / 1e9:.3g} GB more in {directory} and {free / 1e9:.3g} GB are "
+            "free; make room, or give --model.cache_features false"
         )
 
 
-def _size(directory: Path) -> int:
-    total = 0
-    for file in directory.iterdir():
-        with suppress(FileNotFoundError):  # another process has just given it its final name
-            total += file.stat().st_size
-    return total
+def _changed(file: Path) -> float:
+    return file.stat().st_mtime if file.exists() else time.time()

@@ -35,8 +35,7 @@ class BackboneClassifier(ImageClassifier):
         unfreeze: from which epoch on, counted from 0, less is frozen, such as ``{3: blocks.4, 6: nothing}``.
         base_lr_factor: of the base's learning rate, such as 0.1.
         cache_features: compute what stays frozen once for every picture, keep it beside the data, train on it.
-        feature_views: how many views of every training picture are kept then, used by the epochs in turn: the picture
-            itself, then augmented ones.
+        feature_views: how many augmented views of every training picture are kept then, used by the epochs in turn.
         max_cache_gigabytes: that all features kept beside the data may take, in 10^9 bytes.
         dropout: before the last layer.
         training: see `ImageClassifier`.
@@ -62,28 +61,16 @@ class BackboneClassifier(ImageClassifier):
             raise InputError(
                 f"{name}'s weights take colour pictures, not {num_channels} channel(s); give --data.grayscale false"
             )
-        base = _create(name, num_channels, image_size, weights == "timm")
         super().__init__(num_classes=num_classes, num_channels=num_channels, image_size=image_size, **training)
-        self.backbone = base
+        base = self.backbone = _create(name, num_channels, image_size, weights == "timm")
         if weights not in ("none", "timm"):
             load_weights(base, read_weights(weights, "timm"), "", weights, name)
         example = torch.zeros(1, num_channels, image_size, image_size)
         features = _features(base, example, name)
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(features.shape[1], self.num_outputs))
         if weights != "none":
-            # a net rebuilt from these hyper-parameters gets its weights from the checkpoint
-            self.hparams["weights"] = "none"
-            # pretrained features are large: from random weights the head would start out certain and wrong
-            last = self.head[-1]
-            assert isinstance(last, nn.Linear)
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
-            if self.measures_pixels:
-                self.measures_pixels = False
-                self.mean.copy_(torch.tensor(base.pretrained_cfg["mean"]).view_as(self.mean))
-                self.std.copy_(torch.tensor(base.pretrained_cfg["std"]).view_as(self.std))
+            self.follow_weights(list(base.pretrained_cfg["mean"]), list(base.pretrained_cfg["std"]))
         stages = stages_of(base)
-        self.base_lr_factor = base_lr_factor
         self.freezing = Freezing(
             base,
             self.head,
@@ -94,6 +81,7 @@ class BackboneClassifier(ImageClassifier):
             cache_features,
             feature_views,
             max_cache_gigabytes,
+            base_lr_factor,
             # costs a pass or two, and only a cut in the middle needs to know
             is_chain=not cache_features or is_chain(base, stages, torch.rand_like(example)),
         )
@@ -114,8 +102,12 @@ def _create(name: str, num_channels: int, image_size: int, pretrained: bool) -> 
             f"timm has no net {name}; "
             + (f"near it are {', '.join(near)}" if near else "timm.list_models() in Python lists all of them")
         )
+    known = timm.list_pretrained(f"{name.partition('.')[0]}.*")
+    if "." in name and name not in known:
+        raise InputError(f"timm has no weights {name}; it has {', '.join(known) or 'none of that net'}")
     options: dict[str, Any] = {"num_classes": 0, "in_chans": num_channels}
-    if (timm.get_pretrained_cfg(name) or timm.models.PretrainedCfg()).fixed_input_size:
+    config = timm.get_pretrained_cfg(name)
+    if config is not None and config.fixed_input_size:
         options["img_size"] = image_size
     try:
         return timm.create_model(name, pretrained=pretrained, **options)

@@ -46,7 +46,6 @@ class ImageClassifier(LightningModule):
         backbone: from normalised pictures to features.
         head: from features to logits.
         freezing: what of a pretrained backbone is not trained; None trains everything.
-        base_lr_factor: of the backbone's learning rate.
     """
 
     backbone: nn.Module
@@ -91,7 +90,6 @@ class ImageClassifier(LightningModule):
         self.example_input_array = torch.zeros(1, num_channels, image_size, image_size)
 
         self.freezing: Freezing | None = None
-        self.base_lr_factor = 1.0
         self.measures_pixels = mean is None
         self.register_buffer("mean", _per_channel("mean", mean, 0.5, num_channels))
         self.register_buffer("std", _per_channel("std", std, 0.25, num_channels))
@@ -105,7 +103,7 @@ class ImageClassifier(LightningModule):
     def setup(self, stage: str) -> None:
         """Measures the training pictures' mean and standard deviation, unless a checkpoint brings them."""
         if self.freezing is not None:
-            self.freezing.setup(self, self._normalised)
+            self.freezing.setup(self, stage, self._normalised, lambda: torch.cat([self.mean, self.std]))
         statistics = getattr(getattr(self.trainer, "datamodule", None), "channel_statistics", None)
         if stage == "fit" and self.measures_pixels and self.trainer.ckpt_path is None and statistics:
             mean, std = statistics()
@@ -213,11 +211,12 @@ class ImageClassifier(LightningModule):
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        base = set(self.backbone.parameters()) if self.base_lr_factor != 1 else set()
+        factor = self.freezing.base_lr_factor if self.freezing else 1.0
+        base = set(self.backbone.parameters()) if factor != 1 else set()
         groups: list[dict[str, Any]] = []
         for lr, part in (
             (self.lr, [p for p in trained if p not in base]),
-            (self.lr * self.base_lr_factor, [p for p in trained if p in base]),
+            (self.lr * factor, [p for p in trained if p in base]),
         ):
             groups += [
                 {"params": [p for p in part if p.ndim > 1], "lr": lr, "weight_decay": self.weight_decay},
@@ -248,6 +247,23 @@ class ImageClassifier(LightningModule):
             )
         return steps
 
+    def follow_weights(self, mean: list[float], std: list[float]) -> None:
+        """Makes the most of pretrained weights: their normalisation, unless another is given, and an undecided head.
+
+        A net rebuilt from the hyper-parameters then asks for no weights: it gets them from its checkpoint.
+        """
+        self.hparams["weights"] = "none"
+        if self.measures_pixels:
+            self.measures_pixels = False
+            self.hparams["mean"], self.hparams["std"] = mean, std
+            self.mean.copy_(torch.tensor(mean).view_as(self.mean))
+            self.std.copy_(torch.tensor(std).view_as(self.std))
+        # pretrained features are large: from random weights the head would start out certain and wrong
+        last = cast(nn.Sequential, self.head)[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Lets this run's hyper-parameters win over the optimiser state's, which would bring the old ones back."""
         self._refuse_other_data(checkpoint)
@@ -256,7 +272,10 @@ class ImageClassifier(LightningModule):
         if not fits or "configure_optimizers" in vars(self):
             return
         for state in checkpoint.get("optimizer_states", []):
-            if len(state["param_groups"]) != len(self._parameter_groups()):
+            sizes = [
+                [len(group["params"]) for group in own] for own in (state["param_groups"], self._parameter_groups())
+            ]
+            if sizes[0] != sizes[1]:
                 raise InputError(
                     "the checkpoint's optimizer trained other parameters than this net's would; go on with the options "
                     "it was trained with, or start anew without --ckpt_path"

@@ -1,9 +1,8 @@
 """The part of a net that is not trained, or not yet."""
 
 import hashlib
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple, cast
+from typing import cast
 
 import torch
 from lightning import LightningModule
@@ -13,47 +12,38 @@ from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.data.features import Extractor
 from pet_cifar.errors import InputError
 
-log = logging.getLogger(__name__)
-
 NOTHING, ALL = "nothing", "all"
 
 # run after a frozen base they are as fixed as the base
 _FIXED_LAYERS = (nn.AdaptiveAvgPool2d, nn.Flatten)
 
 
-class Stage(NamedTuple):
-    """A part of a base, in the order of the forward pass."""
+def stages_of(base: nn.Module) -> list[str]:
+    """Names of the parts of a base in the order in which they were built; a sequence counts as its parts."""
 
-    name: str
-    module: nn.Module
-
-
-def stages_of(base: nn.Module) -> list[Stage]:
-    """The parts of a base in the order in which they were built; a sequence counts as its parts."""
-
-    def apart(name: str, module: nn.Module) -> Iterator[Stage]:
+    def apart(name: str, module: nn.Module) -> Iterator[str]:
         if isinstance(module, nn.Sequential | nn.ModuleList) and len(module):
             for child, layer in module.named_children():
                 yield from apart(f"{name}.{child}" if name else child, layer)
         else:
-            yield Stage(name, module)
+            yield name
 
     if isinstance(base, nn.Sequential):
         return list(apart("", base))
     return [stage for name, module in base.named_children() for stage in apart(name, module)]
 
 
-def ends_of(stages: Sequence[Stage]) -> dict[str, int]:
+def ends_of(stages: Sequence[str]) -> dict[str, int]:
     """How many stages there are up to the end of each name, ``blocks`` and ``blocks.4`` alike."""
     ends: dict[str, int] = {}
     for count, stage in enumerate(stages, start=1):
-        words = stage.name.split(".")
+        words = stage.split(".")
         for length in range(1, len(words) + 1):
             ends[".".join(words[:length])] = count
     return ends
 
 
-def is_chain(base: nn.Module, stages: Sequence[Stage], example: Tensor) -> bool:
+def is_chain(base: nn.Module, stages: Sequence[str], example: Tensor) -> bool:
     """Whether the stages, one after the other, compute what the base computes."""
     training = base.training
     base.eval()
@@ -62,13 +52,15 @@ def is_chain(base: nn.Module, stages: Sequence[Stage], example: Tensor) -> bool:
             wanted = base(example)
             found = example
             for stage in stages:
-                found = stage.module(found)
+                found = base.get_submodule(stage)(found)
     # a stage that takes or gives something else fails in its own way
     except Exception:
         return False
     finally:
         base.train(training)
-    return isinstance(found, Tensor) and found.shape == wanted.shape and torch.allclose(found, wanted, atol=1e-4)
+    if not isinstance(found, Tensor) or found.shape != wanted.shape:
+        return False
+    return torch.allclose(found, wanted, atol=1e-4 * wanted.abs().max().item())
 
 
 class Freezing:
@@ -82,14 +74,14 @@ class Freezing:
     Args:
         base: from normalised pictures to features.
         head: from features to logits.
-        stages: of the base, in the order of the forward pass.
+        stages: names of the base's parts, in the order of the forward pass.
         ends: names of blocks, and how many stages there are up to the end of each.
         freeze_until: ``nothing``, the name of the last block that is frozen, or ``all``.
         unfreeze: from which epoch on, counted from 0, less is frozen: until which block, or ``nothing``.
         cache_features: compute what is frozen in all epochs once for every picture, and train on its features.
-        feature_views: how many views of every training picture are kept, used by the epochs in turn: the picture
-            itself, then augmented ones.
+        feature_views: how many augmented views of every training picture are kept, used by the epochs in turn.
         max_cache_gigabytes: that all features kept beside the data may take, in 10^9 bytes.
+        base_lr_factor: of the base's learning rate.
         is_chain: whether the stages one after the other are the base; if not, only all of it can be cut off.
 
     Raises:
@@ -104,13 +96,14 @@ class Freezing:
         self,
         base: nn.Module,
         head: nn.Sequential,
-        stages: Sequence[Stage],
+        stages: Sequence[str],
         ends: Mapping[str, int],
         freeze_until: str,
         unfreeze: Mapping[int, str] | None,
         cache_features: bool,
         feature_views: int,
         max_cache_gigabytes: float,
+        base_lr_factor: float,
         is_chain: bool = True,
     ) -> None:
         self.base = base
@@ -128,9 +121,14 @@ class Freezing:
         self.fixed = self.courses[-1][1]
         self.cache_features = cache_features
         self.feature_views = feature_views
+        self.base_lr_factor = base_lr_factor
         self.max_cache_gigabytes = max_cache_gigabytes
+        if base_lr_factor <= 0:
+            raise InputError(
+                f"base_lr_factor is {base_lr_factor}; it is above 0; --model.freeze_until all trains no base"
+            )
         if feature_views < 1:
-            raise InputError(f"feature_views is {feature_views}; it is 1, the picture as it is, or more")
+            raise InputError(f"feature_views is {feature_views}; it is 1 or more")
         if cache_features and not self.fixed:
             raise InputError(
                 "cache_features is true, but nothing stays frozen; give --model.freeze_until all, or a block"
@@ -140,7 +138,12 @@ class Freezing:
                 f"cache_features: this net cannot be cut after {freeze_until}; give --model.freeze_until all, or "
                 "--model.cache_features false"
             )
+        self._trainable = {id(parameter) for parameter in base.parameters() if parameter.requires_grad}
         self._freeze(self.fixed)
+
+    def _modules(self, start: int, stop: int) -> list[nn.Module]:
+        # by name: --trainer.sync_batchnorm puts others in their places
+        return [self.base.get_submodule(name) for name in self.stages[start:stop]]
 
     def _count(self, option: str, name: str) -> int:
         if name not in self.ends:
@@ -149,12 +152,20 @@ class Freezing:
             raise InputError(f"{option} {name}: there is no such block; it is one of {', '.join(listed)}")
         return self.ends[name]
 
-    def setup(self, module: LightningModule, normalised: Callable[[Tensor], Tensor]) -> None:
+    def setup(
+        self,
+        module: LightningModule,
+        stage: str,
+        normalised: Callable[[Tensor], Tensor],
+        normalisation: Callable[[], Tensor],
+    ) -> None:
         """Starts anew, and asks the data for features in place of pictures where they are wanted.
 
         Args:
             module: the net, on the way into its trainer.
+            stage: such as ``fit``.
             normalised: makes of pictures what the base takes.
+            normalisation: the numbers that this depends on.
 
         Raises:
             InputError: options that do not go with the trainer's or the data's.
@@ -162,7 +173,7 @@ class Freezing:
         trainer = module.trainer
         self._freeze(self.fixed)
         waits = getattr(trainer.strategy, "_ddp_kwargs", {}).get("find_unused_parameters", False)
-        if len(self.courses) > 1 and trainer.world_size > 1 and not waits:
+        if stage == "fit" and len(self.courses) > 1 and trainer.world_size > 1 and not waits:
             raise InputError(
                 "unfreeze on several processes: they would wait for gradients of what is still frozen; give "
                 "--trainer.strategy ddp_find_unused_parameters_true"
@@ -176,16 +187,17 @@ class Freezing:
                 f"feature_views is {self.feature_views}, but all views would be the same; give --data.augment, such as "
                 "--data.augment.flip true, or --model.feature_views 1"
             )
-        if self.feature_views == 1 and data.augment is not None and trainer.state.fn == "fit":
-            log.warning("cache_features: with feature_views 1 the pictures are stored, and trained on, not augmented")
 
         def compute(image: Tensor) -> Tensor:
             with torch.inference_mode(), trainer.precision_plugin.forward_context():
                 return self.before(normalised(image))
 
-        data.extractor = lambda: Extractor(
-            compute, f"{self.key()} {trainer.precision}", self.feature_views, self.max_cache_gigabytes
-        )
+        def extractor() -> Extractor:
+            # only now, when a checkpoint has brought its weights
+            key = f"{self.key()} {normalisation().tolist()} {trainer.precision}"
+            return Extractor(compute, key, self.feature_views, self.max_cache_gigabytes)
+
+        data.extractor = extractor
 
     def start_epoch(self, epoch: int) -> None:
         """Freezes what this epoch, counted from 0, does not train."""
@@ -193,11 +205,12 @@ class Freezing:
 
     def _freeze(self, count: int) -> None:
         self.frozen = count
-        inside = {id(parameter) for stage in self.stages[:count] for parameter in stage.module.parameters()}
+        inside = {id(parameter) for module in self._modules(0, count) for parameter in module.parameters()}
         if count:  # such as a class token
             inside |= {id(parameter) for parameter in self.base.parameters(recurse=False)}
         for parameter in self.base.parameters():
-            parameter.requires_grad_(id(parameter) not in inside)
+            if id(parameter) in self._trainable:
+                parameter.requires_grad_(id(parameter) not in inside)
         self.base.train(self.head.training)
         self.keep_still()
 
@@ -205,8 +218,8 @@ class Freezing:
         """Puts what is frozen into evaluation, after the whole net was put into training."""
         if self.frozen == len(self.stages):
             self.base.eval()
-        for stage in self.stages[: self.frozen]:
-            stage.module.eval()
+        for module in self._modules(0, self.frozen):
+            module.eval()
 
     # The cut: everything before it is the same in all epochs
 
@@ -221,20 +234,20 @@ class Freezing:
         """Features at the cut, for normalised pictures of shape (B, C, H, W)."""
         if self.fixed == len(self.stages):
             return cast(Tensor, self.head[: self._lead()](self.base(image)))
-        for stage in self.stages[: self.fixed]:
-            image = stage.module(image)
+        for module in self._modules(0, self.fixed):
+            image = module(image)
         return image
 
     def after(self, features: Tensor) -> Tensor:
         """Logits, for features at the cut."""
-        for stage in self.stages[self.fixed :]:
-            features = stage.module(features)
+        for module in self._modules(self.fixed, len(self.stages)):
+            features = module(features)
         return cast(Tensor, self.head[self._lead() :](features))
 
     def key(self) -> str:
         """A hash of all that `before` depends on but its input: the layers and their weights."""
-        layers = [*(stage.module for stage in self.stages[: self.fixed]), *self.head[: self._lead()]]
-        found = hashlib.sha256(repr(layers).encode())
+        layers = [*self._modules(0, self.fixed), *self.head[: self._lead()]]
+        found = hashlib.sha256(f"{type(self.base)} {layers}".encode())
         tensors: list[tuple[str, Tensor]] = [*self.base.named_parameters(recurse=False)]  # such as a class token
         for layer in layers:
             tensors += layer.state_dict().items()

@@ -44,8 +44,7 @@ class VGG16Classifier(ImageClassifier):
         unfreeze: from which epoch on, counted from 0, less is frozen, such as ``{3: block4, 6: nothing}``.
         base_lr_factor: of the convolutions' learning rate, such as 0.1.
         cache_features: compute what stays frozen once for every picture, keep it beside the data, train on it.
-        feature_views: how many views of every training picture are kept then, used by the epochs in turn: the picture
-            itself, then augmented ones.
+        feature_views: how many augmented views of every training picture are kept then, used by the epochs in turn.
         max_cache_gigabytes: that all features kept beside the data may take, in 10^9 bytes.
         head: ``pooled`` takes the mean over all places, ``flattened`` a dense layer of 256 over all of them, as the
             homework did.
@@ -80,15 +79,10 @@ class VGG16Classifier(ImageClassifier):
 
         super().__init__(num_classes=num_classes, num_channels=num_channels, image_size=image_size, **training)
         self.backbone = make_layers(cfgs["D"])
-        if weights == "none":
-            for layer in self.backbone.children():
-                if isinstance(layer, nn.Conv2d) and layer.bias is not None:
-                    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-                    nn.init.zeros_(layer.bias)
-        else:
-            self._load(weights)
-            # a net rebuilt from these hyper-parameters gets its weights from the checkpoint
-            self.hparams["weights"] = "none"
+        for layer in self.backbone.children():
+            if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
         side = image_size // 32
         if head == "pooled":
             self.head = nn.Sequential(
@@ -103,12 +97,11 @@ class VGG16Classifier(ImageClassifier):
                 nn.Linear(256, self.num_outputs),
             )
         if weights != "none":
-            # pretrained features are large: from random weights the head would start out certain and wrong
-            last = self.head[-1]
-            assert isinstance(last, nn.Linear)
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
-        self.base_lr_factor = base_lr_factor
+            state = _imagenet() if weights == "imagenet" else read_weights(weights, "imagenet")
+            load_weights(self.backbone, state, "features.", weights, "VGG16")
+            classifier = state.get("classifier.0.weight")
+            own_training = classifier is not None and not classifier.isnan().any()
+            self.follow_weights(*((V1_MEAN, V1_STD) if own_training else (MEAN, STD)))
         self.freezing = Freezing(
             self.backbone,
             self.head,
@@ -119,17 +112,8 @@ class VGG16Classifier(ImageClassifier):
             cache_features,
             feature_views,
             max_cache_gigabytes,
+            base_lr_factor,
         )
-
-    def _load(self, weights: str) -> None:
-        state = _imagenet() if weights == "imagenet" else read_weights(weights, "imagenet")
-        load_weights(self.backbone, state, "features.", weights, "VGG16")
-        if self.measures_pixels:
-            self.measures_pixels = False
-            classifier = state.get("classifier.0.weight")
-            own_training = classifier is not None and not classifier.isnan().any()
-            self.mean.copy_(torch.tensor(V1_MEAN if own_training else MEAN).view_as(self.mean))
-            self.std.copy_(torch.tensor(V1_STD if own_training else STD).view_as(self.std))
 
 
 def _imagenet() -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """Pretrained weights from a file."""
 
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,6 +31,11 @@ def read_weights(weights: str, known: str) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{path} cannot be read as weights: it is damaged, or holds objects, which could run code, beside tensors; "
+            "give a whole safetensors file, or a pth file of a state dict"
+        ) from error
     # what torch raises on damaged files differs by the kind of damage
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -68,6 +74,8 @@ def load_weights(net: nn.Module, state: Mapping[str, Tensor], prefix: str, sourc
     for key in own.keys() & state.keys():
         if not isinstance(state[key], Tensor):
             raise InputError(f"{source} is no {name}: {key} is no tensor; give a file of that net's weights")
+        if own[key].is_floating_point() and not state[key].isfinite().all():
+            raise InputError(f"{source}: {key} holds what is no number; give a whole file of that net's weights")
         if state[key].shape != own[key].shape:
             raise InputError(
                 f"{source} is no {name}: {key} is {tuple(state[key].shape)} instead of {tuple(own[key].shape)}; give a "

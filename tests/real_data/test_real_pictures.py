@@ -95,3 +95,13 @@ def test_vgg16s_pretrained_features_tell_cats_from_dogs(cats_dogs: Path) -> None
     classifier.fit(features("train"), data.labels("train"))
     # the weights' authors' preprocessing gives about 95 %; wrong statistics or swapped channels lose much of it
     assert classifier.score(features("test"), data.labels("test")) > 0.85
+
+
+def test_efficientnets_own_recipe_on_a_few_real_pictures(cats_dogs: Path) -> None:
+    weights = ["--model.weights", str(FOLDER / "tf_efficientnet_lite0.safetensors")]
+    few = ["--data.root", str(cats_dogs), "--data.images_per_class", "150", "--trainer.max_epochs", "30"]
+    main(["fit", "--config", str(CONFIGS / "cats_dogs_efficientnet.yaml"), *weights, *few])
+    tested = main(["test", "--run", "lightning_logs/cats_dogs_efficientnet"])
+    assert tested is not None
+    # 30 pictures: one may be wrong
+    assert tested.trainer.callback_metrics["test/acc"] > 0.96
