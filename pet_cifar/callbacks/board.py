@@ -20,13 +20,16 @@ from pet_cifar.errors import InputError
 
 log = logging.getLogger(__name__)
 MEGABYTE = 1_000_000
+RARER = 10
+"""How many times more rarely pictures are drawn where a net trains on kept features: its epochs take a second."""
 
 
 class Board(Callback):
     """Writes what the picture callbacks draw, as long as it fits, and says what was spent.
 
     Scalars are never dropped. From half of the budget on only every second picture is drawn, from three quarters on
-    every fourth, and so on; what does not fit any more is left out. Only rank zero writes.
+    every fourth, and so on; what does not fit any more is left out. Where a net trains on kept features of its frozen
+    part, whose epochs take about a second, ten epochs count as one. Only rank zero writes.
 
     Args:
         max_megabytes: what a run's pictures may take together, in 10^6 bytes; 0 is no pictures at all, null is 50, or
@@ -51,6 +54,7 @@ class Board(Callback):
         self._drawn = 0
         self._told: set[str] = set()
         self._collects = False
+        self._rarer = 1
         self._step_of_checkpoint: int | None = None
 
     # Lightning's hooks
@@ -70,6 +74,10 @@ class Board(Callback):
         if not found or found[0] is not self._logger:
             self._spent = None
         self._logger = found[0] if found else None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Looks how long epochs will be."""
+        self._rarer = RARER if getattr(getattr(trainer, "datamodule", None), "extractor", None) else 1
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Remembers the step that a checkpoint was saved at: a test of it knows no other."""
@@ -143,6 +151,7 @@ class Board(Callback):
 
     def is_due(self, every_n_epochs: int, epochs: int) -> bool:
         """Whether to draw after so many epochs; more rarely the less is left."""
+        every_n_epochs *= self._rarer
         if not self.is_open or every_n_epochs == 0 or epochs % every_n_epochs:
             return False
         left = 1 - self.megabytes / self.max_megabytes if self.max_megabytes else 0.0

@@ -20,7 +20,15 @@ from pet_cifar.callbacks.probe import untouched
 from pet_cifar.data import CatsDogsDataModule, CIFAR10DataModule, DigitsDataModule, ImageDataModule
 from pet_cifar.data.augment import Augment
 from pet_cifar.errors import InputError
-from pet_cifar.models import CatsDogsCNN, ImageClassifier, InceptionCNN, PlainCNN, ResidualCNN, VGG16Classifier
+from pet_cifar.models import (
+    BackboneClassifier,
+    CatsDogsCNN,
+    ImageClassifier,
+    InceptionCNN,
+    PlainCNN,
+    ResidualCNN,
+    VGG16Classifier,
+)
 from tests.callbacks.event_files import Events, size
 from tests.conftest import quiet_trainer
 
@@ -60,6 +68,15 @@ NETS: dict[str, Callable[[], ImageClassifier]] = {
     "plain": lambda: PlainCNN(image_size=16, dropout=0.5, optimizer="adamw"),
     "residual": lambda: ResidualCNN(image_size=16, widths=[8, 16], optimizer="sgd", lr=0.05),
     "dense": lambda: CatsDogsCNN(num_classes=10, num_channels=3, image_size=16, dropout=0.3, optimizer="rmsprop"),
+    "staged, on kept features": lambda: BackboneClassifier(
+        name="test_efficientnet",
+        num_classes=10,
+        image_size=16,
+        freeze_until="all",
+        unfreeze={1: "blocks.1"},
+        cache_features=True,
+        feature_views=2,
+    ),
 }
 
 
@@ -384,6 +401,17 @@ def test_what_is_not_a_number_is_left_out_and_told(caplog: pytest.LogCaptureFixt
     _, directory = run(Diverged(), digits(8), pictures, epochs=1)
     assert {"confusion_matrix", "calibration", "worst_mistakes"} <= drawn(directory)
     assert "90 of 180 pictures have probabilities that are not numbers" in caplog.text or "91 of 180" in caplog.text
+
+
+def test_on_kept_features_pictures_are_drawn_more_rarely() -> None:
+    model = BackboneClassifier(
+        name="test_efficientnet", num_classes=10, image_size=32, freeze_until="all", cache_features=True
+    )
+    data = DigitsDataModule(root=".", image_size=32, num_workers=0)
+    options: dict[str, Any] = {"limit_train_batches": 2, "limit_val_batches": 1, "epochs": 12}
+    _, directory = run(model, data, [callbacks.ConfusionMatrix(), FirstLayerFilters()], **options)
+    assert Events(directory).steps("confusion_matrix/val") == [20, 24]
+    assert Events(directory).steps("first_layer_filters") == [0, 20, 24]
 
 
 def test_nothing_else_needs_scores(cats_dogs_root: Path) -> None:
