@@ -14,6 +14,12 @@ from pet_cifar.data.augment import Augment
 from pet_cifar.errors import InputError
 from pet_cifar.models import ImageClassifier
 
+# of an option that may also be null, within a class
+_WRONG_VALUE = (
+    r"class_path .*? Parser key \"([\w.]+)\": Does not validate .*?Subtypes: \[(.+?), <class 'NoneType'>\] "
+    r".*?Given value: (.+?) - Expected a <class 'NoneType'>"
+)
+
 
 class Parser(LightningArgumentParser):
     """Raises an `InputError` where the library's would print the usage and exit."""
@@ -39,6 +45,8 @@ class Parser(LightningArgumentParser):
             classes = [cls.__name__ for cls in _subclasses(part)]
             return f"--{name} {wrong[1]}: there is no such class{did_you_mean(wrong[1], classes)}; there are {classes}"
         if wrong := re.search(r"Parser key \"([\w.]+)\": Expected an? (.+?)\. Got value: (\S+)", message):
+            return f"--{name}.{wrong[1]}: expected {_plain(wrong[2])}, got {wrong[3]}"
+        if wrong := re.search(_WRONG_VALUE, message):
             return f"--{name}.{wrong[1]}: expected {_plain(wrong[2])}, got {wrong[3]}"
         if wrong := re.search(r"Errors: - Expected an? (.+?) - Expected .* Given value: (\S+)", message):
             return f"--{name}: expected {_plain(wrong[1])}, got {wrong[2]}"

@@ -73,6 +73,11 @@ def test_help_answers_within_half_a_second() -> None:
         (["fit", *QUICK, "--model.label_smothing", "0.1"], ["did you mean label_smoothing?", "--model.help"]),
         (["fit", *QUICK, "--model.lr", "fast"], ["--model.lr", "expected float", "fast"]),
         (["fit", *QUICK, "--model.optimizer", "adam"], ["--model.optimizer", "adamw", "adam"]),
+        (
+            ["fit", "--model", "VGG16Classifier", "--data", "DigitsDataModule", "--model.unfreeze", "block4"],
+            ["--model.unfreeze: expected dict[int, str], got block4"],
+        ),
+        (["fit", *QUICK, "--model.mean", "3"], ["--model.mean: expected list[float], got 3"]),
         (["fit", *QUICK, "--data.batchsize", "3"], ["did you mean batch_size?"]),
         (["fit", *QUICK, "--data.augment.flipp", "true"], ["did you mean flip?"]),
         (["fit", *QUICK, "--data.augment.translate", "-3"], ["augment.translate is -3"]),

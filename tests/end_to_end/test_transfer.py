@@ -31,13 +31,14 @@ def test_a_staged_run_on_features_goes_all_the_way(capsys: pytest.CaptureFixture
     assert not capsys.readouterr().out.count("overridden")
     # from the run: the blocks by epoch come out of the checkpoint as they went in
     tested = main(["test", "--run", str(run)])
+    assert "overridden" not in capsys.readouterr().out
     assert tested is not None
     assert tested.model.freezing.courses == fitted.model.freezing.courses
-    capsys.readouterr()
     # and what was trained goes on
     gone_on = main(["fit", "--ckpt_path", str(run / "checkpoints" / "last.ckpt"), "--trainer.max_epochs", "4"])
     assert gone_on is not None
     assert gone_on.trainer.current_epoch == 4
+    assert "overridden: --trainer.max_epochs 3 -> 4" in capsys.readouterr().out
     assert gone_on.model.freezing.frozen == gone_on.model.freezing.ends["stages.0"]
 
 
@@ -59,3 +60,12 @@ def test_stages_on_two_processes_are_refused_in_one_line() -> None:
     assert done.returncode == 2
     assert "ddp_find_unused_parameters_true" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_other_stages_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("staged.yaml").write_text(
+        "model:\n  class_path: BackboneClassifier\n  init_args:\n    unfreeze:\n      1: blocks.0\n"
+    )
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", "staged.yaml", *STAGED, "--model.unfreeze", '{"2": "nowhere"}'])
+    assert "overridden: --model.unfreeze {1: 'blocks.0'} -> {'2': 'nowhere'}" in capsys.readouterr().out
