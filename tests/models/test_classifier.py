@@ -23,7 +23,7 @@ from pet_cifar.models import CatsDogsCNN, ImageClassifier, PlainCNN, ResidualCNN
 from pet_cifar.models.classifier import OptimizerName
 from pet_cifar.models.metrics import StageMetrics
 from pet_cifar.models.schedule import Schedule, schedule_factor
-from tests.conftest import write_cats_dogs
+from tests.conftest import quiet_trainer, write_cats_dogs
 
 pytestmark = [
     # Lightning 2.6 with torch 2.11 and newer
@@ -59,19 +59,6 @@ class StopAfter(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         trainer.should_stop = trainer.global_step >= self.steps
-
-
-def quiet(**options: Any) -> Trainer:
-    defaults = {
-        "accelerator": "cpu",
-        "devices": 1,
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "num_sanity_val_steps": 0,
-    }
-    return Trainer(**{**defaults, **options})
 
 
 def digits(batch_size: int = 200, **options: Any) -> DigitsDataModule:
@@ -191,10 +178,10 @@ def hand_count(
 def test_multiclass_metrics_equal_a_hand_count_over_uneven_batches() -> None:
     seed_everything(1)
     model, data = small(), digits()
-    quiet(max_epochs=1).fit(model, data)
+    quiet_trainer(max_epochs=1).fit(model, data)
     stages: list[Part] = ["val", "test"]
     for stage in stages:
-        data, trainer = digits(batch_size=26), quiet()
+        data, trainer = digits(batch_size=26), quiet_trainer()
         (trainer.validate if stage == "val" else trainer.test)(model, data, verbose=False)
         loader = data.val_dataloader() if stage == "val" else data.test_dataloader()
         assert len({len(batch.label) for batch in loader}) == 2, "the batches are even"
@@ -217,7 +204,7 @@ def test_binary_metrics_equal_a_hand_count(tmp_path: Path) -> None:
     model = CatsDogsCNN(image_size=16)
     stages: list[Part] = ["val", "test"]
     for stage in stages:
-        data, trainer = cats_and_dogs(), quiet()
+        data, trainer = cats_and_dogs(), quiet_trainer()
         (trainer.validate if stage == "val" else trainer.test)(model, data, verbose=False)
         probabilities, label = all_probabilities(model, data, stage)
         expected = hand_count(stage, probabilities, label, data.class_names)
@@ -235,7 +222,7 @@ def test_training_metrics_are_means_over_the_epochs_pictures() -> None:
             self.losses.append(outputs["loss"].item())
 
     watch = Watch()
-    trainer = quiet(max_epochs=1, callbacks=[watch])
+    trainer = quiet_trainer(max_epochs=1, callbacks=[watch])
     trainer.fit(small(), digits(batch_size=300))
     assert len(watch.losses) == 4
     assert trainer.callback_metrics["train/loss"].item() == pytest.approx(np.mean(watch.losses), rel=1e-5)
@@ -259,7 +246,7 @@ def test_a_loss_that_is_not_a_number_is_not_left_out() -> None:
 
 def test_validation_metrics_start_anew_each_epoch() -> None:
     model, data = small(lr=0.0), digits()
-    trainer = quiet()
+    trainer = quiet_trainer()
     first = trainer.validate(model, data, verbose=False)
     assert trainer.validate(model, data, verbose=False) == first
 
@@ -316,7 +303,7 @@ def test_the_rate_changes_at_every_step_and_ends_where_it_should(
 ) -> None:
     rates = Rates()
     model = small(lr=0.01, schedule=schedule)
-    trainer = quiet(**length, callbacks=[rates], limit_val_batches=0)
+    trainer = quiet_trainer(**length, callbacks=[rates], limit_val_batches=0)
     trainer.fit(model, digits())
     assert trainer.global_step == total
     if length.get("accumulate_grad_batches"):
@@ -331,14 +318,14 @@ def test_the_rate_changes_at_every_step_and_ends_where_it_should(
 
 @pytest.mark.parametrize("schedule", ["one_cycle", "cosine"])
 def test_a_run_without_end_is_refused_where_the_schedule_needs_one(schedule: Schedule) -> None:
-    trainer = quiet(max_epochs=-1, callbacks=[StopAfter(3)], limit_val_batches=0)
+    trainer = quiet_trainer(max_epochs=-1, callbacks=[StopAfter(3)], limit_val_batches=0)
     with pytest.raises(InputError, match=f"schedule {schedule} needs to know how long"):
         trainer.fit(small(schedule=schedule), digits())
 
 
 def test_a_run_without_end_works_at_a_constant_rate() -> None:
     rates = Rates()
-    trainer = quiet(max_epochs=-1, callbacks=[rates, StopAfter(9)], limit_val_batches=0)
+    trainer = quiet_trainer(max_epochs=-1, callbacks=[rates, StopAfter(9)], limit_val_batches=0)
     trainer.fit(small(schedule="constant", warmup_fraction=0.0, lr=0.01), digits())
     assert trainer.global_step == 9
     assert rates.rates == [0.01] * 9
@@ -393,7 +380,7 @@ def test_frozen_parameters_are_left_out_of_the_optimizer() -> None:
 
 def test_mean_and_std_are_measured_from_the_training_pictures() -> None:
     model, data = small(), digits()
-    quiet(max_steps=1, limit_val_batches=0).fit(model, data)
+    quiet_trainer(max_steps=1, limit_val_batches=0).fit(model, data)
     image = data.pixels("train").take(np.arange(len(data.parts["train"]))).numpy() / 255.0
     torch.testing.assert_close(model.mean.flatten(), torch.tensor(image.mean((0, 2, 3))).float(), rtol=1e-4, atol=0)
     torch.testing.assert_close(model.std.flatten(), torch.tensor(image.std((0, 2, 3))).float(), rtol=1e-4, atol=0)
@@ -401,7 +388,7 @@ def test_mean_and_std_are_measured_from_the_training_pictures() -> None:
 
 def test_a_given_mean_and_std_are_kept() -> None:
     model = small(mean=[0.1, 0.2, 0.3], std=[0.4, 0.5, 0.6])
-    quiet(max_steps=1, limit_val_batches=0).fit(model, digits())
+    quiet_trainer(max_steps=1, limit_val_batches=0).fit(model, digits())
     assert model.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
     assert model.std.flatten().tolist() == pytest.approx([0.4, 0.5, 0.6])
 
@@ -414,19 +401,19 @@ def test_one_of_mean_and_std_is_refused(given: str) -> None:
 
 def test_a_test_of_a_fresh_net_measures_nothing() -> None:
     model = small()
-    quiet().test(model, digits(), verbose=False)
+    quiet_trainer().test(model, digits(), verbose=False)
     assert model.mean.flatten().tolist() == [0.5] * 3
 
 
 def test_mean_and_std_come_back_with_a_checkpoint() -> None:
-    trainer = quiet(max_epochs=1, limit_val_batches=0)
+    trainer = quiet_trainer(max_epochs=1, limit_val_batches=0)
     trainer.fit(small(), digits())
     trainer.save_checkpoint("run.ckpt")
     checkpoint = torch.load("run.ckpt", weights_only=True)
     checkpoint["state_dict"]["mean"].fill_(0.123)
     torch.save(checkpoint, "run.ckpt")
     model = small()
-    quiet(max_epochs=2, limit_val_batches=0).fit(model, digits(), ckpt_path="run.ckpt")
+    quiet_trainer(max_epochs=2, limit_val_batches=0).fit(model, digits(), ckpt_path="run.ckpt")
     assert model.mean.flatten().tolist() == pytest.approx([0.123] * 3)
     assert ResidualCNN.load_from_checkpoint("run.ckpt").mean.flatten().tolist() == pytest.approx([0.123] * 3)
 
@@ -438,7 +425,7 @@ def test_a_checkpoint_is_plain_and_rebuilds_an_equal_net() -> None:
     model = PlainCNN(
         image_size=8, num_classes=10, dropout=0.25, lr=0.004, optimizer="sgd", mean=[0.1, 0.2, 0.3], std=[0.2, 0.2, 0.2]
     )
-    trainer = quiet(max_steps=2, limit_val_batches=0)
+    trainer = quiet_trainer(max_steps=2, limit_val_batches=0)
     trainer.fit(model, digits())
     trainer.save_checkpoint("run.ckpt")
     parameters = torch.load("run.ckpt", weights_only=True)["hyper_parameters"]
@@ -456,11 +443,11 @@ def test_a_checkpoint_is_plain_and_rebuilds_an_equal_net() -> None:
 
 
 def test_a_resumed_run_takes_its_own_rate_and_decay_from_its_first_step_on() -> None:
-    first = quiet(max_epochs=1, limit_val_batches=0)
+    first = quiet_trainer(max_epochs=1, limit_val_batches=0)
     first.fit(small(lr=0.01, weight_decay=0.1, schedule="constant", warmup_fraction=0.0), digits())
     first.save_checkpoint("run.ckpt")
     rates = Rates()
-    second = quiet(max_epochs=2, limit_val_batches=0, callbacks=[rates])
+    second = quiet_trainer(max_epochs=2, limit_val_batches=0, callbacks=[rates])
     model = small(lr=0.002, weight_decay=0.3, schedule="constant", warmup_fraction=0.0)
     second.fit(model, digits(), ckpt_path="run.ckpt")
     groups = second.optimizers[0].param_groups
@@ -473,10 +460,10 @@ def test_a_resumed_run_takes_its_own_rate_and_decay_from_its_first_step_on() -> 
 
 
 def test_a_resumed_run_takes_its_own_momentum() -> None:
-    first = quiet(max_epochs=1, limit_val_batches=0)
+    first = quiet_trainer(max_epochs=1, limit_val_batches=0)
     first.fit(small(optimizer="sgd", momentum=0.9), digits())
     first.save_checkpoint("run.ckpt")
-    second = quiet(max_epochs=2, limit_val_batches=0)
+    second = quiet_trainer(max_epochs=2, limit_val_batches=0)
     second.fit(small(optimizer="sgd", momentum=0.5), digits(), ckpt_path="run.ckpt")
     assert [group["momentum"] for group in second.optimizers[0].param_groups] == [0.5, 0.5]
 
@@ -488,7 +475,7 @@ def run(net: str, checkpoints: ModelCheckpoint, ckpt_path: str | None = None, bu
     np.random.rand(burn)
     model: ImageClassifier = PlainCNN(image_size=8, optimizer="adamw") if net == "plain" else small(optimizer="sgd")
     augment = Augment(flip=True, translate=1, brightness=0.2)
-    trainer = quiet(max_epochs=2, enable_checkpointing=True, callbacks=[checkpoints])
+    trainer = quiet_trainer(max_epochs=2, enable_checkpointing=True, callbacks=[checkpoints])
     trainer.fit(model, digits(45, test_fraction=0.8, augment=augment, num_workers=1), ckpt_path=ckpt_path)
     assert trainer.global_step == 14
     return model
@@ -542,7 +529,7 @@ def test_an_interrupted_step_is_done_again_and_its_epoch_validated(hook: str) ->
     def fit(callback: Interrupt, path: str | None = None) -> ImageClassifier:
         seed_everything(2)
         model = small()
-        trainer = quiet(max_epochs=2, callbacks=[callback, Pace()], logger=CSVLogger("logs"))
+        trainer = quiet_trainer(max_epochs=2, callbacks=[callback, Pace()], logger=CSVLogger("logs"))
         trainer.fit(model, digits(240), ckpt_path=path, weights_only=True)
         if path:
             assert float(trainer.callback_metrics["epoch_seconds"]) < 60
@@ -564,7 +551,7 @@ def fitted(seed: int, **options: Any) -> ImageClassifier:
     model = PlainCNN(image_size=8)
     augment = Augment(flip=True, translate=1)
     data = digits(45, test_fraction=0.8, augment=augment, **options)
-    quiet(max_epochs=1, limit_train_batches=4).fit(model, data)
+    quiet_trainer(max_epochs=1, limit_train_batches=4).fit(model, data)
     return model
 
 
