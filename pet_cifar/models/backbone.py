@@ -35,7 +35,8 @@ class BackboneClassifier(ImageClassifier):
         unfreeze: from which epoch on, counted from 0, less is frozen, such as ``{3: blocks.4, 6: nothing}``.
         base_lr_factor: of the base's learning rate, such as 0.1.
         cache_features: compute what stays frozen once for every picture, keep it beside the data, train on it.
-        feature_views: how many augmented views of every training picture are kept then, used by the epochs in turn.
+        feature_views: how many augmented views of every training picture are kept then, used by the epochs in turn;
+            with 1 all epochs train on the same.
         max_cache_gigabytes: that all features kept beside the data may take, in 10^9 bytes.
         dropout: before the last layer.
         training: see `ImageClassifier`.

@@ -44,7 +44,8 @@ class VGG16Classifier(ImageClassifier):
         unfreeze: from which epoch on, counted from 0, less is frozen, such as ``{3: block4, 6: nothing}``.
         base_lr_factor: of the convolutions' learning rate, such as 0.1.
         cache_features: compute what stays frozen once for every picture, keep it beside the data, train on it.
-        feature_views: how many augmented views of every training picture are kept then, used by the epochs in turn.
+        feature_views: how many augmented views of every training picture are kept then, used by the epochs in turn;
+            with 1 all epochs train on the same.
         max_cache_gigabytes: that all features kept beside the data may take, in 10^9 bytes.
         head: ``pooled`` takes the mean over all places, ``flattened`` a dense layer of 256 over all of them, as the
             homework did.

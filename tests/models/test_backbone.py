@@ -91,6 +91,7 @@ def test_a_checkpoint_needs_no_weights_file(weights: Path, tmp_path: Path) -> No
     }
     torch.save(checkpoint, tmp_path / "run.ckpt")
     again = BackboneClassifier.load_from_checkpoint(tmp_path / "run.ckpt", weights_only=True)
+    assert not again.measures_pixels
     assert all(torch.equal(value, model.state_dict()[key]) for key, value in again.state_dict().items())
 
 

@@ -207,6 +207,7 @@ def test_a_checkpoint_needs_no_weights_file(frozen: VGG16Classifier, tmp_path: P
     again = VGG16Classifier.load_from_checkpoint(tmp_path / "run.ckpt", weights_only=True)
     assert again.freezing is not None
     assert again.freezing.fixed == 31
+    assert not again.measures_pixels
     assert dict(again.hparams) == dict(frozen.hparams)
     assert all(torch.equal(value, frozen.state_dict()[key]) for key, value in again.state_dict().items())
     assert again.mean.flatten().tolist() == pytest.approx(MEAN)
