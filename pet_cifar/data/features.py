@@ -184,10 +184,14 @@ def store_features(
             for view in views:
                 if not view.is_there():
                     view.create(shape)
-        numbers = " x ".join(map(str, shape))
-        gigabytes = len(views) * count * int(np.prod(shape)) * 2e-9
-        log.info("computing features of %s once: %s numbers each, %.3g GB in all", shown, numbers, gigabytes)
-    if any(view.missing() for view in views):
+    missing = sum(len(view.rows(chunk)) for view in views for chunk in view.missing())
+    if missing:
+        whole = np.load(views[0].file, mmap_mode="r")
+        log.info(
+            "computing features of %s once: %s numbers each, %s in all; %s of %s are there",
+            *(shown, " x ".join(map(str, whole.shape[1:])), _size(len(views) * whole.nbytes)),
+            *(f"{len(views) * count - missing:,}", f"{len(views) * count:,}"),
+        )
         start = time.perf_counter()
         computed = _fill(extractor, load, views, batch_size, part)
         seconds = time.perf_counter() - start
@@ -270,23 +274,27 @@ def _make_room(directory: Path, needed: int, max_gigabytes: float, own: set[Path
     limit = max_gigabytes * 1e9 - needed - busy
     if limit < 0:
         raise InputError(
-            f"the frozen part's features of all pictures take {needed / 1e9:.3g} GB in {directory}"
-            + (f", other runs' that are in use {busy / 1e9:.3g} GB" if busy else "")
+            f"the frozen part's features of all pictures take {_size(needed)} in {directory}"
+            + (f", others that were used within {RECENT // 60} minutes {_size(busy)}" if busy else "")
             + f", and max_cache_gigabytes is {max_gigabytes:g}; raise it, freeze more blocks, keep fewer "
             "feature_views, or give --model.cache_features false"
         )
     while sum(sizes[file] for file in removable) > limit:
         oldest = removable.pop()
-        log.info("removing features that were not used for longest: %s, %.3g GB", oldest, sizes[oldest] / 1e9)
+        log.info("removing features that were not used for longest: %s, %s", oldest, _size(sizes[oldest]))
         _View(oldest, 0).remove()
     free = shutil.disk_usage(directory).free
     # of files in their full size only what is written takes room
     missing = needed - sum(sizes[file] for file in own & sizes.keys())
     if free < 1.05 * missing:
         raise InputError(
-            f"the frozen part's features need {missing / 1e9:.3g} GB more in {directory} and {free / 1e9:.3g} GB are "
-            "free; make room, or give --model.cache_features false"
+            f"the frozen part's features need {_size(missing)} more in {directory} and {_size(free)} are free; make "
+            "room, or give --model.cache_features false"
         )
+
+
+def _size(number: float) -> str:
+    return f"{number / 1e9:.3g} GB" if number >= 1e9 else f"{number / 1e6:.3g} MB"
 
 
 def _changed(file: Path) -> float:

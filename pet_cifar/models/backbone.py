@@ -16,6 +16,8 @@ from pet_cifar.models.classifier import ImageClassifier
 from pet_cifar.models.freezing import Freezing, ends_of, is_chain, stages_of
 from pet_cifar.models.weights import load_weights, read_weights
 
+log = logging.getLogger(__name__)
+
 
 class BackboneClassifier(ImageClassifier):
     """A base of timm's and a new last layer.
@@ -25,7 +27,7 @@ class BackboneClassifier(ImageClassifier):
 
     Args:
         num_classes: 2 gives one logit.
-        num_channels: 3; 1 only without pretrained weights.
+        num_channels: 3, or without pretrained weights 1.
         image_size: side in pixels.
         name: of the net in timm, such as ``resnet18``.
         weights: ``timm`` (its own, downloaded), the path of a safetensors or pth file with timm's keys, or
@@ -33,7 +35,7 @@ class BackboneClassifier(ImageClassifier):
         freeze_until: ``nothing`` trains all, a part such as ``blocks.4`` or ``layer3`` nothing up to its end, ``all``
             only the last layer.
         unfreeze: from which epoch on, counted from 0, less is frozen, such as ``{3: blocks.4, 6: nothing}``.
-        base_lr_factor: of the base's learning rate, such as 0.1.
+        base_lr_factor: what the base's learning rate is of ``lr``, such as 0.1.
         cache_features: compute what stays frozen once for every picture, keep it beside the data, train on it.
         feature_views: how many augmented views of every training picture are kept then, used by the epochs in turn;
             with 1 all epochs train on the same.
@@ -110,15 +112,18 @@ def _create(name: str, num_channels: int, image_size: int, pretrained: bool) -> 
     config = timm.get_pretrained_cfg(name)
     if config is not None and config.fixed_input_size:
         options["img_size"] = image_size
+    if pretrained:
+        log.info("getting timm's weights of %s", name)
     try:
         return timm.create_model(name, pretrained=pretrained, **options)
     # what a net refuses a size with, or the hub a download, differs from net to net
     except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         if pretrained:
             raise InputError(
-                f"cannot get {name}'s weights ({reason}); connect to the network, or give a file: --model.weights PATH"
+                f"cannot get {name}'s weights ({type(error).__name__}); connect to the network, or give a file: "
+                "--model.weights PATH"
             ) from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
             f"{name} cannot be built for pictures of {image_size} x {image_size} ({reason}); give another "
             "--data.image_size"

@@ -1,5 +1,6 @@
 """The one base of all nets: loss, metrics, optimiser, schedule."""
 
+import logging
 import math
 from collections.abc import Iterable
 from typing import Any, Literal, Self, cast
@@ -15,6 +16,8 @@ from pet_cifar.errors import InputError
 from pet_cifar.models.freezing import Freezing
 from pet_cifar.models.metrics import StageMetrics
 from pet_cifar.models.schedule import Schedule, schedule_factor
+
+log = logging.getLogger(__name__)
 
 OptimizerName = Literal["sgd", "adamw", "rmsprop"]
 
@@ -104,6 +107,10 @@ class ImageClassifier(LightningModule):
         """Measures the training pictures' mean and standard deviation, unless a checkpoint brings them."""
         if self.freezing is not None:
             self.freezing.setup(self, stage, self._normalised, lambda: torch.cat([self.mean, self.std]))
+            # neither pretrained nor from a checkpoint
+            random = self.freezing.fixed and self.measures_pixels and self.trainer.ckpt_path is None
+            if stage == "fit" and random and self.trainer.is_global_zero:
+                log.warning("what is frozen has random weights, of which little can be learnt; give --model.weights")
         statistics = getattr(getattr(self.trainer, "datamodule", None), "channel_statistics", None)
         if stage == "fit" and self.measures_pixels and self.trainer.ckpt_path is None and statistics:
             mean, std = statistics()

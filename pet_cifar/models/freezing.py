@@ -1,16 +1,21 @@
 """The part of a net that is not trained, or not yet."""
 
+import difflib
 import hashlib
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import cast
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.data.features import Extractor
 from pet_cifar.errors import InputError
+
+log = logging.getLogger(__name__)
 
 NOTHING, ALL = "nothing", "all"
 
@@ -129,9 +134,19 @@ class Freezing:
             )
         if feature_views < 1:
             raise InputError(f"feature_views is {feature_views}; it is 1 or more")
-        if cache_features and not self.fixed:
+        if feature_views > 1 and not cache_features:
             raise InputError(
-                "cache_features is true, but nothing stays frozen; give --model.freeze_until all, or a block"
+                f"feature_views is {feature_views}, but no features are kept; give --model.cache_features true"
+            )
+        if cache_features and not self.fixed:
+            why = (
+                f"unfreeze frees all at epoch {self.courses[-1][0]}"
+                if len(self.courses) > 1
+                else "freeze_until is nothing"
+            )
+            raise InputError(
+                f"cache_features is true, but nothing stays frozen to the end: {why}; keep a block frozen, or give "
+                "--model.cache_features false"
             )
         if cache_features and not is_chain and self.fixed < len(self.stages):
             raise InputError(
@@ -149,7 +164,9 @@ class Freezing:
         if name not in self.ends:
             # the parts of blocks may be named too, and are too many to list
             listed = [one for one in self.ends if one.count(".") < 2]
-            raise InputError(f"{option} {name}: there is no such block; it is one of {', '.join(listed)}")
+            near = difflib.get_close_matches(name, self.ends, 1, 0.7)
+            meant = f"; did you mean {near[0]}?" if near else ""
+            raise InputError(f"{option} {name}: there is no such block{meant}; it is one of {', '.join(listed)}")
         return self.ends[name]
 
     def setup(
@@ -178,6 +195,9 @@ class Freezing:
                 "unfreeze on several processes: they would wait for gradients of what is still frozen; give "
                 "--trainer.strategy ddp_find_unused_parameters_true"
             )
+        late = [epoch for epoch, _ in self.courses if 0 <= (trainer.max_epochs or -1) <= epoch]
+        if stage == "fit" and late and trainer.is_global_zero:
+            log.warning("unfreeze: epoch %d never comes, the run has %d epochs", late[0], trainer.max_epochs)
         data = getattr(trainer, "datamodule", None)
         # a trial run of a few batches does not wait for all features
         if not self.cache_features or not isinstance(data, ImageDataModule) or trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -201,7 +221,13 @@ class Freezing:
 
     def start_epoch(self, epoch: int) -> None:
         """Freezes what this epoch, counted from 0, does not train."""
+        before = self.frozen
         self._freeze([count for start, count in self.courses if start <= epoch][-1])
+        if len(self.courses) > 1 and self.frozen != before:
+            trained = sum(
+                one.numel() for net in (self.base, self.head) for one in net.parameters() if one.requires_grad
+            )
+            rank_zero_info(f"epoch {epoch}: {trained:,} parameters of base and head are trained")
 
     def _freeze(self, count: int) -> None:
         self.frozen = count

@@ -24,10 +24,11 @@ def summary(model: ImageClassifier) -> str:
         return hook
 
     layers = {
-        f"{part}.{name}": layer
+        f"{part}.{name}".rstrip("."): layer
         for part, net in (("backbone", model.backbone), ("head", model.head))
         for name, layer in net.named_modules()
-        if not list(layer.children())
+        # some have parts and parameters of their own, such as a norm with its activation; Identity does nothing
+        if _own(layer) or not (list(layer.children()) or isinstance(layer, nn.Identity))
     }
     modes = {module: module.training for module in model.modules()}
     handles = [layer.register_forward_hook(remember(name)) for name, layer in layers.items()]
@@ -44,10 +45,8 @@ def summary(model: ImageClassifier) -> str:
     rows = [("layer", "type", "output shape", "parameters")]
     trained = fixed = 0
     for name, layer in layers.items():
-        own = sum(parameter.numel() for parameter in layer.parameters() if parameter.requires_grad)
-        still = sum(parameter.numel() for parameter in layer.parameters() if not parameter.requires_grad)
-        # running mean and variance, but not the number of batches seen
-        still += sum(buffer.numel() for buffer in layer.buffers() if buffer.is_floating_point())
+        own = sum(one.numel() for one in _own(layer) if one.requires_grad)
+        still = sum(one.numel() for one in _own(layer) if not one.requires_grad)
         shape = " x ".join(map(str, shapes.get(name, ())))
         rows.append((name, type(layer).__name__, shape, f"{own + still:,}" if own + still else ""))
         trained, fixed = trained + own, fixed + still
@@ -60,3 +59,9 @@ def summary(model: ImageClassifier) -> str:
     title = f"{type(model).__name__} for pictures of {' x '.join(map(str, example.shape[1:]))}"
     totals = f"total parameters {trained + fixed:,}: trained {trained:,}, not trained {fixed:,}"
     return "\n".join([title, rule, lines[0], rule, *lines[1:], rule, totals])
+
+
+def _own(layer: nn.Module) -> list[Tensor]:
+    """Parameters, and running mean and variance, but not the number of batches seen; without those of its parts."""
+    buffers = [buffer for buffer in layer.buffers(recurse=False) if buffer.is_floating_point()]
+    return [*layer.parameters(recurse=False), *buffers]

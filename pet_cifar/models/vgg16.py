@@ -42,7 +42,7 @@ class VGG16Classifier(ImageClassifier):
         freeze_until: ``nothing`` trains all, ``block1`` to ``block5`` nothing up to the end of that block, ``all`` only
             the head.
         unfreeze: from which epoch on, counted from 0, less is frozen, such as ``{3: block4, 6: nothing}``.
-        base_lr_factor: of the convolutions' learning rate, such as 0.1.
+        base_lr_factor: what the convolutions' learning rate is of ``lr``, such as 0.1.
         cache_features: compute what stays frozen once for every picture, keep it beside the data, train on it.
         feature_views: how many augmented views of every training picture are kept then, used by the epochs in turn;
             with 1 all epochs train on the same.

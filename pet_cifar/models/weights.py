@@ -38,7 +38,7 @@ def read_weights(weights: str, known: str) -> dict[str, Tensor]:
         ) from error
     # what torch raises on damaged files differs by the kind of damage
     except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(
             f"{path} cannot be read as weights ({reason}); give a whole safetensors or pth file"
         ) from error

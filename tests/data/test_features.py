@@ -213,4 +213,4 @@ def test_two_runs_make_room_at_once() -> None:
     assert found == ["", ""]
     assert sum(file.stat().st_size for file in Path("features").glob("*.npy")) < 2.3 * _payload()
     # what is in use now is not removed for a third
-    assert "other runs' that are in use" in _make_room_often(3)
+    assert "others that were used within 10 minutes" in _make_room_often(3)

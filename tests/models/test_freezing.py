@@ -312,8 +312,13 @@ def test_other_weights_get_other_features() -> None:
         ({"freeze_until": "all", "unfreeze": {0: "nothing"}}, "give 1 or more"),
         ({"freeze_until": "all", "feature_views": 0}, "feature_views is 0"),
         ({"base_lr_factor": 0.0}, "base_lr_factor is 0.0; it is above 0"),
-        ({"cache_features": True}, "nothing stays frozen"),
-        ({"cache_features": True, "freeze_until": "all", "unfreeze": {3: "nothing"}}, "nothing stays frozen"),
+        ({"cache_features": True}, "nothing stays frozen to the end: freeze_until is nothing"),
+        (
+            {"cache_features": True, "freeze_until": "all", "unfreeze": {3: "nothing"}},
+            "nothing stays frozen to the end: unfreeze frees all at epoch 3",
+        ),
+        ({"freeze_until": "block2"}, "did you mean blocks.2?"),
+        ({"freeze_until": "all", "feature_views": 2}, "but no features are kept"),
         (
             {"name": "test_vit", "image_size": 160, "cache_features": True, "freeze_until": "blocks.0"},
             "cannot be cut after blocks.0",
@@ -368,3 +373,13 @@ def test_there_must_be_room_for_all_parts_before_training(tmp_path: Path) -> Non
     enough_for_one = 1437 * 256 * 2 * 1.01e-9
     with pytest.raises(InputError, match="max_cache_gigabytes"):
         quiet_trainer(max_epochs=1).fit(cut("all", max_cache_gigabytes=enough_for_one), datamodule=digits())
+
+
+def test_what_a_run_does_with_its_blocks_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    model = small(freeze_until="all", unfreeze={1: "blocks.2", 7: "blocks.1"})
+    with caplog.at_level("INFO"):
+        quiet_trainer(max_epochs=2, limit_train_batches=1, limit_val_batches=0).fit(model, datamodule=digits())
+    assert "what is frozen has random weights" in caplog.text
+    assert "unfreeze: epoch 7 never comes, the run has 2 epochs" in caplog.text
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    assert f"epoch 1: {trained:,} parameters of base and head are trained" in caplog.text
