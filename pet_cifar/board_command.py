@@ -9,8 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NoReturn
 
-from pet_cifar.cli import did_you_mean
-from pet_cifar.errors import InputError
+from pet_cifar.errors import InputError, did_you_mean
 
 LOGS = Path("lightning_logs")
 

@@ -1,12 +1,11 @@
 """The command line. Nothing heavy is imported before it is needed: ``--help`` answers at once."""
 
-import difflib
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pet_cifar import __version__
-from pet_cifar.errors import InputError
+from pet_cifar.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from pet_cifar.lightning_cli import PetCifarCLI
@@ -90,9 +89,3 @@ def main(args: Sequence[str] | None = None) -> "PetCifarCLI | None":
 def run_from_shell() -> None:
     """Runs `main`; what a console script returns would become its exit status."""
     main()
-
-
-def did_you_mean(word: str, words: Sequence[str] | dict[str, str]) -> str:
-    """A clause naming the nearest known word; empty where none is near."""
-    nearest = difflib.get_close_matches(word, list(words), n=1, cutoff=0.6)
-    return f"; did you mean {nearest[0]}?" if nearest else ""

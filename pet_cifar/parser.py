@@ -8,10 +8,9 @@ from typing import Any, NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from pet_cifar.cli import did_you_mean
 from pet_cifar.data import ImageDataModule
 from pet_cifar.data.augment import Augment
-from pet_cifar.errors import InputError
+from pet_cifar.errors import InputError, did_you_mean
 from pet_cifar.models import ImageClassifier
 
 # of an option that may also be null, within a class

@@ -1,6 +1,5 @@
 """The part of a net that is not trained, or not yet."""
 
-import difflib
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.data.features import Extractor
-from pet_cifar.errors import InputError
+from pet_cifar.errors import InputError, did_you_mean
 
 log = logging.getLogger(__name__)
 
@@ -164,9 +163,8 @@ class Freezing:
         if name not in self.ends:
             # the parts of blocks may be named too, and are too many to list
             listed = [one for one in self.ends if one.count(".") < 2]
-            near = difflib.get_close_matches(name, self.ends, 1, 0.7)
-            meant = f"; did you mean {near[0]}?" if near else ""
-            raise InputError(f"{option} {name}: there is no such block{meant}; it is one of {', '.join(listed)}")
+            near = did_you_mean(name, self.ends)
+            raise InputError(f"{option} {name}: there is no such block{near}; it is one of {', '.join(listed)}")
         return self.ends[name]
 
     def setup(
