@@ -59,17 +59,14 @@ class _View:
         self.chunks = -(-count // CHUNK)
 
     def is_there(self) -> bool:
-        """Whether both files are; what the end of a crashed machine left of them is removed."""
+        """Whether both files are, and whole."""
         if not (self.file.exists() and self.done.exists()):
             return False
         try:
             whole = np.load(self.file, mmap_mode="r")
         except (ValueError, EOFError):  # but no other: files that cannot be opened just now may be good
             whole = np.empty(0)
-        if len(whole) == self.count and whole.dtype == np.float16 and self.done.stat().st_size == self.chunks:
-            return True
-        self.remove()
-        return False
+        return len(whole) == self.count and whole.dtype == np.float16 and self.done.stat().st_size == self.chunks
 
     def create(self, shape: tuple[int, ...]) -> None:
         """Makes the files in their full size, so that others see what is taken."""
@@ -174,16 +171,18 @@ def store_features(
     views = [_View(directory / f"{part}-{name}.npy", count) for name in names]
     shown = f"{count:,} {part} pictures" + (f" in {len(views)} views" if len(views) > 1 else "")
     directory.mkdir(parents=True, exist_ok=True)
-    if any(not view.is_there() for view in views):
-        shape = tuple(_compute(extractor, load(np.zeros(1, np.int64), 0), 1).shape[1:])
-        rows = max(planned or 0, len(views) * count)
-        # one process after the other looks, makes room and takes it
-        with FileLock(directory / "room.lock"):
+    # one process after the other looks, makes room and takes it
+    with FileLock(directory / "room.lock"):
+        new = [view for view in views if not view.is_there()]
+        if new:
+            shape = tuple(_compute(extractor, load(np.zeros(1, np.int64), 0), 1).shape[1:])
+            rows = max(planned or 0, len(views) * count)
             own = {*in_use, *(view.file for view in views)}
             _make_room(directory, rows * int(np.prod(shape)) * 2, extractor.max_gigabytes, own)
-            for view in views:
-                if not view.is_there():
-                    view.create(shape)
+        for view in new:
+            view.create(shape)
+        for view in views:  # what was used last is removed last
+            view.done.touch()
     missing = sum(len(view.rows(chunk)) for view in views for chunk in view.missing())
     if missing:
         whole = np.load(views[0].file, mmap_mode="r")
@@ -198,8 +197,6 @@ def store_features(
         log.info("computed features of %d pictures in %.0f s, %.1f a second", computed, seconds, computed / seconds)
     else:
         log.info("features of %s were computed before", shown)
-    for view in views:  # what was used last is removed last
-        view.done.touch()
     return StoredFeatures([view.file for view in views], count)
 
 
