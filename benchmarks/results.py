@@ -64,8 +64,14 @@ def main() -> None:
     print(f"hardware: {hardware()}; data: {arguments.root}; {arguments.seeds} seeds")
     print("| config | test accuracy | seconds, fit + test |\n| --- | --- | --- |")
     results = {}
+    failed: list[str] = []
     for config in arguments.configs:
-        figures = [run(config, arguments.root, seed, options) for seed in range(arguments.seeds)]
+        try:
+            figures = [run(config, arguments.root, seed, options) for seed in range(arguments.seeds)]
+        except subprocess.CalledProcessError:  # whose own words stand above; what others reached is not lost
+            print(f"| `{config.stem}` | failed | |", flush=True)
+            failed.append(config.stem)
+            continue
         results[config.stem] = figures
         accuracies = [figure["accuracy"] for figure in figures]
         spread = f" ± {statistics.stdev(accuracies):.2f}" if len(accuracies) > 1 else ""
@@ -75,6 +81,8 @@ def main() -> None:
     print(f"peak resident memory of any process: {memory:.2f} GB")
     if arguments.output:
         arguments.output.write_text(json.dumps({"hardware": hardware(), "results": results}, indent=2) + "\n")
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":
