@@ -231,7 +231,7 @@ def _fill(extractor: Extractor, load: Load, views: Sequence[_View], batch_size: 
                             continue
                         claimed.append((view, chunk, lock, pool.submit(load, view.rows(chunk), number)))
                         # pictures are decoded while those before them are computed
-                        if len(claimed) > 1 - patient:
+                        if patient or len(claimed) > 1:
                             computed += finish()
                 while claimed:
                     computed += finish()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pet_cifar.errors import InputError
 from pet_cifar.models.classifier import ImageClassifier
-from pet_cifar.models.freezing import Freezing, ends_of, is_chain, stages_of
+from pet_cifar.models.freezing import Freezing, ends_of, stages_of
 from pet_cifar.models.weights import load_weights, read_weights
 
 log = logging.getLogger(__name__)
@@ -85,8 +85,7 @@ class BackboneClassifier(ImageClassifier):
             feature_views,
             max_cache_gigabytes,
             base_lr_factor,
-            # costs a pass or two, and only a cut in the middle needs to know
-            is_chain=not cache_features or is_chain(base, stages, torch.rand_like(example)),
+            example,
         )
 
 

@@ -278,16 +278,14 @@ class ImageClassifier(LightningModule):
         # the command line's --optimizer has hyper-parameters of its own
         if not fits or "configure_optimizers" in vars(self):
             return
+        groups = self._parameter_groups()
         for state in checkpoint.get("optimizer_states", []):
-            sizes = [
-                [len(group["params"]) for group in own] for own in (state["param_groups"], self._parameter_groups())
-            ]
-            if sizes[0] != sizes[1]:
+            if [len(group["params"]) for group in state["param_groups"]] != [len(own["params"]) for own in groups]:
                 raise InputError(
                     "the checkpoint's optimizer trained other parameters than this net's would; go on with the options "
                     "it was trained with, or start anew without --ckpt_path"
                 )
-            for group, own in zip(state["param_groups"], self._parameter_groups(), strict=True):
+            for group, own in zip(state["param_groups"], groups, strict=True):
                 group["weight_decay"] = own["weight_decay"]
                 if group.setdefault("initial_lr", own["lr"]) != own["lr"]:
                     group["lr"] *= own["lr"] / group["initial_lr"]
@@ -297,7 +295,7 @@ class ImageClassifier(LightningModule):
                 if "nesterov" in group:
                     group["nesterov"] = self.momentum > 0
         for state in checkpoint.get("lr_schedulers", []):
-            state["base_lrs"] = [group["lr"] for group in self._parameter_groups()]
+            state["base_lrs"] = [group["lr"] for group in groups]
 
     def _refuse_other_data(self, checkpoint: dict[str, Any]) -> None:
         # the data module itself is only asked where the checkpoint knows one of its class

@@ -49,6 +49,8 @@ def ends_of(stages: Sequence[str]) -> dict[str, int]:
 
 def is_chain(base: nn.Module, stages: Sequence[str], example: Tensor) -> bool:
     """Whether the stages, one after the other, compute what the base computes."""
+    if isinstance(base, nn.Sequential):
+        return True
     training = base.training
     base.eval()
     try:
@@ -86,7 +88,8 @@ class Freezing:
         feature_views: how many augmented views of every training picture are kept, used by the epochs in turn.
         max_cache_gigabytes: that all features kept beside the data may take, in 10^9 bytes.
         base_lr_factor: of the base's learning rate.
-        is_chain: whether the stages one after the other are the base; if not, only all of it can be cut off.
+        example: such as the base takes, shape (1, C, H, W): stages that do not make up the base one after the other
+            can only be cut off all together.
 
     Raises:
         InputError: a block that is not there, or options that do not go together.
@@ -108,7 +111,7 @@ class Freezing:
         feature_views: int,
         max_cache_gigabytes: float,
         base_lr_factor: float,
-        is_chain: bool = True,
+        example: Tensor,
     ) -> None:
         self.base = base
         self.head = head
@@ -147,7 +150,8 @@ class Freezing:
                 f"cache_features is true, but nothing stays frozen to the end: {why}; keep a block frozen, or give "
                 "--model.cache_features false"
             )
-        if cache_features and not is_chain and self.fixed < len(self.stages):
+        # costs a pass or two, and only a cut in the middle needs to know
+        if cache_features and self.fixed < len(stages) and not is_chain(base, stages, torch.rand_like(example)):
             raise InputError(
                 f"cache_features: this net cannot be cut after {freeze_until}; give --model.freeze_until all, or "
                 "--model.cache_features false"

@@ -114,6 +114,7 @@ class VGG16Classifier(ImageClassifier):
             feature_views,
             max_cache_gigabytes,
             base_lr_factor,
+            torch.zeros(1, num_channels, image_size, image_size),
         )
 
 
