@@ -61,7 +61,7 @@ def rates(net: ImageClassifier, data: ImageDataModule, pictures: int, rounds: in
 
     def compute(image: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode():
-            return freezing.before((image.to(device) - net.mean) / net.std)
+            return freezing.before(net.normalised(image.to(device)))
 
     pictures = min(pictures, len(data.parts["train"]))
     rows = np.arange(pictures)

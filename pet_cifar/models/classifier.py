@@ -106,7 +106,7 @@ class ImageClassifier(LightningModule):
     def setup(self, stage: str) -> None:
         """Measures the training pictures' mean and standard deviation, unless a checkpoint brings them."""
         if self.freezing is not None:
-            self.freezing.setup(self, stage, self._normalised, lambda: torch.cat([self.mean, self.std]))
+            self.freezing.setup(self, stage)
             # neither pretrained nor from a checkpoint
             random = self.freezing.fixed and self.measures_pixels and self.trainer.ckpt_path is None
             if stage == "fit" and random and self.trainer.is_global_zero:
@@ -126,9 +126,10 @@ class ImageClassifier(LightningModule):
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits of shape (B, num_outputs) for pictures in [0, 1] of shape (B, C, H, W)."""
-        return cast(Tensor, self.head(self.backbone(self._normalised(image))))
+        return cast(Tensor, self.head(self.backbone(self.normalised(image))))
 
-    def _normalised(self, image: Tensor) -> Tensor:
+    def normalised(self, image: Tensor) -> Tensor:
+        """What the backbone takes, for pictures in [0, 1]; both of shape (B, C, H, W)."""
         # under --trainer.precision bf16-true the net is of another type than its pictures
         return (image.to(self.mean.dtype) - self.mean) / self.std
 

@@ -2,17 +2,19 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, cast
 
 import torch
-from lightning import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.data.features import Extractor
 from pet_cifar.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from pet_cifar.models.classifier import ImageClassifier
 
 log = logging.getLogger(__name__)
 
@@ -171,20 +173,12 @@ class Freezing:
             raise InputError(f"{option} {name}: there is no such block{near}; it is one of {', '.join(listed)}")
         return self.ends[name]
 
-    def setup(
-        self,
-        module: LightningModule,
-        stage: str,
-        normalised: Callable[[Tensor], Tensor],
-        normalisation: Callable[[], Tensor],
-    ) -> None:
+    def setup(self, module: "ImageClassifier", stage: str) -> None:
         """Starts anew, and asks the data for features in place of pictures where they are wanted.
 
         Args:
             module: the net, on the way into its trainer.
             stage: such as ``fit``.
-            normalised: makes of pictures what the base takes.
-            normalisation: the numbers that this depends on.
 
         Raises:
             InputError: options that do not go with the trainer's or the data's.
@@ -212,11 +206,11 @@ class Freezing:
 
         def compute(image: Tensor) -> Tensor:
             with torch.inference_mode(), trainer.precision_plugin.forward_context():
-                return self.before(normalised(image))
+                return self.before(module.normalised(image))
 
         def extractor() -> Extractor:
             # only now, when a checkpoint has brought its weights
-            key = f"{self.key()} {normalisation().tolist()} {trainer.precision}"
+            key = f"{self.key()} {module.mean.tolist()} {module.std.tolist()} {trainer.precision}"
             return Extractor(compute, key, self.feature_views, self.max_cache_gigabytes)
 
         data.extractor = extractor

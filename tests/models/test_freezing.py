@@ -204,7 +204,7 @@ def test_before_and_after_are_the_whole(name: str, until: str) -> None:
     image = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.allclose(
-            freezing_of(model).after(freezing_of(model).before(model._normalised(image))), model(image)
+            freezing_of(model).after(freezing_of(model).before(model.normalised(image))), model(image)
         )
 
 
@@ -214,7 +214,7 @@ def test_vgg16_is_cut_before_what_is_trained(until: str, head: Any) -> None:
     model = VGG16Classifier(image_size=64, freeze_until=until, head=head, cache_features=True).eval()
     image = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
-        features = freezing_of(model).before(model._normalised(image))
+        features = freezing_of(model).before(model.normalised(image))
         assert torch.allclose(freezing_of(model).after(features), model(image), atol=1e-6)
     wanted = {"block4": (2, 512, 4, 4), "all": (2, 512) if head == "pooled" else (2, 2048)}
     assert features.shape == wanted[until]
@@ -266,7 +266,7 @@ def test_epochs_use_the_views_in_turn() -> None:
     # what is stored is what the frozen part makes of the views
     for batch, number in zip(batches, (1, 2), strict=False):
         with torch.no_grad():
-            wanted = freezing_of(model).before(model._normalised(data.view("train", batch.row.numpy(), number)))
+            wanted = freezing_of(model).before(model.normalised(data.view("train", batch.row.numpy(), number)))
         assert torch.allclose(batch.image.float(), wanted, rtol=2e-3, atol=2e-3)
     assert torch.equal(
         data.view("train", batches[0].row.numpy(), 0), data.pixels("train").take(batches[0].row.numpy()) / 255
