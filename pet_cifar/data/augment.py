@@ -1,6 +1,7 @@
 """Augmentation of whole batches, on their device, from random numbers that the loader supplies."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,24 +17,30 @@ class Augment:
     """Changes every training picture at random, each differently; a pure function of the picture and its numbers.
 
     Args:
-        flip: mirror left and right with probability one half.
+        flip: mirror left and right with probability one half. ``alternating`` draws once for each picture and mirrors
+            it in every second epoch, so that two epochs see both of its sides (Jordan, arXiv 2404.00498).
         translate: largest shift in pixels, each way; what enters is the mirrored border.
         crop: smallest side of a random square crop, as a share of the picture, scaled back up; 1 is off.
         brightness: largest relative change of all values, such as 0.2.
         contrast: largest relative change of the distance from the picture's mean.
         saturation: largest relative change of the distance from gray; nothing for gray pictures.
+        cutout: side in pixels of a square that is made gray, anywhere inside (DeVries and Taylor, arXiv 1708.04552,
+            whose square may also lie half outside).
     """
 
-    flip: bool = False
+    flip: bool | Literal["alternating"] = False
     translate: int = 0
     crop: float = 1.0
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
+    cutout: int = 0
 
     def __post_init__(self) -> None:
         if self.translate < 0:
             raise InputError(f"augment.translate is {self.translate}; it is a number of pixels, 0 or more")
+        if self.cutout < 0:
+            raise InputError(f"augment.cutout is {self.cutout}; it is a number of pixels, 0 or more")
         if not 0 < self.crop <= 1:
             raise InputError(f"augment.crop is {self.crop}; it is a share of the side, above 0 and at most 1")
         for name in ("brightness", "contrast", "saturation"):
@@ -56,7 +63,8 @@ class Augment:
             image = self._crop(image, mirror, right, down, scale=rest[3])
         elif self.flip or self.translate:
             image = self._shift(image, mirror, right, down)
-        return self._jitter(image, *rest[:3])
+        image = self._jitter(image, *rest[:3])
+        return self._cut_out(image, rest[4]) if self.cutout else image
 
     def _shift(self, image: Tensor, mirror: Tensor, right: Tensor, down: Tensor) -> Tensor:
         height, width = image.shape[-2:]
@@ -102,3 +110,16 @@ class Augment:
             gray = (image * image.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
             image = gray + (image - gray) * factor(self.saturation, saturation)
         return image.clamp(0, 1) if self.brightness or self.contrast or self.saturation else image
+
+    def _cut_out(self, image: Tensor, where: Tensor) -> Tensor:
+        height, width = image.shape[-2:]
+        if self.cutout > min(height, width):
+            raise InputError(f"augment.cutout is {self.cutout}, more than a picture of {height} x {width} holds")
+        across = width - self.cutout + 1
+        # one number for both coordinates: a float32 has room for the places in a picture of 4,000 x 4,000
+        place = (where * (height - self.cutout + 1) * across).long()
+        top, left = place // across, place % across
+        rows = torch.arange(height, device=image.device) - top[:, None]
+        columns = torch.arange(width, device=image.device) - left[:, None]
+        inside = [(axis >= 0) & (axis < self.cutout) for axis in (rows, columns)]
+        return image.masked_fill((inside[0][:, :, None] & inside[1][:, None, :])[:, None], 0.5)

@@ -284,6 +284,7 @@ class ImageDataModule(LightningDataModule):
             num_workers=self.num_workers,
             views=len(stored.files) if stored else 1,
             features=stored is not None,
+            alternate=self.augment is not None and self.augment.flip == "alternating",
             trained=trained,
         )
 

@@ -14,7 +14,7 @@ from pet_cifar.data.augment import RANDOM_NUMBERS
 from pet_cifar.data.cache import Pixels
 from pet_cifar.errors import InputError
 
-ORDER, AUGMENT, STEP = range(3)
+ORDER, AUGMENT, STEP, SIDE = range(4)
 """Purposes of random numbers, each with a stream of its own."""
 
 
@@ -58,6 +58,8 @@ class BatchLoader:
         num_workers: batches prepared ahead, in threads; 0 prepares each when it is asked for.
         views: how many views of all pictures ``pixels`` holds, one below the other; epochs use them in turn.
         features: whether ``pixels`` holds a frozen part's features.
+        alternate: whether a picture's first random number changes sides of one half from epoch to epoch, starting on
+            a random one: what `Augment` asks for an alternating flip.
         trained: asked, when the state is saved, how many batches of the epoch were trained on: one that was handed
             out and then interrupted comes again.
     """
@@ -76,6 +78,7 @@ class BatchLoader:
         num_workers: int = 0,
         views: int = 1,
         features: bool = False,
+        alternate: bool = False,
         trained: Callable[[], float] = lambda: math.inf,
     ) -> None:
         if batch_size < 1:
@@ -97,6 +100,7 @@ class BatchLoader:
         self.num_workers = num_workers
         self.views = views
         self.features = features
+        self.sides = self._generator(SIDE, 0).random(len(labels)) < 0.5 if alternate else None
         self.trained = trained
         # a set smaller than one batch is one batch
         self.batch_size = min(batch_size, len(labels) // world_size) if shuffle else batch_size
@@ -135,6 +139,8 @@ class BatchLoader:
             rows = places[step * global_size : (step + 1) * global_size][mine]
             # drawn for all processes and then divided, so that a picture's numbers do not depend on their number
             uniform = self._generator(AUGMENT, epoch, step).random((global_size, RANDOM_NUMBERS), np.float32)[mine]
+            if self.sides is not None:
+                uniform[:, 0] = np.where(self.sides[rows] ^ bool(epoch % 2), 0.25, 0.75)
         else:
             rows = np.array_split(places[self.rank :: self.world_size], len(self))[step]
             uniform = np.zeros((len(rows), RANDOM_NUMBERS), np.float32)

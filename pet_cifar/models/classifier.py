@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Iterable
-from typing import Any, Literal, Self, cast
+from typing import Any, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,13 +13,15 @@ from torch import Tensor, nn
 
 from pet_cifar.data.loader import Batch
 from pet_cifar.errors import InputError
+from pet_cifar.models.compiling import compile_parts
 from pet_cifar.models.freezing import Freezing
 from pet_cifar.models.metrics import StageMetrics
+from pet_cifar.models.mixing import Mix, mixed
+from pet_cifar.models.optimizer import Groups, OptimizerName, adopt_options, build_optimizer
 from pet_cifar.models.schedule import Schedule, schedule_factor
+from pet_cifar.models.views import TestViews, averaged
 
 log = logging.getLogger(__name__)
-
-OptimizerName = Literal["sgd", "adamw", "rmsprop"]
 
 
 class ImageClassifier(LightningModule):
@@ -39,9 +41,19 @@ class ImageClassifier(LightningModule):
         schedule: the learning rate's course over the whole run, set at every step. ``one_cycle`` rises from lr / 25
             and falls to lr / 10,000 along cosines (Smith and Topin, arXiv 1708.07120, as fastai does it), ``cosine``
             rises linearly and falls to 0 along a cosine (Loshchilov and Hutter, arXiv 1608.03983), ``constant``
-            only rises.
+            only rises, ``triangle`` rises linearly from lr / 5 and falls linearly to 0.07 lr (Jordan, arXiv
+            2404.00498).
         warmup_fraction: share of the run in which the learning rate rises.
         label_smoothing: share of the target spread evenly over all classes.
+        mix: mixes the training pictures of a batch in pairs, and their labels: ``mixup``, ``cutmix``, ``both`` (one of
+            the two at random for each batch) or ``none``. ``train/acc`` then counts a pair as its larger share.
+        mix_alpha: how evenly; the shares are drawn from the Beta(mix_alpha, mix_alpha) distribution.
+        test_views: tests and predicts each picture as it is (``one``), averaged with its ``mirror`` image, or also with
+            both of them moved by a pixel (``shift``). Validation always takes one view.
+        channels_last: keeps the numbers of a pixel side by side, which the convolutions of many processors and of all
+            recent GPUs prefer.
+        compile: translates the net for the hardware at hand (torch.compile) before it trains; the first steps wait
+            for it.
         mean: of the pictures' channels, in [0, 1]; null measures the training pictures.
         std: likewise, the standard deviation.
 
@@ -68,6 +80,11 @@ class ImageClassifier(LightningModule):
         schedule: Schedule = "one_cycle",
         warmup_fraction: float = 0.25,
         label_smoothing: float = 0.0,
+        mix: Mix = "none",
+        mix_alpha: float = 1.0,
+        test_views: TestViews = "one",
+        channels_last: bool = False,
+        compile: bool = False,
         mean: list[float] | None = None,
         std: list[float] | None = None,
     ) -> None:
@@ -81,6 +98,8 @@ class ImageClassifier(LightningModule):
             raise InputError(f"warmup_fraction is {warmup_fraction}; it is a share of the run, from 0 up to below 1")
         if not 0 <= label_smoothing < 1:
             raise InputError(f"label_smoothing is {label_smoothing}; it is from 0 up to below 1")
+        if mix_alpha <= 0:
+            raise InputError(f"mix_alpha is {mix_alpha}; it is above 0")
         self.num_classes = num_classes
         self.num_outputs = 1 if num_classes == 2 else num_classes
         self.optimizer_name = optimizer
@@ -90,6 +109,11 @@ class ImageClassifier(LightningModule):
         self.schedule = schedule
         self.warmup_fraction = warmup_fraction
         self.label_smoothing = label_smoothing
+        self.mix: Mix = mix
+        self.mix_alpha = mix_alpha
+        self.test_views: TestViews = test_views
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.compiles = compile
         self.example_input_array = torch.zeros(1, num_channels, image_size, image_size)
 
         self.freezing: Freezing | None = None
@@ -105,6 +129,7 @@ class ImageClassifier(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Measures the training pictures' mean and standard deviation, unless a checkpoint brings them."""
+        self.to(memory_format=self.memory_format)
         if self.freezing is not None:
             self.freezing.setup(self, stage)
             # neither pretrained nor from a checkpoint
@@ -116,6 +141,15 @@ class ImageClassifier(LightningModule):
             mean, std = statistics()
             self.mean.copy_(torch.as_tensor(mean).view_as(self.mean))
             self.std.copy_(torch.as_tensor(std).view_as(self.std))
+        data = getattr(self.trainer, "datamodule", None)
+        if getattr(data, "extractor", None) and (self.mix != "none" or self.test_views != "one"):
+            name = "mix" if self.mix != "none" else "test_views"
+            raise InputError(
+                f"{name} needs pictures, and this net sees features that are kept; give --model.cache_features false, "
+                f"or --model.{name} {'none' if name == 'mix' else 'one'}"
+            )
+        if stage == "fit" and self.compiles:
+            compile_parts(self.backbone, self.head, self.trainer.strategy.root_device)
 
     def train(self, mode: bool = True) -> Self:
         """Switches to training; a frozen part stays in evaluation."""
@@ -131,19 +165,26 @@ class ImageClassifier(LightningModule):
     def normalised(self, image: Tensor) -> Tensor:
         """What the backbone takes, for pictures in [0, 1]; both of shape (B, C, H, W)."""
         # under --trainer.precision bf16-true the net is of another type than its pictures
-        return (image.to(self.mean.dtype) - self.mean) / self.std
+        image = image.to(self.mean.dtype, memory_format=self.memory_format)
+        return (image - self.mean) / self.std
 
-    def _logits(self, batch: Batch) -> Tensor:
+    def _logits(self, batch: Batch, views: TestViews = "one") -> Tensor:
         if not batch.features:
-            return cast(Tensor, self(batch.image))
+            return averaged(self, batch.image, views)
         assert self.freezing is not None
         return self.freezing.after(batch.image.to(self.mean.dtype))
 
     def loss(self, logits: Tensor, label: Tensor) -> Tensor:
-        """Mean cross-entropy over the batch; the binary one for one logit."""
+        """Mean cross-entropy over the batch; the binary one for one logit.
+
+        Args:
+            logits: shape (B, num_outputs).
+            label: class numbers, shape (B,), or shares of the classes, shape (B, num_classes).
+        """
         if self.num_outputs > 1:
             return F.cross_entropy(logits, label, label_smoothing=self.label_smoothing)
-        target = label.to(logits.dtype) * (1 - self.label_smoothing) + self.label_smoothing / 2
+        target = label[:, 1] if label.ndim > 1 else label.to(logits.dtype)
+        target = target * (1 - self.label_smoothing) + self.label_smoothing / 2
         return F.binary_cross_entropy_with_logits(logits.squeeze(1), target)
 
     def probabilities(self, logits: Tensor) -> Tensor:
@@ -156,22 +197,27 @@ class ImageClassifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch; its randomness follows from the batch alone, so that a run resumes exactly."""
         torch.manual_seed(batch.seed)
-        return self._score(batch, self.train_metrics)["loss"]
+        if self.mix == "none":
+            return self._score(batch, self._logits(batch), self.train_metrics)["loss"]
+        image, shares = mixed(batch.image, batch.label, self.mix, self.mix_alpha, self.num_classes)
+        logits = self(image)
+        loss = self.loss(logits, shares)
+        self.train_metrics.update(loss, self.probabilities(logits.detach()), shares.argmax(1))
+        return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Loss and probabilities of one batch."""
-        return self._score(batch, self.val_metrics)
+        return self._score(batch, self._logits(batch), self.val_metrics)
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Loss and probabilities of one batch."""
-        return self._score(batch, self.test_metrics)
+        return self._score(batch, self._logits(batch, self.test_views), self.test_metrics)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Probabilities of all classes, shape (B, num_classes)."""
-        return self.probabilities(self._logits(batch))
+        return self.probabilities(self._logits(batch, self.test_views))
 
-    def _score(self, batch: Batch, metrics: StageMetrics) -> dict[str, Tensor]:
-        logits = self._logits(batch)
+    def _score(self, batch: Batch, logits: Tensor, metrics: StageMetrics) -> dict[str, Tensor]:
         loss = self.loss(logits, batch.label)
         probabilities = self.probabilities(logits.detach())
         metrics.update(loss, probabilities, batch.label)
@@ -205,23 +251,17 @@ class ImageClassifier(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimiser by name over what is not frozen, and the schedule, stepped at every step."""
-        groups = self._parameter_groups()
-        optimizer: torch.optim.Optimizer
-        if self.optimizer_name == "sgd":
-            nesterov = self.momentum > 0
-            optimizer = torch.optim.SGD(groups, self.lr, self.momentum, nesterov=nesterov)
-        elif self.optimizer_name == "rmsprop":
-            optimizer = torch.optim.RMSprop(groups, self.lr, momentum=self.momentum)
-        else:
-            optimizer = torch.optim.AdamW(groups, self.lr)
+        # Lightning cannot clip what a fused optimizer is about to unscale
+        fused = self.device.type == "cuda" and not self.trainer.gradient_clip_val
+        optimizer = build_optimizer(self.optimizer_name, self._parameter_groups(), self.lr, self.momentum, fused=fused)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def _parameter_groups(self) -> list[dict[str, Any]]:
+    def _parameter_groups(self) -> Groups:
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         factor = self.freezing.base_lr_factor if self.freezing else 1.0
         base = set(self.backbone.parameters()) if factor != 1 else set()
-        groups: list[dict[str, Any]] = []
+        groups: Groups = []
         for lr, part in (
             (self.lr, [p for p in trained if p not in base]),
             (self.lr * factor, [p for p in trained if p in base]),
@@ -234,13 +274,14 @@ class ImageClassifier(LightningModule):
 
     def _lr_factor(self, step: int) -> float:
         # at step 0 the trainer does not know its length yet, and no schedule needs it there
-        total = self._total_steps() if step else 1.0
+        total = self.total_steps() if step else 1.0
         if math.isinf(total):  # only the constant schedule gets here, and a share of nothing is no warm-up
             return 1.0
         progress = step / total
         return schedule_factor(self.schedule, progress, self.warmup_fraction)
 
-    def _total_steps(self) -> float:
+    def total_steps(self) -> float:
+        """Steps of the whole run; infinity where none is given."""
         # not trainer.estimated_stepping_batches: it sets up the loaders early and so breaks an exact resume
         # (https://github.com/Lightning-AI/pytorch-lightning/issues/20550)
         trainer = self.trainer
@@ -280,21 +321,7 @@ class ImageClassifier(LightningModule):
         if not fits or "configure_optimizers" in vars(self):
             return
         groups = self._parameter_groups()
-        for state in checkpoint.get("optimizer_states", []):
-            if [len(group["params"]) for group in state["param_groups"]] != [len(own["params"]) for own in groups]:
-                raise InputError(
-                    "the checkpoint's optimizer trained other parameters than this net's would; go on with the options "
-                    "it was trained with, or start anew without --ckpt_path"
-                )
-            for group, own in zip(state["param_groups"], groups, strict=True):
-                group["weight_decay"] = own["weight_decay"]
-                if group.setdefault("initial_lr", own["lr"]) != own["lr"]:
-                    group["lr"] *= own["lr"] / group["initial_lr"]
-                    group["initial_lr"] = own["lr"]
-                if "momentum" in group:
-                    group["momentum"] = self.momentum
-                if "nesterov" in group:
-                    group["nesterov"] = self.momentum > 0
+        adopt_options(checkpoint.get("optimizer_states", []), groups, self.momentum)
         for state in checkpoint.get("lr_schedulers", []):
             state["base_lrs"] = [group["lr"] for group in groups]
 

@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from typing import Literal
 
+import torch
 from lightning import LightningModule
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, Metric
+from torchmetrics import Metric
 from torchmetrics.classification import (
     MulticlassAccuracy,
     MulticlassAUROC,
@@ -14,6 +15,31 @@ from torchmetrics.classification import (
 )
 
 Stage = Literal["train", "val", "test"]
+
+
+class MeanLoss(Metric):
+    """The mean loss over all pictures.
+
+    torchmetrics' own MeanMetric asks at every update whether a value is not a number, and so waits for the device.
+    """
+
+    full_state_update = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("count", torch.tensor(0.0), dist_reduce_fx="sum")
+
+    def update(self, loss: Tensor, pictures: int) -> None:
+        """Takes one batch's mean loss."""
+        self.total += loss.float() * pictures
+        self.count += pictures
+
+    def compute(self) -> Tensor:
+        """The mean so far."""
+        return self.total / self.count
 
 
 class StageMetrics(nn.Module):
@@ -31,9 +57,7 @@ class StageMetrics(nn.Module):
     def __init__(self, stage: Stage, num_classes: int) -> None:
         super().__init__()
         self.stage = stage
-        # what is not a number stays so: the default leaves its batch out of the mean, and "disable" the weights
-        # (torchmetrics 1.9)
-        self.loss = MeanMetric(nan_strategy=float("nan"))
+        self.loss = MeanLoss()
         metrics: dict[str, Metric] = {"acc": MulticlassAccuracy(num_classes, average="micro", validate_args=False)}
         if stage != "train":
             metrics["f1"] = MulticlassF1Score(num_classes, average="macro", validate_args=False)

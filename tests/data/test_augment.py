@@ -218,3 +218,31 @@ def test_a_shift_by_more_than_the_picture_is_refused() -> None:
     with pytest.raises(InputError, match=r"augment\.translate is 9, more than a picture of 9 x 9 holds"):
         Augment(translate=9)(pictures(), numbers())
     assert Augment(translate=8)(pictures(), numbers()).shape == pictures().shape
+
+
+CUTOUT = 7
+
+
+@pytest.mark.parametrize("size", [1, 3, 9])
+def test_cutout_makes_one_square_gray_anywhere_inside(size: int) -> None:
+    image, uniform = pictures(200), numbers(200)
+    uniform[:2, CUTOUT] = torch.tensor([0.0, 1 - 2**-24])
+    result = Augment(cutout=size)(image, uniform)
+    corners = set()
+    for row in range(200):
+        place = int(uniform[row, CUTOUT].item() * (9 - size + 1) ** 2)
+        top, left = divmod(place, 9 - size + 1)
+        expected = image[row].clone()
+        expected[:, top : top + size, left : left + size] = 0.5
+        assert torch.equal(result[row], expected)
+        corners.add((top, left))
+    assert (0, 0) in corners
+    assert (9 - size, 9 - size) in corners
+    assert len(corners) > 0.8 * min(200, (9 - size + 1) ** 2)
+
+
+def test_cutout_larger_than_the_picture_is_told() -> None:
+    with pytest.raises(InputError, match="augment.cutout is 10, more than a picture of 9 x 9 holds"):
+        Augment(cutout=10)(pictures(), numbers())
+    with pytest.raises(InputError, match="augment.cutout is -1"):
+        Augment(cutout=-1)

@@ -26,7 +26,7 @@ DATA = {
         "null",
     ],
     # batches are an eighth of the config's, and so is the learning rate
-    "CIFAR10DataModule": ["--data.batch_size", "16", "--model.lr", "0.01"],
+    "CIFAR10DataModule": ["--data.batch_size", "16", "--data.val_fraction", "0.1", "--model.lr", "0.01"],
 }
 WEIGHTS = {"VGG16Classifier": ["--model.weights", "none"], "BackboneClassifier": ["--model.weights", "none"]}
 
@@ -44,6 +44,9 @@ def test_config_trains_tests_and_leaves_its_files(config: Path, tmp_path: Path) 
     if net == "VGG16Classifier":
         # untrained, its signal fades over thirteen layers unless the head is quick
         small += ["--model.lr", "0.001", "--model.dropout", "0", "--model.base_lr_factor", "1"]
+    if wanted["model"]["init_args"].get("compile"):
+        # takes a minute; tests/models/test_compiling.py compiles
+        small += ["--model.compile", "false"]
     if "unfreeze" in wanted["model"]["init_args"]:
         # nor do its last layers alone learn anything
         small += ["--model.unfreeze", '{"1": "block1"}', "--model.lr", "0.0003"]

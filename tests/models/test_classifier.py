@@ -20,8 +20,8 @@ from pet_cifar.data.augment import Augment
 from pet_cifar.data.manifest import Part
 from pet_cifar.errors import InputError
 from pet_cifar.models import CatsDogsCNN, ImageClassifier, PlainCNN, ResidualCNN
-from pet_cifar.models.classifier import OptimizerName
 from pet_cifar.models.metrics import StageMetrics
+from pet_cifar.models.optimizer import OptimizerName
 from pet_cifar.models.schedule import Schedule, schedule_factor
 from tests.conftest import quiet_trainer, write_cats_dogs
 
@@ -125,6 +125,7 @@ def test_the_one_logit_speaks_for_the_second_class() -> None:
         ({"warmup_fraction": 1.0}, "warmup_fraction is 1.0"),
         ({"warmup_fraction": -0.1}, "warmup_fraction is -0.1"),
         ({"label_smoothing": 1.0}, "label_smoothing is 1.0"),
+        ({"mix_alpha": 0.0}, "mix_alpha is 0.0"),
         ({"mean": [0.5]}, "mean has 1 values for pictures of 3 channels"),
         ({"std": [0.5, 0.5]}, "std has 2 values for pictures of 3 channels"),
     ],
@@ -257,8 +258,8 @@ def test_validation_metrics_start_anew_each_epoch() -> None:
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("warmup", [0.0, 0.25, 0.9])
 def test_schedule_starts_peaks_and_ends_where_it_says(schedule: Schedule, warmup: float) -> None:
-    start = {"one_cycle": 1 / 25, "cosine": 0.0, "constant": 0.0}[schedule] if warmup else 1.0
-    end = {"one_cycle": 1 / 10_000, "cosine": 0.0, "constant": 1.0}[schedule]
+    start = {"one_cycle": 1 / 25, "cosine": 0.0, "triangle": 0.2, "constant": 0.0}[schedule] if warmup else 1.0
+    end = {"one_cycle": 1 / 10_000, "cosine": 0.0, "triangle": 0.07, "constant": 1.0}[schedule]
     assert schedule_factor(schedule, 0.0, warmup) == pytest.approx(start, abs=1e-12)
     assert schedule_factor(schedule, warmup, warmup) == pytest.approx(1.0)
     assert schedule_factor(schedule, 1.0, warmup) == pytest.approx(end, abs=1e-12)

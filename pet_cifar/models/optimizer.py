@@ -1,0 +1,58 @@
+"""The optimiser by name, and its options where a run goes on with others."""
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import torch
+
+from pet_cifar.errors import InputError
+
+OptimizerName = Literal["sgd", "adamw", "rmsprop"]
+Groups = list[dict[str, Any]]
+
+
+def build_optimizer(
+    name: OptimizerName, groups: Groups, lr: float, momentum: float, *, fused: bool
+) -> torch.optim.Optimizer:
+    """The optimiser over groups that may have a rate of their own.
+
+    Args:
+        name: ``sgd`` is Nesterov's.
+        groups: parameters with their ``weight_decay`` and, perhaps, ``lr``.
+        lr: of groups without.
+        momentum: of ``sgd`` and ``rmsprop``.
+        fused: one pass over the memory instead of one for each operation; ``rmsprop`` has no such form.
+    """
+    if name == "sgd":
+        return torch.optim.SGD(groups, lr, momentum, nesterov=momentum > 0, fused=fused)
+    if name == "rmsprop":
+        return torch.optim.RMSprop(groups, lr, momentum=momentum)
+    return torch.optim.AdamW(groups, lr, fused=fused)
+
+
+def adopt_options(states: Iterable[dict[str, Any]], groups: Groups, momentum: float) -> None:
+    """Puts this run's options into the optimiser states of a checkpoint, which would bring the old ones back.
+
+    Args:
+        states: of the checkpoint's optimisers; changed in place.
+        groups: of this run.
+        momentum: of this run.
+
+    Raises:
+        InputError: the checkpoint's optimiser trained other parameters.
+    """
+    for state in states:
+        if [len(group["params"]) for group in state["param_groups"]] != [len(own["params"]) for own in groups]:
+            raise InputError(
+                "the checkpoint's optimizer trained other parameters than this net's would; go on with the options "
+                "it was trained with, or start anew without --ckpt_path"
+            )
+        for group, own in zip(state["param_groups"], groups, strict=True):
+            group["weight_decay"] = own["weight_decay"]
+            if group.setdefault("initial_lr", own["lr"]) != own["lr"]:
+                group["lr"] *= own["lr"] / group["initial_lr"]
+                group["initial_lr"] = own["lr"]
+            if "momentum" in group:
+                group["momentum"] = momentum
+            if "nesterov" in group:
+                group["nesterov"] = momentum > 0
