@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: quickstart test test-floors pictures
+.PHONY: quickstart test test-floors pictures keras
 
 quickstart: $(INSTALLED)
 	$(BIN)/pet-cifar fit --config configs/digits_residual.yaml
@@ -25,6 +25,16 @@ pictures: $(INSTALLED)
 test-floors:
 	$(MAKE) VENV=.venv-floors UV_FLAGS="--resolution lowest-direct" .venv-floors/.installed
 	.venv-floors/bin/python -m pytest -n 2 --dist loadfile -m "not real_data"
+
+# what benchmarks/keras_homework.py runs in: the newest pair that was measured
+keras: .venv-keras/.installed
+
+.venv-keras/.installed:
+	$(PYTHON) -m venv .venv-keras
+	.venv-keras/bin/python -m pip install --quiet uv
+	.venv-keras/bin/uv pip install --quiet --compile-bytecode --python .venv-keras/bin/python \
+		keras==3.15.0 tensorflow==2.21.0 pillow scikit-learn
+	@touch $@
 
 $(INSTALLED): setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -6,12 +6,14 @@ from torch import nn
 
 from pet_cifar.errors import InputError
 from pet_cifar.models.classifier import ImageClassifier
+from pet_cifar.models.dropout import Dropout
 
 
 class CatsDogsCNN(ImageClassifier):
     """Two convolutions and two dense layers: 4,737,473 parameters for gray pictures of 200 x 200.
 
-    The homework's net, with one addition that has no parameters: dropout before the dense layers.
+    The homework's net, with one addition that has no parameters: dropout before the dense layers. ReLU comes after the
+    pooling, which gives the same numbers for a quarter of the work.
 
     Args:
         num_classes: 2 gives one logit.
@@ -35,15 +37,15 @@ class CatsDogsCNN(ImageClassifier):
         side = ((image_size - 2) // 2 - 2) // 2
         self.backbone = nn.Sequential(
             nn.Conv2d(num_channels, 32, 3),
-            nn.ReLU(inplace=True),
             nn.MaxPool2d(2),
+            nn.ReLU(inplace=True),
             nn.Conv2d(32, 64, 3),
-            nn.ReLU(inplace=True),
             nn.MaxPool2d(2),
+            nn.ReLU(inplace=True),
         )
         self.head = nn.Sequential(
             nn.Flatten(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(64 * side * side, 32),
             nn.ReLU(),
             nn.Linear(32, self.num_outputs),

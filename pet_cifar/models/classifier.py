@@ -252,7 +252,8 @@ class ImageClassifier(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimiser by name over what is not frozen, and the schedule, stepped at every step."""
         # Lightning cannot clip what a fused optimizer is about to unscale
-        fused = self.device.type == "cuda" and not self.trainer.gradient_clip_val
+        clips = self._trainer is not None and bool(self._trainer.gradient_clip_val)
+        fused = self.device.type in ("cpu", "cuda") and not clips
         optimizer = build_optimizer(self.optimizer_name, self._parameter_groups(), self.lr, self.momentum, fused=fused)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

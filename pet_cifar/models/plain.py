@@ -5,6 +5,7 @@ from typing import Any
 from torch import nn
 
 from pet_cifar.models.classifier import ImageClassifier
+from pet_cifar.models.dropout import Dropout
 
 
 class PlainCNN(ImageClassifier):
@@ -41,7 +42,7 @@ class PlainCNN(ImageClassifier):
             nn.BatchNorm2d(128),
         )
         self.head = nn.Sequential(
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Flatten(),
             nn.Linear(128 * image_size * image_size, self.num_outputs),
         )
