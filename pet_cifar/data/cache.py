@@ -1,5 +1,6 @@
 """Pixels decoded once and kept: not at all, in memory, as a memory-mapped file, or on the device."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from pet_cifar.data.mapped import MappedArray
 from pet_cifar.errors import InputError
 
-Cache = Literal["none", "ram", "disk", "device"]
+Cache = Literal["auto", "none", "ram", "disk", "device"]
+Place = Literal["none", "ram", "disk", "device"]
 Read = Callable[[int], NDArray[np.uint8]]
 Shape = tuple[int, int, int]
 
@@ -41,7 +44,7 @@ class DecodedPixels:
 
 
 class ArrayPixels:
-    """Looks up in an array, which may be a memory-mapped file."""
+    """Looks up in an array in memory."""
 
     def __init__(self, array: NDArray[np.uint8]) -> None:
         self.array = array
@@ -49,6 +52,17 @@ class ArrayPixels:
     def take(self, rows: NDArray[np.int64]) -> Tensor:
         """Copies these rows."""
         return torch.from_numpy(self.array[rows])
+
+
+class FilePixels:
+    """Looks up in a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.mapped = MappedArray(file)
+
+    def take(self, rows: NDArray[np.int64]) -> Tensor:
+        """Copies these rows."""
+        return torch.from_numpy(self.mapped.take(rows))
 
 
 class DevicePixels:
@@ -59,14 +73,17 @@ class DevicePixels:
 
     def take(self, rows: NDArray[np.int64]) -> Tensor:
         """Picks these rows, on the device."""
-        return self.tensor[torch.from_numpy(rows).to(self.tensor.device)]
+        numbers = torch.from_numpy(rows)
+        if self.tensor.is_cuda:  # from pageable memory the copy would wait for all that the device has to do
+            numbers = numbers.pin_memory().to(self.tensor.device, non_blocking=True)
+        return self.tensor[numbers]
 
 
 def open_pixels(
     read: Read,
     count: int,
     shape: Shape,
-    cache: Cache,
+    cache: Place,
     *,
     file: Path,
     device: torch.device,
@@ -79,18 +96,60 @@ def open_pixels(
         count: number of rows.
         shape: (C, H, W) of one picture.
         cache: ``none`` decodes at every access; ``ram`` once into memory; ``disk`` once into ``file``, which further
-            runs and processes share; ``device`` once onto ``device``.
-        file: for ``disk``; its name must say what it holds, so that another content has another name.
+            runs and processes share; ``device`` puts what is in that file onto ``device``.
+        file: for ``disk`` and ``device``; its name must say what it holds, so that another content has another name.
         device: for ``device``.
         num_threads: pictures decoded at a time.
     """
     if cache == "none":
         return DecodedPixels(read, num_threads)
-    if cache == "disk":
-        return ArrayPixels(_open_file(read, count, shape, file, num_threads))
-    array = np.empty((count, *shape), np.uint8)
-    _fill(array, read, num_threads)
-    return DevicePixels(array, device) if cache == "device" else ArrayPixels(array)
+    if cache == "ram":
+        array = np.empty((count, *shape), np.uint8)
+        _fill(array, read, num_threads)
+        return ArrayPixels(array)
+    _build(read, count, shape, file, num_threads)
+    pixels = FilePixels(file)
+    return pixels if cache == "disk" else DevicePixels(pixels.mapped.array, device)
+
+
+def choose(needed: int, missing: int, directory: Path, device: torch.device) -> tuple[Place, str]:
+    """Where decoded pictures are best kept, and why.
+
+    On an accelerator that has four times the room: there, because no batch then waits for the host. Else in a file,
+    which all runs share and of which the system keeps in memory what fits. Else in memory, up to half of what is
+    available. Else nowhere.
+
+    Args:
+        needed: bytes of all pictures.
+        missing: bytes of them that are in no file yet.
+        directory: of the files.
+        device: where the net is.
+    """
+    size = f"{needed / 1e9:.2f} GB of decoded pictures"
+    free = shutil.disk_usage(directory).free
+    fits = free >= 1.05 * missing
+    if device.type == "cuda" and fits:
+        room = torch.cuda.mem_get_info(device)[0]
+        if room >= 4 * needed:
+            return "device", f"{size}, {room / 1e9:.0f} GB are free on the device"
+    if fits:
+        return "disk", f"{size}, " + (f"{free / 1e9:.0f} GB are free in {directory}" if missing else f"in {directory}")
+    memory = available_memory()
+    if memory >= 2 * needed:
+        return "ram", f"{size}, {free / 1e9:.2f} GB are free in {directory}, {memory / 1e9:.1f} GB in memory"
+    return "none", f"{size}, for which there is room neither in {directory} nor in memory: every epoch decodes anew"
+
+
+def available_memory() -> float:
+    """Bytes that could be taken without swapping; infinite where the system does not tell."""
+    meminfo = Path("/proc/meminfo")
+    if meminfo.is_file():
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    if "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
+    return float("inf")
 
 
 def channel_statistics(pixels: Pixels, count: int, most: int) -> tuple[list[float], list[float]]:
@@ -126,11 +185,22 @@ def _cancel_on_error(pool: ThreadPoolExecutor) -> Iterator[None]:
         raise
 
 
-def _open_file(read: Read, count: int, shape: Shape, file: Path, num_threads: int) -> NDArray[np.uint8]:
+def _is_whole(file: Path, shape: tuple[int, ...]) -> bool:
+    """Whether the file is there and holds an array of this shape; a damaged one is made anew."""
     if not file.exists():
+        return False
+    try:
+        array = MappedArray(file).array
+    except (ValueError, EOFError):  # but no other: a file that cannot be opened just now may be good
+        return False
+    return array.shape == shape and array.dtype == np.uint8
+
+
+def _build(read: Read, count: int, shape: Shape, file: Path, num_threads: int) -> None:
+    if not _is_whole(file, (count, *shape)):
         file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(file.with_name(file.name + ".lock")):
-            if not file.exists():
+            if not _is_whole(file, (count, *shape)):
                 needed = count * int(np.prod(shape))
                 free = shutil.disk_usage(file.parent).free
                 if free < needed * 1.05:
@@ -144,4 +214,3 @@ def _open_file(read: Read, count: int, shape: Shape, file: Path, num_threads: in
                 _fill(array, read, num_threads)
                 array.flush()
                 part.replace(file)
-    return np.load(file, mmap_mode="r")  # type: ignore[no-any-return]

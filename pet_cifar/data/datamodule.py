@@ -12,13 +12,13 @@ from typing import Literal
 import numpy as np
 import torch
 from lightning import LightningDataModule
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from numpy.typing import NDArray
 from torch import Tensor
 
 from pet_cifar.data import manifest
 from pet_cifar.data.augment import RANDOM_NUMBERS, Augment
-from pet_cifar.data.cache import Cache, Pixels, channel_statistics, open_pixels
+from pet_cifar.data.cache import Cache, DevicePixels, Pixels, Place, channel_statistics, choose, open_pixels
 from pet_cifar.data.features import Extractor, StoredFeatures, store_features
 from pet_cifar.data.loader import Batch, BatchLoader
 from pet_cifar.data.manifest import Part, Picture
@@ -44,7 +44,9 @@ class ImageDataModule(LightningDataModule):
         split_seed: of the division; has nothing to do with the run's seed.
         num_workers: threads that decode and prepare batches ahead; never changes a result.
         cache: where decoded pictures are kept: ``disk`` (a memory-mapped file beside the data, made once for all
-            runs), ``ram``, ``device`` or ``none`` (decoded at every access; for sets that fit nowhere).
+            runs), ``ram`` (decoded anew by every run), ``device`` (the file, and a copy of it on the GPU, where batches
+            are made without the host) or ``none`` (decoded at every access); never changes a result. ``auto`` takes
+            what there is room for, and says which.
         augment: random changes of the training pictures; null for none.
         on_bad_file: ``skip`` leaves unreadable pictures out and names them, ``error`` stops.
         allow_other_data: score or go on training a checkpoint on other pictures, or another division, than those
@@ -70,7 +72,7 @@ class ImageDataModule(LightningDataModule):
         val_fraction: float = 0.1,
         split_seed: int = 0,
         num_workers: int = 2,
-        cache: Cache = "disk",
+        cache: Cache = "auto",
         augment: Augment | None = None,
         on_bad_file: Literal["skip", "error"] = "skip",
         allow_other_data: bool = False,
@@ -96,6 +98,7 @@ class ImageDataModule(LightningDataModule):
         self.fingerprint = ""
         self.extractor: Callable[[], Extractor] | None = None
         self._pixels: dict[Part, Pixels] = {}
+        self._place: Place | None = None if cache == "auto" else cache
         self._features: dict[Part, StoredFeatures] = {}
         self._views = range(1)
 
@@ -202,12 +205,25 @@ class ImageDataModule(LightningDataModule):
                 lambda row: self.read(pictures[row]),
                 len(pictures),
                 (self.num_channels, self.image_size, self.image_size),
-                self.cache,
-                file=manifest.state_directory(self.root) / f"{self._content(part)}.npy",
+                self._chosen_place(),
+                file=self._file(part),
                 device=self._device,
                 num_threads=self.num_workers,
             )
         return self._pixels[part]
+
+    def _chosen_place(self) -> Place:
+        if self._place is None:
+            size = self.num_channels * self.image_size**2
+            sizes = {part: len(pictures) * size for part, pictures in self.parts.items()}
+            missing = sum(own for part, own in sizes.items() if not self._file(part).exists())
+            directory = manifest.state_directory(self.root)
+            self._place, why = choose(sum(sizes.values()), missing, directory, self._device)
+            rank_zero_info(f"cache: {self._place} ({why})")
+        return self._place
+
+    def _file(self, part: Part) -> Path:
+        return manifest.state_directory(self.root) / f"{self._content(part)}.npy"
 
     def view(self, part: Part, rows: NDArray[np.int64], number: int) -> Tensor:
         """One view of pictures: the pictures themselves for 0, augmented for more, the same in every run.
@@ -272,8 +288,9 @@ class ImageDataModule(LightningDataModule):
             )
 
         stored = self.features(part, self.extractor()) if self.extractor else None
+        pixels = stored or self.pixels(part)
         return BatchLoader(
-            stored or self.pixels(part),
+            pixels,
             self.labels(part),
             self.batch_size,
             shuffle=part == "train",
@@ -281,7 +298,9 @@ class ImageDataModule(LightningDataModule):
             epoch=(lambda: trainer.current_epoch) if trainer else (lambda: 0),
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
-            num_workers=self.num_workers,
+            # pictures that are on the device are picked there
+            num_workers=0 if isinstance(pixels, DevicePixels) else self.num_workers,
+            pin=self._device.type == "cuda",
             views=len(stored.files) if stored else 1,
             features=stored is not None,
             alternate=self.augment is not None and self.augment.flip == "alternating",

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import mmap
 import os
 import shutil
 import time
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from pet_cifar.data.mapped import MappedArray
 from pet_cifar.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -116,24 +116,14 @@ class StoredFeatures:
     def __init__(self, files: Sequence[Path], count: int) -> None:
         self.files = tuple(files)
         self.count = count
-        self._maps: list[mmap.mmap] = []
-        self._arrays: list[NDArray[np.float16]] = []
-        for file in files:
-            with file.open("rb") as stream:
-                np.lib.format.read_magic(stream)
-                shape, _, _ = np.lib.format.read_array_header_1_0(stream)
-                self._maps.append(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
-                array = np.frombuffer(self._maps[-1], np.float16, int(np.prod(shape)), stream.tell())
-            self._arrays.append(array.reshape(shape))
+        self._views = [MappedArray(file) for file in files]
 
     def take(self, rows: NDArray[np.int64]) -> Tensor:
         """Copies these rows: float16, shape (len(rows), ...)."""
         places = [divmod(row, self.count) for row in rows.tolist()]
-        found = np.stack([self._arrays[view][row] for view, row in places])
-        # what was read would count as this process's memory, up to all of the file
+        found = np.stack([self._views[view].array[row] for view, row in places])
         for view in {view for view, _ in places}:
-            if hasattr(mmap, "MADV_DONTNEED"):
-                self._maps[view].madvise(mmap.MADV_DONTNEED)
+            self._views[view].give_back()
         return torch.from_numpy(found)
 
 

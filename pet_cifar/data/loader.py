@@ -60,6 +60,7 @@ class BatchLoader:
         features: whether ``pixels`` holds a frozen part's features.
         alternate: whether a picture's first random number changes sides of one half from epoch to epoch, starting on
             a random one: what `Augment` asks for an alternating flip.
+        pin: whether batches are put into page-locked memory, from which a GPU fetches them while it computes.
         trained: asked, when the state is saved, how many batches of the epoch were trained on: one that was handed
             out and then interrupted comes again.
     """
@@ -79,6 +80,7 @@ class BatchLoader:
         views: int = 1,
         features: bool = False,
         alternate: bool = False,
+        pin: bool = False,
         trained: Callable[[], float] = lambda: math.inf,
     ) -> None:
         if batch_size < 1:
@@ -101,6 +103,7 @@ class BatchLoader:
         self.views = views
         self.features = features
         self.sides = self._generator(SIDE, 0).random(len(labels)) < 0.5 if alternate else None
+        self.pin = pin
         self.trained = trained
         # a set smaller than one batch is one batch
         self.batch_size = min(batch_size, len(labels) // world_size) if shuffle else batch_size
@@ -144,11 +147,17 @@ class BatchLoader:
         else:
             rows = np.array_split(places[self.rank :: self.world_size], len(self))[step]
             uniform = np.zeros((len(rows), RANDOM_NUMBERS), np.float32)
+        image = self.pixels.take(rows + epoch % self.views * len(self.labels))
+        numbers = [torch.from_numpy(one) for one in (self.labels[rows], rows, uniform)]
+        if self.pin:
+            image = image if image.is_cuda else image.pin_memory()
+            numbers = [one.pin_memory() for one in numbers]
+        label, row, uniforms = numbers
         return Batch(
-            image=self.pixels.take(rows + epoch % self.views * len(self.labels)),
-            label=torch.from_numpy(self.labels[rows]),
-            row=torch.from_numpy(rows),
-            uniform=torch.from_numpy(uniform),
+            image=image,
+            label=label,
+            row=row,
+            uniform=uniforms,
             seed=int(self._generator(STEP, epoch, step, self.rank).integers(2**63)),
             features=self.features,
         )

@@ -196,7 +196,7 @@ class ImageClassifier(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch; its randomness follows from the batch alone, so that a run resumes exactly."""
-        torch.manual_seed(batch.seed)
+        self._seed(batch.seed)
         if self.mix == "none":
             return self._score(batch, self._logits(batch), self.train_metrics)["loss"]
         image, shares = mixed(batch.image, batch.label, self.mix, self.mix_alpha, self.num_classes)
@@ -204,6 +204,14 @@ class ImageClassifier(LightningModule):
         loss = self.loss(logits, shares)
         self.train_metrics.update(loss, self.probabilities(logits.detach()), shares.argmax(1))
         return loss
+
+    def _seed(self, seed: int) -> None:
+        # torch.manual_seed formats the call stack three times, for devices that are not there, and keeps it
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        elif self.device.type != "cpu":
+            torch.manual_seed(seed)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Loss and probabilities of one batch."""

@@ -8,10 +8,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pet_cifar.data.cache import Cache, Pixels, open_pixels
+from pet_cifar.data import cache as caching
+from pet_cifar.data.cache import DevicePixels, FilePixels, Pixels, Place, available_memory, choose, open_pixels
 from pet_cifar.errors import InputError
 
-CACHES: tuple[Cache, ...] = ("none", "ram", "disk", "device")
+CACHES: tuple[Place, ...] = ("none", "ram", "disk", "device")
 SHAPE = (3, 4, 5)
 COUNT = 23
 
@@ -31,7 +32,7 @@ class Source:
         return pixels
 
 
-def opened(source: Source, cache: Cache, file: Path, threads: int = 2) -> Pixels:
+def opened(source: Source, cache: Place, file: Path, threads: int = 2) -> Pixels:
     cpu = torch.device("cpu")
     return open_pixels(source.read, COUNT, SHAPE, cache, file=file, device=cpu, num_threads=threads)
 
@@ -48,7 +49,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("threads", [0, 1, 4])
 @pytest.mark.parametrize("cache", CACHES)
-def test_every_cache_gives_the_same_batches(source: Source, file: Path, cache: Cache, threads: int) -> None:
+def test_every_cache_gives_the_same_batches(source: Source, file: Path, cache: Place, threads: int) -> None:
     pixels = opened(source, cache, file, threads)
     for rows in (np.array([5, 0, 22, 5]), np.arange(COUNT), np.array([7])):
         batch = pixels.take(rows)
@@ -57,7 +58,7 @@ def test_every_cache_gives_the_same_batches(source: Source, file: Path, cache: C
 
 
 @pytest.mark.parametrize("cache", CACHES)
-def test_a_batch_may_be_changed_without_changing_the_next(source: Source, file: Path, cache: Cache) -> None:
+def test_a_batch_may_be_changed_without_changing_the_next(source: Source, file: Path, cache: Place) -> None:
     pixels = opened(source, cache, file)
     rows = np.array([1, 2])
     pixels.take(rows).zero_()
@@ -73,15 +74,15 @@ def test_without_a_cache_only_what_is_asked_for_is_decoded(source: Source, file:
 
 
 @pytest.mark.parametrize("cache", ["ram", "disk", "device"])
-def test_a_cache_decodes_everything_once(source: Source, file: Path, cache: Cache) -> None:
+def test_a_cache_decodes_everything_once(source: Source, file: Path, cache: Place) -> None:
     pixels = opened(source, cache, file)
     pixels.take(np.arange(COUNT))
     pixels.take(np.arange(COUNT))
     assert source.reads == dict.fromkeys(range(COUNT), 1)
 
 
-@pytest.mark.parametrize("cache", ["none", "ram", "device"])
-def test_only_the_disk_cache_writes(source: Source, file: Path, cache: Cache) -> None:
+@pytest.mark.parametrize("cache", ["none", "ram"])
+def test_no_other_cache_writes(source: Source, file: Path, cache: Place) -> None:
     opened(source, cache, file).take(np.arange(COUNT))
     assert not file.parent.exists()
 
@@ -146,7 +147,7 @@ def test_a_full_disk_is_told_before_anything_is_decoded(
 
 
 @pytest.mark.parametrize("cache", CACHES)
-def test_a_picture_that_cannot_be_read_stops_the_work(file: Path, cache: Cache) -> None:
+def test_a_picture_that_cannot_be_read_stops_the_work(file: Path, cache: Place) -> None:
     reads: list[int] = []
 
     def read(row: int) -> NDArray[np.uint8]:
@@ -158,3 +159,89 @@ def test_a_picture_that_cannot_be_read_stops_the_work(file: Path, cache: Cache) 
             np.arange(1)
         )
     assert len(reads) < 5000, "everything that waited was still read"
+
+
+def test_the_device_takes_what_is_in_the_file(source: Source, file: Path) -> None:
+    opened(source, "disk", file)
+    source.reads.clear()
+    pixels = opened(source, "device", file)
+    assert isinstance(pixels, DevicePixels)
+    assert torch.equal(pixels.tensor, torch.from_numpy(source.array))
+    assert not source.reads
+
+
+@pytest.mark.parametrize("damage", ["short", "empty", "other shape", "other type", "nonsense"])
+def test_a_damaged_file_is_made_anew(source: Source, file: Path, damage: str) -> None:
+    opened(source, "disk", file)
+    whole = file.read_bytes()
+    if damage == "short":
+        file.write_bytes(whole[:-1])
+    elif damage == "empty":
+        file.write_bytes(b"")
+    elif damage == "nonsense":
+        file.write_bytes(b"nothing that numpy knows" * 99)
+    else:
+        shape, kind = ((COUNT - 1, *SHAPE), np.uint8) if damage == "other shape" else ((COUNT, *SHAPE), np.int8)
+        np.save(file, np.zeros(shape, kind))
+    assert torch.equal(opened(source, "disk", file).take(np.arange(COUNT)), torch.from_numpy(source.array))
+    assert np.array_equal(np.load(file), source.array)
+
+
+def test_of_a_large_file_little_stays_in_memory(tmp_path: Path) -> None:
+    # a sparse file of 300 MB, more than what may stay
+    size, count = 40_000, 7500
+    array = np.lib.format.open_memmap(tmp_path / "large.npy", "w+", np.uint8, (count, 1, 200, 200))
+    array[::100] = 7
+    del array
+
+    def resident() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
+
+    pixels = FilePixels(tmp_path / "large.npy")
+    before = resident()
+    for start in range(0, count, 50):
+        assert pixels.take(np.arange(start, min(start + 50, count))).shape[1:] == (1, 200, 200)
+    assert resident() - before < count * size / 4
+
+
+GB = 10**9
+
+
+@pytest.mark.parametrize(
+    ("needed", "missing", "disk", "memory", "expected"),
+    [
+        (GB, GB, 2 * GB, 9 * GB, "disk"),
+        (GB, GB, 1.01 * GB, 9 * GB, "ram"),
+        (GB, GB, 1.01 * GB, 1.9 * GB, "none"),
+        (9 * GB, 0, 1, 1, "disk"),
+        (18 * GB, 18 * GB, 30 * GB, GB, "disk"),
+    ],
+)
+def test_auto_takes_what_there_is_room_for(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    needed: int,
+    missing: int,
+    disk: float,
+    memory: float,
+    expected: Place,
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, disk))
+    monkeypatch.setattr(caching, "available_memory", lambda: memory)
+    place, why = choose(needed, missing, tmp_path, torch.device("cpu"))
+    assert place == expected
+    assert f"{needed / 1e9:.2f} GB of decoded pictures" in why
+
+
+@pytest.mark.parametrize(("room", "expected"), [(4 * GB, "device"), (3.9 * GB, "disk")])
+def test_auto_takes_the_device_where_it_has_four_times_the_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: float, expected: Place
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (room, room))
+    assert choose(GB, 0, tmp_path, torch.device("cuda"))[0] == expected
+
+
+def test_available_memory_is_a_plausible_number() -> None:
+    assert 10**8 < available_memory() < 10**14

@@ -485,7 +485,7 @@ def test_the_order_of_batches_depends_on_the_global_seed(cats_dogs_root: Path, m
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-@pytest.mark.parametrize("cache", ["none", "ram", "disk", "device"])
+@pytest.mark.parametrize("cache", ["none", "ram", "disk", "device", "auto"])
 def test_cache_and_workers_change_no_batch(cats_dogs_root: Path, cache: Cache, num_workers: int) -> None:
     expected = list(cats(cats_dogs_root, batch_size=8, num_workers=1).train_dataloader())
     module = cats(cats_dogs_root, batch_size=8, cache=cache, num_workers=num_workers)
@@ -565,3 +565,13 @@ def test_predicting_uses_the_test_part(cats_dogs_root: Path) -> None:
     module = cats(cats_dogs_root)
     for loader in (module.test_dataloader(), module.predict_dataloader()):
         assert [row for batch in loader for row in batch.row.tolist()] == list(range(len(module.parts["test"])))
+
+
+def test_auto_says_once_where_it_keeps_the_pictures(cats_dogs_root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    module = cats(cats_dogs_root, cache="auto")
+    with caplog.at_level("INFO"):
+        for part in PARTS:
+            module.pixels(part)
+    (line,) = [record.getMessage() for record in caplog.records if record.getMessage().startswith("cache: ")]
+    assert line.startswith("cache: disk (0.00 GB of decoded pictures")
+    assert str(cats_dogs_root / ".pet_cifar") in line

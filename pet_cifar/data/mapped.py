@@ -1,0 +1,48 @@
+"""Rows of an array in a file, without the file's size in memory."""
+
+import mmap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+RESIDENT = 256 * 10**6
+"""Bytes up to which a file may stay in this process's memory once it was read."""
+
+
+class MappedArray:
+    """A ``.npy`` file, memory-mapped. Of a large one the pages are given back after every access.
+
+    They stay in the system's own cache, shared by all processes, and cost a page fault each to see again.
+
+    Args:
+        file: written by numpy.
+
+    Raises:
+        ValueError: the file is no whole ``.npy`` file.
+
+    Attributes:
+        array: the whole array, read-only.
+    """
+
+    def __init__(self, file: Path) -> None:
+        with file.open("rb") as stream:
+            np.lib.format.read_magic(stream)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+            self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            # says so where the file is shorter than its header tells
+            flat: NDArray[Any] = np.frombuffer(self._map, dtype, int(np.prod(shape)), stream.tell())
+        self.array = flat.reshape(shape)
+        self._gives_back = flat.nbytes > RESIDENT and hasattr(mmap, "MADV_DONTNEED")
+
+    def take(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """A copy of these rows."""
+        found = self.array[rows]
+        self.give_back()
+        return found
+
+    def give_back(self) -> None:
+        """Lets go of what was read."""
+        if self._gives_back:
+            self._map.madvise(mmap.MADV_DONTNEED)

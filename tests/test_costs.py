@@ -1,0 +1,137 @@
+"""What a step and an epoch cost, in operations that repeat exactly; never in seconds."""
+
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+from pet_cifar.cli import main
+from pet_cifar.data import CatsDogsDataModule
+from pet_cifar.data.manifest import Picture
+from tests.conftest import write_cats_dogs
+
+pytestmark = [
+    # of a run without an epoch's end
+    pytest.mark.filterwarnings("ignore:.ModelCheckpoint"),
+]
+
+# in one epoch of 28 steps, without validation in between
+FEW, MANY = 4, 14
+RUN = ("fit", "--config", str(Path(__file__).parents[1] / "configs" / "digits_residual.yaml"))
+
+
+def fit(steps: int, *options: str) -> None:
+    """The command line with all its default loggers and callbacks."""
+    main([*RUN, "--trainer.max_epochs", "-1", "--trainer.max_steps", str(steps), "--data.batch_size", "50", *options])
+
+
+def each_step(count: Callable[[int], Counter[str]]) -> dict[str, float]:
+    """What more steps add, divided by their number."""
+    few, many = count(FEW), count(MANY)
+    return {name: (many[name] - few[name]) / (MANY - FEW) for name in many if many[name] != few[name]}
+
+
+class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts every operation of torch by name, and the tensors that it makes."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.counts: Counter[str] = Counter()
+        self.made: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.counts[str(func)] += 1
+        result = func(*args, **(kwargs or {}))
+        given = {one.untyped_storage().data_ptr() for one in tree_iter([args, kwargs]) if isinstance(one, Tensor)}
+        for one in tree_iter(result):
+            if isinstance(one, Tensor) and one.untyped_storage().data_ptr() not in given:
+                self.made["tensors"] += 1
+                self.made["bytes"] += one.nbytes
+        return result
+
+
+# what waits for the device: a value that Python asks for, a copy to the host, a shape that follows from values
+WAITING = ("_local_scalar_dense", "nonzero", "unique", "masked_select", "bincount", "is_nonzero", "equal.default")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("--model.optimizer", "adamw", "--model.label_smoothing", "0.1"),
+        ("--data.augment", '{"flip": "alternating", "translate": 1, "cutout": 2, "brightness": 0.1}'),
+    ],
+)
+def test_no_step_waits_for_the_device(options: tuple[str, ...]) -> None:
+    def count(steps: int) -> Counter[str]:
+        with Operations() as mode:
+            fit(steps, *options)
+        counts: Counter[str] = mode.counts
+        return counts
+
+    operations = each_step(count)
+    assert operations["aten.convolution_backward.default"] >= 1
+    assert {name: number for name, number in operations.items() if any(word in name for word in WAITING)} == {}
+    # the picture to floats, and numbers of an augmentation to places
+    assert operations["aten._to_copy.default"] <= 4
+
+
+def test_a_step_calls_little_python() -> None:
+    def count(steps: int) -> Counter[str]:
+        calls: Counter[str] = Counter()
+
+        def note(frame: Any, event: str, argument: Any) -> None:
+            if event == "call":
+                calls["pet_cifar" if "pet_cifar" in frame.f_code.co_filename else "libraries"] += 1
+
+        sys.setprofile(note)
+        try:
+            fit(steps)
+        finally:
+            sys.setprofile(None)
+        return calls
+
+    calls = each_step(count)
+    assert calls["pet_cifar"] < 60
+    # mostly Lightning, which asks every callback at every hook
+    assert calls["libraries"] < 5500
+
+
+def test_a_step_allocates_little() -> None:
+    def count(steps: int) -> Counter[str]:
+        with Operations() as mode:
+            fit(steps)
+        made: Counter[str] = mode.made
+        return made
+
+    made = each_step(count)
+    # 19 layers with their gradients, loss, metrics and the optimiser's step
+    assert 0 < made["tensors"] <= 180
+    # 50 pictures of 8 x 8: widths 32 and 64 at full and half size, in float32, forward and backward
+    assert made["bytes"] < 50 * 4 * 5 * (64 * 3 + 64 * 32 + 16 * 32 * 5 + 4 * 64 * 5) + 5 * 4 * 78_042
+
+
+def test_pictures_are_decoded_once_for_all_runs_and_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_cats_dogs(tmp_path / "data")
+    decoded: Counter[str] = Counter()
+    read = CatsDogsDataModule.read
+
+    def counted(self: CatsDogsDataModule, picture: Picture) -> NDArray[np.uint8]:
+        decoded[picture.path] += 1
+        return read(self, picture)
+
+    monkeypatch.setattr(CatsDogsDataModule, "read", counted)
+    config = str(Path(__file__).parents[1] / "configs" / "cats_dogs_cnn.yaml")
+    options = ["--data.root", str(root), "--data.image_size", "40", "--data.images_per_class", "null"]
+    for _ in range(2):
+        main(["fit", "--config", config, "--trainer.max_epochs", "3", *options])
+    assert set(decoded.values()) == {1}
+    assert len(decoded) == 40 - 4  # the test part waits for a test
