@@ -103,7 +103,7 @@ class ImageClassifier(LightningModule):
         self.num_classes = num_classes
         self.num_outputs = 1 if num_classes == 2 else num_classes
         self.optimizer_name = optimizer
-        self.lr = lr
+        self.lr = self._scheduled_lr = lr
         self.momentum = momentum
         self.weight_decay = weight_decay
         self.schedule = schedule
@@ -233,6 +233,7 @@ class ImageClassifier(LightningModule):
 
     def on_train_start(self) -> None:
         """Frees what this epoch trains: a run may go on in the middle of one."""
+        self._follow_lr()
         self.on_train_epoch_start()
 
     def on_train_epoch_start(self) -> None:
@@ -264,7 +265,20 @@ class ImageClassifier(LightningModule):
         fused = self.device.type in ("cpu", "cuda") and not clips
         optimizer = build_optimizer(self.optimizer_name, self._parameter_groups(), self.lr, self.momentum, fused=fused)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
+        self._scheduled_lr = self.lr
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _follow_lr(self) -> None:
+        """Hands a rate that Lightning's LearningRateFinder has found on to the schedule, which has the old one."""
+        schedule = self.lr_schedulers()
+        if self.lr == self._scheduled_lr or not isinstance(schedule, torch.optim.lr_scheduler.LambdaLR):
+            return
+        factor = self.lr / self._scheduled_lr
+        schedule.base_lrs = [lr * factor for lr in schedule.base_lrs]
+        for group, lr in zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True):
+            group["initial_lr"] = lr
+            group["lr"] = lr * self._lr_factor(schedule.last_epoch)
+        self._scheduled_lr = self.lr
 
     def _parameter_groups(self) -> Groups:
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]

@@ -1,0 +1,76 @@
+"""Lightning's and torchvision's pieces that any net takes from a YAML."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from lightning import Callback, LightningModule, Trainer
+
+from pet_cifar.cli import main
+from pet_cifar.lightning_cli import PetCifarCLI
+
+CONFIG = Path(__file__).parents[2] / "configs" / "digits_residual.yaml"
+
+
+class Rates(Callback):
+    """The learning rates of every step."""
+
+    def __init__(self) -> None:
+        self.rates: list[list[float]] = []
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self.rates.append([group["lr"] for group in trainer.optimizers[0].param_groups])
+
+
+def fit(directory: Path, callbacks: list[dict[str, Any]], *options: str, **model: Any) -> PetCifarCLI:
+    recipe = yaml.safe_load(CONFIG.read_text())
+    recipe["model"]["init_args"] |= {"widths": [8, 8], **model}
+    recipe["trainer"] = {"max_epochs": 2, "callbacks": callbacks}
+    file = directory / "recipe.yaml"
+    file.write_text(yaml.safe_dump(recipe))
+    done = main(["fit", "--config", str(file), *options])
+    assert done is not None
+    return done
+
+
+def weights(done: PetCifarCLI) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = done.model.state_dict()
+    return state
+
+
+def test_an_exponential_moving_average_is_what_is_scored_and_kept(tmp_path: Path) -> None:
+    def averaged(decay: float) -> PetCifarCLI:
+        return fit(tmp_path, [{"class_path": "EMAWeightAveraging", "init_args": {"decay": decay}}])
+
+    plain, latest, slow = fit(tmp_path, []), averaged(0.0), averaged(0.9)
+    # an average that forgets everything is the net itself
+    for name, value in weights(plain).items():
+        torch.testing.assert_close(weights(latest)[name], value, atol=1e-6, rtol=1e-5)
+    assert plain.trainer.callback_metrics["val/loss"] == pytest.approx(latest.trainer.callback_metrics["val/loss"])
+    assert plain.trainer.callback_metrics["val/loss"] != slow.trainer.callback_metrics["val/loss"]
+    kept = torch.load(Path(slow.trainer.log_dir or "") / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(value, kept[name]) for name, value in weights(slow).items())
+
+
+def test_the_learning_rate_that_was_found_is_the_one_that_is_used(tmp_path: Path) -> None:
+    finder = {"class_path": "LearningRateFinder", "init_args": {"num_training_steps": 30, "max_lr": 10.0}}
+    rates = {"class_path": "tests.end_to_end.test_recipes.Rates"}
+    done = fit(tmp_path, [finder, rates], optimizer="sgd", lr=1e-7, schedule="cosine", warmup_fraction=0.25)
+    (found,) = [one.optimal_lr.suggestion() for one in done.trainer.callbacks if hasattr(one, "optimal_lr")]  # type: ignore[attr-defined]
+    assert found > 1e-5
+    assert done.model.lr == found
+    (seen,) = [one.rates for one in done.trainer.callbacks if isinstance(one, Rates)]  # type: ignore[attr-defined]
+    seen = seen[-done.trainer.global_step :]
+    assert max(map(max, seen)) == pytest.approx(found, rel=0.02)
+    assert seen[0] == [0.0] * len(seen[0])
+
+
+@pytest.mark.parametrize("mix", ["mixup", "cutmix", "both"])
+def test_mixing_and_smoothing_come_from_the_yaml(tmp_path: Path, mix: str) -> None:
+    four = ("--trainer.max_epochs", "4")
+    plain, mixed = fit(tmp_path, [], *four), fit(tmp_path, [], *four, mix=mix, mix_alpha=0.4, label_smoothing=0.1)
+    assert mixed.model.mix == mix
+    assert plain.trainer.callback_metrics["train/loss"] < mixed.trainer.callback_metrics["train/loss"]
+    assert mixed.trainer.callback_metrics["val/acc"] > 0.3
