@@ -2,9 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -13,9 +12,9 @@ import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from pet_cifar.data.mapped import MappedArray
+from pet_cifar.data.threads import in_threads
 from pet_cifar.errors import InputError
 
 Cache = Literal["auto", "none", "ram", "disk", "device"]
@@ -168,21 +167,8 @@ def _fill(array: NDArray[np.uint8], read: Read, num_threads: int) -> None:
     def put(row: int) -> None:
         array[row] = read(row)
 
-    with ThreadPoolExecutor(max(1, num_threads)) as pool:
-        bar = tqdm(total=len(array), desc="decoding pictures", unit="", disable=None, leave=False)
-        with bar, _cancel_on_error(pool):
-            for _ in pool.map(put, range(len(array))):
-                bar.update()
-
-
-@contextmanager
-def _cancel_on_error(pool: ThreadPoolExecutor) -> Iterator[None]:
-    """Ctrl-C or a bad picture stops now, not after everything that waits in the pool."""
-    try:
-        yield
-    except BaseException:
-        pool.shutdown(cancel_futures=True)
-        raise
+    for _ in in_threads(put, range(len(array)), num_threads, "decoding pictures"):
+        pass
 
 
 def _is_whole(file: Path, shape: tuple[int, ...]) -> bool:

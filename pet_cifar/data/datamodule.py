@@ -133,8 +133,9 @@ class ImageDataModule(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Locates and checks the data, in one process a machine."""
-        self.locate()
-        self.check()
+        if not self.parts:
+            self.locate()
+            self.listed = self.check()
 
     def setup(self, stage: str) -> None:
         """Lists and divides the pictures; the second call of a run finds everything done."""
@@ -142,8 +143,9 @@ class ImageDataModule(LightningDataModule):
         self.extractor, self._features, self._views = None, {}, range(1)
         if self.parts:
             return
-        self.locate()
-        self.listed = self.check()
+        if not self.listed:  # by this process
+            self.locate()
+            self.listed = self.check()
         self.refuse_bad_files(self.listed)
         self._report(self.listed)
         usable = [picture for picture in self.listed if picture.verdict == manifest.OK]

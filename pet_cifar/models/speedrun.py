@@ -93,11 +93,14 @@ def whitening_filters(image: Tensor, size: int = PATCH, epsilon: float = 5e-4) -
         (C * size * size, C, size, size).
     """
     channels = image.shape[1]
-    patches = F.unfold(image, size).transpose(1, 2).reshape(-1, channels * size * size).double()
-    # the second moment, as there: the pictures' mean is subtracted before
-    variances, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
+    moment = torch.zeros(channels * size * size, channels * size * size, dtype=torch.float64)
+    for some in torch.split(image, 256):  # all patches of 5,000 pictures are half a gigabyte
+        patches = F.unfold(some, size).transpose(1, 2).reshape(-1, len(moment))
+        # the second moment, as there: the pictures' mean is subtracted before
+        moment += (patches.T @ patches / len(patches)).double().cpu() * len(some) / len(image)
+    variances, vectors = torch.linalg.eigh(moment)
     filters: Tensor = (vectors / torch.sqrt(variances + epsilon)).T.flip(0)
-    return filters.to(image.dtype).view(-1, channels, size, size)
+    return filters.to(image).view(-1, channels, size, size)
 
 
 class SpeedrunCNN(ImageClassifier):
