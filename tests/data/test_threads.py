@@ -1,0 +1,42 @@
+import threading
+import time
+
+import pytest
+
+from pet_cifar.data.threads import in_threads
+
+
+@pytest.mark.parametrize("threads", [0, 1, 3])
+@pytest.mark.parametrize("count", [0, 1, 5, 1000])
+def test_everything_is_done_once_and_in_order(threads: int, count: int) -> None:
+    assert list(in_threads(lambda item: 2 * item, range(count), threads, "")) == [2 * item for item in range(count)]
+
+
+def test_long_work_is_shared_and_short_work_is_not() -> None:
+    def run(seconds: float) -> set[int]:
+        seen = set()
+
+        def work(item: int) -> None:
+            seen.add(threading.get_ident())
+            time.sleep(seconds)
+
+        list(in_threads(work, range(64), 3, ""))
+        return seen
+
+    assert len(run(0.002)) > 2
+    assert run(0) == {threading.get_ident()}
+
+
+@pytest.mark.parametrize("seconds", [0, 0.001])
+def test_a_failure_stops_what_waits(seconds: float) -> None:
+    done: list[int] = []
+
+    def work(item: int) -> None:
+        time.sleep(seconds)
+        if item == 70:
+            raise OSError("unplugged")
+        done.append(item)
+
+    with pytest.raises(OSError, match="unplugged"):
+        list(in_threads(work, range(5000), 2, ""))
+    assert len(done) < 1000
