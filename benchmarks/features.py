@@ -21,7 +21,7 @@ import numpy as np
 import torch
 import yaml
 from lightning import Callback, Trainer, seed_everything
-from results import hardware
+from report import hardware
 
 from pet_cifar import data as datamodules
 from pet_cifar import models

@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from results import hardware
+from report import hardware
 
 from pet_cifar.data import CatsDogsDataModule
 

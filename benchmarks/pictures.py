@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from results import hardware
+from report import hardware
 
 from pet_cifar.cli import main as pet_cifar
 

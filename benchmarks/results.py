@@ -8,14 +8,14 @@ Further options for all runs come after ``--``, such as ``-- --trainer.precision
 
 import argparse
 import json
-import os
-import platform
 import resource
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from report import hardware
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
@@ -36,20 +36,6 @@ def run(config: Path, root: str, seed: int, options: list[str]) -> dict[str, flo
         "fit_seconds": trained - start,
         "test_seconds": time.perf_counter() - trained,
     }
-
-
-def hardware() -> str:
-    """The accelerator, or the processor and its cores."""
-    import torch
-
-    if torch.cuda.is_available():
-        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}, torch {torch.__version__}"
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        model = names[0] if names else model
-    return f"{os.cpu_count()} cores of {model}, torch {torch.__version__}"
 
 
 def main() -> None:

@@ -1,0 +1,174 @@
+"""How fast pictures are read: the first pass over a folder, and the passes after it.
+
+    python benchmarks/decode.py --root data
+
+For gray and colour pictures of ``--size`` pixels out of the root's cats and dogs, ``--rounds`` times, turn by turn:
+
+- check: every file hashed and decoded to its end, as the manifest does it, against nothing.
+- decode: files to resized uint8 pixels in the cache's file, against the bare decoder: Pillow with the same calls and
+  nothing else, over files that are read in the same threads. With one thread, and with one for each core.
+- cached: whole batches from that file (order, random numbers, pixels, labels) against copying as many bytes that
+  lie side by side in memory.
+
+Then ``--large`` pictures in colour, decoded into a cache and read once more, in a process of its own: resident memory.
+"""
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from report import Measured, Report, parser, share
+
+from pet_cifar.data import CatsDogsDataModule
+from pet_cifar.data.cache import FilePixels, open_pixels
+from pet_cifar.data.decode import decode
+from pet_cifar.data.loader import BatchLoader
+from pet_cifar.data.manifest import check_files
+
+CORES = os.cpu_count() or 1
+
+
+def bare(file: Path, size: int, channels: Literal[1, 3]) -> np.ndarray:
+    """The decoder's own speed: no checks, no verdicts, no orientation."""
+    image = Image.open(BytesIO(file.read_bytes()))
+    image.draft("L" if channels == 1 else "RGB", (2 * size, 2 * size))
+    image = image.convert("L" if channels == 1 else "RGB")
+    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0)).copy()
+
+
+def rate(pictures: int, work: Callable[..., object], *arguments: object) -> float:
+    """Pictures a second."""
+    start = time.perf_counter()
+    work(*arguments)
+    return pictures / (time.perf_counter() - start)
+
+
+def bare_pass(files: Sequence[Path], size: int, channels: Literal[1, 3], threads: int) -> None:
+    """Decodes all files in threads, each with a share of them at a time."""
+    chunks = [files[start : start + 32] for start in range(0, len(files), 32)]
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda chunk: [bare(file, size, channels) for file in chunk], chunks))
+
+
+def build(
+    files: Sequence[Path], count: int, size: int, channels: Literal[1, 3], threads: int, place: Path
+) -> FilePixels:
+    """Our cache of ``count`` pictures, files in turn."""
+    pixels = open_pixels(
+        lambda row: decode(files[row % len(files)].read_bytes(), size, channels),
+        count,
+        (channels, size, size),
+        "disk",
+        file=place,
+        device=torch.device("cpu"),
+        num_threads=threads,
+    )
+    assert isinstance(pixels, FilePixels)
+    return pixels
+
+
+def epochs(pixels: FilePixels, count: int, batch_size: int, times: int) -> None:
+    """Shuffled epochs of batches."""
+    loader = BatchLoader(pixels, np.zeros(count, np.int64), batch_size, shuffle=True, num_workers=CORES)
+    for _ in range(times):
+        for _ in loader:
+            pass
+
+
+def copies(block: np.ndarray, pictures: int) -> None:
+    """Copies as many pictures from one place of the memory to another, in blocks that lie side by side."""
+    for _ in range(pictures // len(block)):
+        block.copy()
+
+
+def memory(files: Sequence[Path], count: int, size: int) -> None:
+    """In a process of its own: builds, reads, and prints resident bytes at the start and at most."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with tempfile.TemporaryDirectory(prefix="pet_cifar_decode_") as temporary:
+        start = time.perf_counter()
+        pixels = build(files, count, size, 3, CORES, Path(temporary) / "large.npy")
+        built = time.perf_counter() - start
+        start = time.perf_counter()
+        epochs(pixels, count, 32, 1)
+        read = time.perf_counter() - start
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(before * 1024, most * 1024, built, read)
+
+
+def main() -> None:
+    """Prints a row for each way of reading."""
+    options = parser(__doc__)
+    options.add_argument("--size", type=int, default=200)
+    options.add_argument("--pictures", type=int, default=1000)
+    options.add_argument("--large", type=int, default=25_000, help="pictures of the memory figure; 0 for none")
+    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--batch-size", type=int, default=32)
+    options.add_argument("--memory-only", action="store_true", help="what the process of its own runs")
+    arguments = options.parse_args()
+    data = CatsDogsDataModule(arguments.root)
+    data.prepare_data()
+    data.setup("fit")
+    paths = [picture.path for part in data.parts.values() for picture in part][: arguments.pictures]
+    files = [data.folder / path for path in paths]
+    count, size = len(files), arguments.size
+    if arguments.memory_only:
+        memory(files, arguments.large, size)
+        return
+    for file in files:  # into the system's cache
+        file.read_bytes()
+    note = f"{count:,} pictures, {arguments.rounds} rounds, medians (lowest to highest)"
+    report = Report(["what", "pictures/s", "limit, pictures/s", "share"], note)
+    rounds, batch, times = range(arguments.rounds), arguments.batch_size, 10
+    listed = [(path, "", "") for path in paths]
+    kinds: tuple[tuple[Literal[1, 3], str], ...] = ((1, "gray"), (3, "colour"))
+    with tempfile.TemporaryDirectory(prefix="pet_cifar_decode_") as temporary:
+        folder = Path(temporary)
+        for threads in sorted({1, CORES}):
+            lists = [folder / f"{threads}-{number}.csv" for number in rounds]
+            checked = Measured([rate(count, check_files, data.folder, listed, one, threads) for one in lists])
+            report.row(f"check, {threads} threads", [checked, "", ""], {"ours": checked})
+        for channels, name in kinds:
+            for threads in sorted({1, CORES}):
+                ours, limit = [], []
+                for number in rounds:
+                    place = folder / f"{name}-{threads}-{number}.npy"
+                    limit.append(rate(count, bare_pass, files, size, channels, threads))
+                    ours.append(rate(count, build, files, count, size, channels, threads, place))
+                decoded, bound = Measured(ours), Measured(limit)
+                figures = {"ours": decoded, "limit": bound}
+                report.row(f"decode {name}, {threads} threads", [decoded, bound, share(decoded, bound)], figures)
+            pixels = FilePixels(folder / f"{name}-1-0.npy")
+            block = pixels.mapped.array[:batch].copy()
+            ours, limit = [], []
+            for _ in rounds:
+                ours.append(rate(times * (count // batch * batch), epochs, pixels, count, batch, times))
+                limit.append(rate(times * (count // batch * batch), copies, block, times * count))
+            cached, bound = Measured(ours), Measured(limit)
+            report.row(f"cached {name}", [cached, bound, share(cached, bound)], {"ours": cached, "limit": bound})
+    if arguments.large:
+        command = [sys.executable, __file__, "--root", str(arguments.root), "--memory-only"]
+        command += ["--large", str(arguments.large), "--size", str(size), "--pictures", str(arguments.pictures)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        before, most, built, read = map(float, done.stdout.split())
+        print(
+            f"{arguments.large:,} pictures of {size} x {size} in colour, {arguments.large * 3 * size**2 / 1e9:.2f} GB: "
+            f"{most / 1e9:.2f} GB resident at most, {before / 1e9:.2f} GB of it before the first picture; decoded in "
+            f"{built:.0f} s, read in {read:.1f} s"
+        )
+        report.rows["memory"] = {"before": before, "most": most, "decode_seconds": built, "read_seconds": read}
+    report.write(arguments.output)
+
+
+if __name__ == "__main__":
+    main()

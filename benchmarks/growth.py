@@ -1,0 +1,138 @@
+"""How cost grows with the pictures, their size, the batch and the processes: the README's table.
+
+    python benchmarks/growth.py --root data
+
+The net is the homework's small CNN on gray pictures, 1,000 of 200 x 200 in batches of 8 unless a row says otherwise;
+where there are more pictures than the root's, each copy differs by a JPEG comment. Every row is a process of its own
+that starts from nothing: seconds of checking and decoding, of one cached epoch of batches without a net, milliseconds
+of a training step, and the largest resident memory. Two processes are two of the row for one, joined by ddp.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, ClassVar
+
+from memory import make
+from report import Report, parser
+
+STANDARD = {"pictures": 1000, "size": 200, "batch": 8, "processes": 1}
+STEPS = 12
+LAWS = {
+    "pictures": "check, decode, epoch: in proportion; step, memory: constant",
+    "size": "epoch, step: with its square; decode: the file's own size, then the square; memory: the square",
+    "batch": "step, memory above the idle process: in proportion; the rest: constant",
+    "processes": "step: as long as one process needs for both batches; memory: each its own",
+}
+
+
+def child(root: Path, row: dict[str, int]) -> dict[str, float]:
+    """What one row measures."""
+    import torch
+    from lightning import Callback, Trainer, seed_everything
+    from lightning.pytorch.strategies import DDPStrategy
+
+    from pet_cifar.allocator import keep_freed_memory
+    from pet_cifar.data import CatsDogsDataModule
+    from pet_cifar.models import CatsDogsCNN
+
+    keep_freed_memory()
+    seed_everything(0, verbose=False)
+
+    class Steps(Callback):
+        ends: ClassVar[list[float]] = []
+
+        def on_train_batch_end(self, *arguments: Any) -> None:
+            self.ends.append(time.perf_counter())
+
+    data = CatsDogsDataModule(
+        root, image_size=row["size"], grayscale=True, images_per_class=None, batch_size=row["batch"], cache="disk"
+    )
+    found: dict[str, float] = {}
+    start = time.perf_counter()
+    data.prepare_data()
+    found["check"] = time.perf_counter() - start
+    data.setup("fit")
+    start = time.perf_counter()
+    pixels = [data.pixels(part) for part in data.parts]
+    found["decode"] = time.perf_counter() - start
+    start = time.perf_counter()
+    for _ in data.train_dataloader():
+        pass
+    found["epoch"] = (time.perf_counter() - start) / len(data.parts["train"]) * row["pictures"]
+    found["idle"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    net = CatsDogsCNN(image_size=row["size"], channels_last=True, mean=[0.5], std=[0.25])
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=row["processes"],
+        strategy=DDPStrategy() if row["processes"] > 1 else "auto",
+        max_steps=min(STEPS, len(data.train_dataloader()) // row["processes"]),
+        max_epochs=1,
+        limit_val_batches=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[Steps()],
+    )
+    trainer.fit(net, data)
+    found["step"] = 1000 * (Steps.ends[-1] - Steps.ends[1]) / (len(Steps.ends) - 2)
+    found["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    found["threads"] = torch.get_num_threads()
+    del pixels
+    return found
+
+
+def main() -> None:
+    """Prints a row for each process, in four groups."""
+    options = parser(__doc__)
+    options.add_argument("--pictures", type=int, nargs="*", default=[1000, 4000, 10_000, 25_000])
+    options.add_argument("--sizes", type=int, nargs="*", default=[100, 200, 350, 500])
+    options.add_argument("--batches", type=int, nargs="*", default=[8, 32, 128])
+    options.add_argument("--processes", type=int, nargs="*", default=[1, 2])
+    options.add_argument("--child", help="what a row's own process runs")
+    arguments = options.parse_args()
+    if arguments.child:
+        found = child(arguments.root, json.loads(arguments.child))
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            print("FOUND", json.dumps(found))
+        return
+    columns = [
+        "what grows",
+        "check, s",
+        "decode, s",
+        "cached epoch, s",
+        "step, ms",
+        "resident, GB",
+        "before the net, GB",
+    ]
+    report = Report(columns, "CatsDogsCNN, gray, channels_last")
+    with tempfile.TemporaryDirectory(prefix="pet_cifar_growth_") as temporary:
+        for kind, values in (
+            ("pictures", arguments.pictures),
+            ("size", arguments.sizes),
+            ("batch", arguments.batches),
+            ("processes", arguments.processes),
+        ):
+            print(f"| expected: {LAWS[kind]} |{' |' * (len(columns) - 1)}")
+            for value in values:
+                row = {**STANDARD, kind: value}
+                root = Path(temporary) / f"{kind}-{value}"
+                make(root, arguments.root, row["pictures"])
+                command = [sys.executable, __file__, "--root", str(root), "--child", json.dumps(row)]
+                done = subprocess.run(command, check=True, capture_output=True, text=True)
+                line = next(line for line in done.stdout.splitlines() if line.startswith("FOUND"))
+                found = json.loads(line.removeprefix("FOUND"))
+                seconds = [f"{found[name]:.2f}" for name in ("check", "decode", "epoch")]
+                cells = [*seconds, f"{found['step']:.0f}", f"{found['memory']:.2f}", f"{found['idle']:.2f}"]
+                report.row(f"{kind} {value:,}", cells, found)
+    report.write(arguments.output)
+
+
+if __name__ == "__main__":
+    main()

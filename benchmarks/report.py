@@ -1,0 +1,116 @@
+"""What all benchmarks print and write: the conditions, a table, and a JSON file with every single figure."""
+
+import json
+import os
+import platform
+import statistics
+import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "torchvision", "lightning", "pillow", "numpy")
+
+
+def processor() -> str:
+    """The processor's name."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def conditions() -> dict[str, Any]:
+    """Hardware, versions and threads."""
+    import torch
+
+    gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    return {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "gpus": gpus,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in PACKAGES},
+        "command": sys.argv,
+    }
+
+
+def hardware() -> str:
+    """The conditions in a line."""
+    found = conditions()
+    device = ", ".join(found["gpus"]) or f"{found['cores']} cores of {found['processor']}"
+    return f"{device}, {found['threads']} threads, torch {found['versions']['torch']}, Python {found['python']}"
+
+
+class Measured:
+    """One quantity, measured several times.
+
+    Attributes:
+        values: in the order of measurement.
+    """
+
+    def __init__(self, values: Sequence[float]) -> None:
+        self.values = list(values)
+
+    @property
+    def median(self) -> float:
+        """The middle one."""
+        return statistics.median(self.values)
+
+    def __str__(self) -> str:
+        def short(value: float) -> str:
+            return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+        text = short(self.median)
+        if len(self.values) > 1:
+            text += f" ({short(min(self.values))} to {short(max(self.values))})"
+        return text
+
+    def json(self) -> dict[str, Any]:
+        """Everything."""
+        return {"n": len(self.values), "median": self.median, "spread": [min(self.values), max(self.values)],
+                "values": self.values}  # fmt: skip
+
+
+def share(ours: Measured, limit: Measured) -> str:
+    """Ours in percent of the limit, by the medians."""
+    return f"{100 * ours.median / limit.median:.0f} %"
+
+
+class Report:
+    """A table that grows on the screen, and a file of all figures at the end.
+
+    Args:
+        columns: the table's head.
+        note: what is said before it, beside the hardware.
+    """
+
+    def __init__(self, columns: Sequence[str], note: str = "") -> None:
+        self.rows: dict[str, Any] = {}
+        print(f"{hardware()}{'; ' if note else ''}{note}")
+        print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}", flush=True)
+
+    def row(self, name: str, cells: Sequence[object], figures: Mapping[str, Any]) -> None:
+        """Prints a row and keeps its figures."""
+        print(f"| {' | '.join(map(str, (name, *cells)))} |", flush=True)
+        self.rows[name] = {
+            key: value.json() if isinstance(value, Measured) else value for key, value in figures.items()
+        }
+
+    def write(self, output: Path | None) -> None:
+        """Writes the JSON file, if one is wanted."""
+        if output:
+            output.write_text(json.dumps({"conditions": conditions(), "figures": self.rows}, indent=2) + "\n")
+
+
+def parser(description: str | None) -> ArgumentParser:
+    """The options that all have."""
+    made = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
+    made.add_argument("--root", type=Path, default=Path("data"), help="where the data is")
+    made.add_argument("--output", type=Path, help="a JSON file for all figures")
+    return made

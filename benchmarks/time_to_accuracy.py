@@ -1,0 +1,104 @@
+"""Wall seconds from the start of the process to a test accuracy on CIFAR-10, ours and the Keras homework's.
+
+    python benchmarks/time_to_accuracy.py --root data --seeds 3
+    python benchmarks/time_to_accuracy.py --root data --seeds 3 --keras .venv-keras/bin/python --keras-seconds 3000
+    python benchmarks/time_to_accuracy.py --root data 100s 600s -- --trainer.precision bf16-mixed
+
+Each budget is ``configs/cifar10_cpu.yaml`` with some options, run as a user runs it: ``pet-cifar fit``, then
+``pet-cifar test --run``; both processes count, from start to end. The pictures were checked and decoded before by
+``prepare`` (timed once, beside). The homework is stopped when it reaches 73.6 %, or after ``--keras-seconds``.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from report import Measured, Report, parser
+from results import run
+
+CONFIG = Path(__file__).parents[1] / "configs" / "cifar10_cpu.yaml"
+WIDE = ["--model.widths", "[64, 128, 128]"]
+BUDGETS = {
+    "100s": (100, 75.0, []),
+    "600s": (600, 86.0, [*WIDE, "--trainer.max_epochs", "6"]),
+    "1200s": (1200, 88.5, [*WIDE, "--trainer.max_epochs", "12"]),
+}
+HOMEWORK = 73.6
+"""Test accuracy of the homework's plain net, in percent."""
+
+
+def prepare(root: Path) -> float:
+    """Seconds of checking and decoding everything, from nothing, beside the data itself."""
+    with tempfile.TemporaryDirectory(prefix="pet_cifar_cold_") as temporary:
+        cold = Path(temporary)
+        for entry in root.resolve().glob("[!.]*"):
+            (cold / entry.name).symlink_to(entry)
+        code = (
+            "import sys; from pet_cifar.data import CIFAR10DataModule as D; d = D(sys.argv[1]); d.prepare_data(); "
+            "d.setup('fit'); [d.pixels(part) for part in d.parts]"
+        )
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code, str(cold)], check=True)
+        return time.perf_counter() - start
+
+
+def keras(python: str, root: Path, seconds: float) -> dict[str, Any]:
+    """All that the homework's program says of itself."""
+    with tempfile.TemporaryDirectory() as temporary:
+        output = Path(temporary) / "keras.json"
+        program = [python, str(Path(__file__).with_name("keras_homework.py")), "cifar10", "--root", str(root)]
+        limits = ["--epochs", "1000", "--until", str(HOMEWORK), "--max-seconds", str(seconds), "--output", str(output)]
+        subprocess.run([*program, *limits], check=True)
+        found: dict[str, Any] = json.loads(output.read_text())
+        return found
+
+
+def main() -> None:
+    """Prints a row for each budget, and the homework's."""
+    options = parser(__doc__)
+    options.add_argument("budgets", nargs="*", choices=[*BUDGETS, []], default=list(BUDGETS))
+    options.add_argument("--seeds", type=int, default=3)
+    options.add_argument("--keras", help="the Python that has Keras")
+    options.add_argument("--keras-seconds", type=float, default=3000)
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    arguments, rest = options.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]
+    prepared = prepare(arguments.root)
+    note = f"{arguments.seeds} seeds, medians (lowest to highest); {' '.join(rest) or 'as configured'}"
+    report = Report(["budget", "seconds, fit and test", "test accuracy, %", "asked"], note)
+    report.rows["prepare_seconds"] = prepared
+    fastest = None
+    for name in arguments.budgets:
+        seconds, asked, own = BUDGETS[name]
+        runs = [run(CONFIG, str(arguments.root), seed, [*own, *rest]) for seed in range(arguments.seeds)]
+        taken = Measured([one["fit_seconds"] + one["test_seconds"] for one in runs])
+        accuracy = Measured([one["accuracy"] for one in runs])
+        met = taken.median <= seconds and accuracy.median >= asked
+        report.row(
+            f"`cifar10_cpu` {' '.join(own)}",
+            [taken, accuracy, f"{asked:g} % in {seconds} s: {'met' if met else 'missed'}"],
+            {"seconds": taken, "accuracy": accuracy, "met": met},
+        )
+        if accuracy.median >= HOMEWORK:
+            fastest = min(fastest or taken.median, taken.median)
+    print(f"checking and decoding 60,000 files, once: {prepared:.0f} s")
+    if arguments.keras:
+        found = keras(arguments.keras, arguments.root, arguments.keras_seconds)
+        report.rows["keras"] = found
+        reached = [row["seconds"] for row in found["rows"] if row["test_accuracy"] >= HOMEWORK]
+        last = found["rows"][-1] if found["rows"] else {"epoch": 0, "seconds": 0.0, "test_accuracy": 10.0}
+        seconds = reached[0] if reached else found["unfinished"]["seconds"]
+        words = f"{HOMEWORK} % after" if reached else f"{HOMEWORK} % not reached within"
+        print(
+            f"Keras homework: {words} {seconds:.0f} s ({last['test_accuracy']:.1f} % after epoch {last['epoch']:.0f})"
+        )
+        if fastest:
+            print(f"ours is {'' if reached else 'more than '}{seconds / fastest:.0f} times as fast")
+    report.write(arguments.output)
+
+
+if __name__ == "__main__":
+    main()
