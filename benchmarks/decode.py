@@ -14,7 +14,6 @@ Then ``--large`` pictures in colour, decoded into a cache and read once more, in
 """
 
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -28,7 +27,7 @@ from typing import Literal
 import numpy as np
 import torch
 from PIL import Image
-from report import Measured, Report, parser, share
+from report import Measured, Report, parser, peak_memory, share
 
 from pet_cifar.data import CatsDogsDataModule
 from pet_cifar.data.cache import FilePixels, open_pixels
@@ -94,7 +93,7 @@ def copies(block: np.ndarray, pictures: int) -> None:
 
 def memory(files: Sequence[Path], count: int, size: int) -> None:
     """In a process of its own: builds, reads, and prints resident bytes at the start and at most."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     with tempfile.TemporaryDirectory(prefix="pet_cifar_decode_") as temporary:
         start = time.perf_counter()
         pixels = build(files, count, size, 3, CORES, Path(temporary) / "large.npy")
@@ -102,8 +101,7 @@ def memory(files: Sequence[Path], count: int, size: int) -> None:
         start = time.perf_counter()
         epochs(pixels, count, 32, 1)
         read = time.perf_counter() - start
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(before * 1024, most * 1024, built, read)
+    print(before, peak_memory(), built, read)
 
 
 def main() -> None:
@@ -163,7 +161,7 @@ def main() -> None:
         before, most, built, read = map(float, done.stdout.split())
         print(
             f"{arguments.large:,} pictures of {size} x {size} in colour, {arguments.large * 3 * size**2 / 1e9:.2f} GB: "
-            f"{most / 1e9:.2f} GB resident at most, {before / 1e9:.2f} GB of it before the first picture; decoded in "
+            f"{most:.2f} GB resident at most, {before:.2f} GB of it before the first picture; decoded in "
             f"{built:.0f} s, read in {read:.1f} s"
         )
         report.rows["memory"] = {"before": before, "most": most, "decode_seconds": built, "read_seconds": read}

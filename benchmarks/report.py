@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import resource
 import statistics
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
@@ -38,6 +39,16 @@ def conditions() -> dict[str, Any]:
         "versions": {name: version(name) for name in PACKAGES},
         "command": sys.argv,
     }
+
+
+def peak_memory() -> float:
+    """The largest resident memory of this process so far, in 10^9 bytes."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # what getrusage says starts with that of the process that started this one
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024 / 1e9
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 
 def hardware() -> str:

@@ -23,11 +23,11 @@ from pet_cifar.data import ImageDataModule
 data = 0.0
 def timed(name):
     original = getattr(ImageDataModule, name)
-    def method(self, *arguments):
+    def method(self, *arguments, **named):
         global data
         before = time.perf_counter()
         try:
-            return original(self, *arguments)
+            return original(self, *arguments, **named)
         finally:
             data += time.perf_counter() - before
     setattr(ImageDataModule, name, method)

@@ -104,7 +104,7 @@ def open_pixels(
         return DecodedPixels(read, num_threads)
     if cache == "ram":
         array = np.empty((count, *shape), np.uint8)
-        _fill(array, read, num_threads)
+        _decode_all(read, count, array.__setitem__, num_threads)
         return ArrayPixels(array)
     _build(read, count, shape, file, num_threads)
     pixels = FilePixels(file)
@@ -163,11 +163,11 @@ def channel_statistics(pixels: Pixels, count: int, most: int) -> tuple[list[floa
     return mean.tolist(), np.sqrt(np.maximum(square - mean**2, 1e-6)).tolist()
 
 
-def _fill(array: NDArray[np.uint8], read: Read, num_threads: int) -> None:
-    def put(row: int) -> None:
-        array[row] = read(row)
+def _decode_all(read: Read, count: int, put: Callable[[int, NDArray[np.uint8]], object], num_threads: int) -> None:
+    def decode(row: int) -> None:
+        put(row, read(row))
 
-    for _ in in_threads(put, range(len(array)), num_threads, "decoding pictures"):
+    for _ in in_threads(decode, range(count), num_threads, "decoding pictures"):
         pass
 
 
@@ -196,7 +196,16 @@ def _build(read: Read, count: int, shape: Shape, file: Path, num_threads: int) -
                     )
                 # moved into place when complete: a killed build is never half-used
                 part = file.with_name(file.name + ".part")
-                array = np.lib.format.open_memmap(part, "w+", np.uint8, (count, *shape))
-                _fill(array, read, num_threads)
-                array.flush()
+                with part.open("wb") as stream:
+                    header = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
+                    np.lib.format.write_array_header_1_0(stream, header)
+                    stream.flush()
+                    start, number = stream.tell(), stream.fileno()
+
+                    def put(row: int, pixels: NDArray[np.uint8]) -> None:
+                        # written, not mapped: no page faults, and nothing that counts as this process's memory
+                        os.pwrite(number, np.ascontiguousarray(pixels).data, start + row * pixels.nbytes)
+
+                    _decode_all(read, count, put, num_threads)
+                    os.fsync(number)
                 part.replace(file)

@@ -190,7 +190,7 @@ def _plain(image: Image.Image, channels: Literal[1, 3]) -> Image.Image:
         image.paste(rgba, mask=rgba)
     elif image.mode not in ("L", "RGB"):
         image = image.convert("L" if image.mode == "1" else "RGB")
-    return image.convert("L") if channels == 1 else image
+    return image.convert("L") if channels == 1 and image.mode != "L" else image
 
 
 def _orientation(exif: bytes) -> int:

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -11,8 +10,10 @@ from tqdm import tqdm
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-CHUNK = 64
-"""Items handed to a thread at a time: for small pictures, handing them over one by one costs as much as the work."""
+PROBE = 4
+"""Items whose time decides how the others are handed out."""
+CHUNK_SECONDS = 0.02
+"""What a thread is given at a time: for small pictures, handing over costs as much as the work."""
 SHORT = 0.0005
 """Seconds an item takes below which threads only wait for Python's lock: pictures of 32 x 32 take longer in two."""
 
@@ -23,25 +24,24 @@ def in_threads(work: Callable[[Item], Result], items: Sequence[Item], num_thread
     What fails, Ctrl-C too, stops the work now and not after everything that waits. Where the first items are done at
     once, one thread does all.
     """
-    threads = max(1, num_threads)
-    size = max(1, min(CHUNK, len(items) // (4 * threads)))
-    chunks = [items[start : start + size] for start in range(0, len(items), size)]
+    start = time.perf_counter()
+    bar = tqdm(total=len(items), desc=title, unit="", disable=None, leave=False)
+    with bar:
+        for item in items[:PROBE]:
+            yield work(item)
+            bar.update()
+        seconds = (time.perf_counter() - start) / PROBE
+        size = max(1, min(64, int(CHUNK_SECONDS / seconds)))
+        chunks = [items[start : start + size] for start in range(PROBE, len(items), size)]
 
-    def each(chunk: Sequence[Item]) -> list[Result]:
-        return [work(item) for item in chunk]
+        def each(chunk: Sequence[Item]) -> list[Result]:
+            return [work(item) for item in chunk]
 
-    with (
-        ThreadPoolExecutor(threads) as pool,
-        tqdm(total=len(items), desc=title, unit="", disable=None, leave=False) as bar,
-    ):
-        try:
-            start = time.perf_counter()
-            first = [each(chunk) for chunk in chunks[:1]]
-            short = time.perf_counter() - start < SHORT * size
-            rest = map(each, chunks[1:]) if short else pool.map(each, chunks[1:])
-            for done in chain(first, rest):
-                bar.update(len(done))
-                yield from done
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+        with ThreadPoolExecutor(max(1, num_threads)) as pool:
+            try:
+                for done in map(each, chunks) if seconds < SHORT else pool.map(each, chunks):
+                    yield from done
+                    bar.update(len(done))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
