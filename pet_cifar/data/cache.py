@@ -19,6 +19,9 @@ from pet_cifar.errors import InputError
 
 Cache = Literal["auto", "none", "ram", "disk", "device"]
 Place = Literal["none", "ram", "disk", "device"]
+FLUSHED = 16 * 10**6
+"""Bytes of decoded pictures that are sent to the disk while the next ones are decoded."""
+
 Read = Callable[[int], NDArray[np.uint8]]
 Shape = tuple[int, int, int]
 
@@ -201,11 +204,15 @@ def _build(read: Read, count: int, shape: Shape, file: Path, num_threads: int) -
                     np.lib.format.write_array_header_1_0(stream, header)
                     stream.flush()
                     start, number = stream.tell(), stream.fileno()
+                    some = max(1, FLUSHED // int(np.prod(shape)))
+                    with ThreadPoolExecutor(1, thread_name_prefix="disk") as disk:
 
-                    def put(row: int, pixels: NDArray[np.uint8]) -> None:
-                        # written, not mapped: no page faults, and nothing that counts as this process's memory
-                        os.pwrite(number, np.ascontiguousarray(pixels).data, start + row * pixels.nbytes)
+                        def put(row: int, pixels: NDArray[np.uint8]) -> None:
+                            # written, not mapped: no page faults, and nothing that counts as this process's memory
+                            os.pwrite(number, np.ascontiguousarray(pixels).data, start + row * pixels.nbytes)
+                            if row % some == some - 1:  # so that the end does not wait for the disk
+                                disk.submit(os.fsync, number)
 
-                    _decode_all(read, count, put, num_threads)
+                        _decode_all(read, count, put, num_threads)
                     os.fsync(number)
                 part.replace(file)
