@@ -12,17 +12,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pet_cifar.processor import processor_name
+
 PACKAGES = ("torch", "torchvision", "lightning", "pillow", "numpy")
-
-
-def processor() -> str:
-    """The processor's name."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def conditions() -> dict[str, Any]:
@@ -31,7 +23,7 @@ def conditions() -> dict[str, Any]:
 
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     return {
-        "processor": processor(),
+        "processor": processor_name(),
         "cores": os.cpu_count(),
         "gpus": gpus,
         "threads": torch.get_num_threads(),

@@ -22,6 +22,7 @@ from pet_cifar.data import manifest
 from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.models.classifier import ImageClassifier
 from pet_cifar.models.summary import summary
+from pet_cifar.processor import processor_name
 
 PACKAGES = ("torchvision", "lightning", "torchmetrics", "tensorboard", "numpy", "scikit-learn", "pillow")
 
@@ -120,7 +121,7 @@ def _environment(trainer: Trainer) -> str:
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     rows: list[Sequence[object]] = [
         ["device", f"{trainer.world_size} x {hardware}"],
-        ["processor", f"{os.cpu_count()} x {_processor()}, {torch.get_num_threads()} threads used by torch"],
+        ["processor", f"{os.cpu_count()} x {processor_name()}, {torch.get_num_threads()} threads used by torch"],
         ["precision", trainer.precision],
         ["seed", os.environ.get("PL_GLOBAL_SEED", "not set")],
         ["pet_cifar", f"{__version__}, {_commit()}"],
@@ -129,15 +130,6 @@ def _environment(trainer: Trainer) -> str:
         *((name, version(name)) for name in PACKAGES),
     ]
     return _table(["what", "which"], rows)
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def _commit() -> str:

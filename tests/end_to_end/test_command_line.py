@@ -5,11 +5,13 @@ import sys
 import time
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 
+from pet_cifar import lightning_cli
 from pet_cifar.cli import main
 from pet_cifar.lightning_cli import PetCifarCLI
 from tests.callbacks.event_files import Events
@@ -297,3 +299,21 @@ def test_two_processes_from_the_shell_score_every_picture_once() -> None:
     assert sorted(rows) == sorted(
         Path("lightning_logs/digits_residual/version_0/test/predictions.csv").read_text().splitlines()[1:]
     )
+
+
+@pytest.mark.parametrize(
+    ("precision", "native", "words"),
+    [
+        ("32-true", True, "this processor computes bfloat16: --trainer.precision bf16-mixed is faster"),
+        ("bf16-mixed", False, "this processor does not compute bfloat16: --trainer.precision 32-true is faster"),
+        ("32-true", False, ""),
+        ("bf16-mixed", True, ""),
+        ("32-true", None, ""),
+        ("bf16-mixed", None, ""),
+    ],
+)
+def test_a_faster_precision_is_told(precision: str, native: bool | None, words: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr(lightning_cli, "computes_bfloat16", lambda: native)
+    line = lightning_cli._about_bfloat16(precision)
+    assert line.startswith(words)
+    assert bool(line) == bool(words)
