@@ -25,8 +25,7 @@ DATA = {
         "--data.images_per_class",
         "null",
     ],
-    # batches are an eighth of the config's, and so is the learning rate
-    "CIFAR10DataModule": ["--data.batch_size", "16", "--data.val_fraction", "0.1", "--model.lr", "0.01"],
+    "CIFAR10DataModule": ["--data.batch_size", "16", "--data.val_fraction", "0.1"],
 }
 WEIGHTS = {"VGG16Classifier": ["--model.weights", "none"], "BackboneClassifier": ["--model.weights", "none"]}
 
@@ -41,6 +40,10 @@ def test_config_trains_tests_and_leaves_its_files(config: Path, tmp_path: Path) 
     elif data == "CIFAR10DataModule":
         write_cifar10_folders(root)
     small = [*DATA[data], *WEIGHTS.get(net, []), "--data.root", str(root), "--trainer.max_epochs", "3"]
+    if data == "CIFAR10DataModule":
+        # the learning rate shrinks with the batch
+        lr = wanted["model"]["init_args"]["lr"] * 16 / wanted["data"]["init_args"]["batch_size"]
+        small += ["--model.lr", str(lr)]
     if net == "VGG16Classifier":
         # untrained, its signal fades over thirteen layers unless the head is quick
         small += ["--model.lr", "0.001", "--model.dropout", "0", "--model.base_lr_factor", "1"]
