@@ -10,7 +10,6 @@ the reference, a run's seconds are training and one test; the first run is the c
 reference is run as it is, in a directory where it finds the very same pictures.
 """
 
-import os
 import re
 import statistics
 import subprocess
@@ -106,9 +105,7 @@ def main() -> None:
     options.add_argument("--cpu", action="store_true", help="widths 16, 16, 16, one epoch, not compiled")
     arguments = options.parse_args()
     keep_freed_memory()
-    torch.set_float32_matmul_precision("high")
     warnings.filterwarnings("ignore", message=".*does not have many workers")
-    os.environ["PL_GLOBAL_SEED"] = "0"
     config = yaml.safe_load(arguments.config.read_text())
     trainer = dict(config["trainer"])
     if arguments.cpu:

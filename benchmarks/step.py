@@ -7,7 +7,9 @@
 For each config, ``--rounds`` times turn by turn in one process: ``pet-cifar fit`` with all its default loggers and
 callbacks, and a plain loop over the same net, batches, augmentation, optimiser, schedule. Both are timed from the end
 of the third step to the end of the last one. The peak is what a product of two 4,096 x 4,096 matrices reaches in the
-run's precision; the operations of a step are counted, not estimated. With ``--keras`` the homework's own program
+run's precision; the operations of a step are counted, not estimated. On the CPU the middle step counts, which other
+work on the machine hardly moves, so that what is not done in every step does not: benchmarks/pictures.py has whole
+epochs. With ``--keras`` the homework's own program
 trains on the same pictures in between.
 """
 
@@ -55,7 +57,7 @@ class Clock(Callback):
 
 
 def step_seconds(ends: list[float]) -> float:
-    """Seconds a step: where the host does the work, the middle one, which other work on the machine hardly moves."""
+    """Seconds a step: the middle one where the host does the work, else the mean."""
     if not torch.cuda.is_available():
         return statistics.median(later - former for former, later in pairwise(ends[WARM:]))
     return (ends[-1] - ends[WARM]) / (len(ends) - 1 - WARM)
@@ -84,16 +86,15 @@ def bare(done: Any, steps: int, precision: torch.dtype | None) -> float:
     net, data = done.model, done.datamodule
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     net.to(device).train()
-    data.trainer = None
+    # the loader of the run itself, which knows of its device
+    loader = data.train_dataloader()
     configured = net.configure_optimizers()
     optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
     ends = []
-    for number, batch in enumerate(data.train_dataloader()):
-        if number == steps:
-            break
+    for number, batch in zip(range(min(steps, len(loader))), loader, strict=False):
         one_step(net, optimizer, to_floats(data, batch, device), precision)
         schedule.step()
-        if number in (WARM, steps - 1) and device.type == "cuda":
+        if number in (WARM, min(steps, len(loader)) - 1) and device.type == "cuda":
             torch.cuda.synchronize()
         ends.append(time.perf_counter())
     return step_seconds(ends)
@@ -176,7 +177,7 @@ def main() -> None:
     for config in arguments.configs:
         steps = arguments.steps
         seconds, done = fit(config, arguments.root, 8, rest)
-        steps = steps or max(10, min(done.trainer.num_training_batches * 10**6, round(15 / seconds)))
+        steps = steps or max(10, round(15 / seconds))
         words = done.trainer.precision
         precision = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(words)
         ours, limit, homework = [], [], []

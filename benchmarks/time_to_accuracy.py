@@ -5,8 +5,9 @@
     python benchmarks/time_to_accuracy.py --root data 100s 600s -- --trainer.precision bf16-mixed
 
 Each budget is ``configs/cifar10_cpu.yaml`` with some options, run as a user runs it: ``pet-cifar fit``, then
-``pet-cifar test --run``; both processes count, from start to end. The pictures were checked and decoded before by
-``prepare`` (timed once, beside). The homework is stopped when it reaches 73.6 %, or after ``--keras-seconds``.
+``pet-cifar test --run``; both processes count, from start to end. The pictures are checked and decoded before, which
+is timed beside, in an empty folder. The homework is stopped when it reaches 73.6 %, or after ``--keras-seconds``; its
+tests after each epoch do not count.
 """
 
 import json

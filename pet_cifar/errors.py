@@ -12,6 +12,22 @@ class InputError(Exception):
     """
 
 
+def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
+    """Refuses a word that an option does not know.
+
+    Args:
+        name: of the option.
+        value: that was given.
+        choices: that there are.
+
+    Raises:
+        InputError: it is none of them.
+    """
+    if value not in (known := list(choices)):
+        nearest = did_you_mean(str(value), map(str, known))
+        raise InputError(f"{name} is {value!r}; it is one of {', '.join(map(str, known))}{nearest}")
+
+
 def did_you_mean(word: str, words: Iterable[str]) -> str:
     """A clause naming the nearest known word; empty where none is near."""
     nearest = difflib.get_close_matches(word, list(words), n=1, cutoff=0.6)

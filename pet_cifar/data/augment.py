@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pet_cifar.errors import InputError
+from pet_cifar.errors import InputError, check_choice
 
 RANDOM_NUMBERS = 8
 """How many uniform numbers the loader draws for each picture."""
@@ -37,6 +37,7 @@ class Augment:
     cutout: int = 0
 
     def __post_init__(self) -> None:
+        check_choice("augment.flip", self.flip, (False, True, "alternating"))
         if self.translate < 0:
             raise InputError(f"augment.translate is {self.translate}; it is a number of pixels, 0 or more")
         if self.cutout < 0:

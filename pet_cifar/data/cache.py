@@ -1,11 +1,15 @@
 """Pixels decoded once and kept: not at all, in memory, as a memory-mapped file, or on the device."""
 
+import math
 import os
 import shutil
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import threading
+import tokenize
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,11 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pet_cifar.data.mapped import MappedArray
+from pet_cifar.data.room import Place, available_memory, part_of
 from pet_cifar.data.threads import in_threads
 from pet_cifar.errors import InputError
 
-Cache = Literal["auto", "none", "ram", "disk", "device"]
-Place = Literal["none", "ram", "disk", "device"]
 FLUSHED = 16 * 10**6
 """Bytes of decoded pictures that are sent to the disk while the next ones are decoded."""
 
@@ -102,56 +105,42 @@ def open_pixels(
         file: for ``disk`` and ``device``; its name must say what it holds, so that another content has another name.
         device: for ``device``.
         num_threads: pictures decoded at a time.
+
+    Raises:
+        InputError: there is no room, the file cannot be written, or ``read`` gives something else.
     """
+
+    def checked(row: int) -> NDArray[np.uint8]:
+        pixels = read(row)
+        if pixels.shape != shape or pixels.dtype != np.uint8:
+            raise InputError(
+                f"picture {row} was read as {pixels.dtype} of shape {pixels.shape}; the data module's read must give "
+                f"uint8 of shape {shape}"
+            )
+        return pixels
+
     if cache == "none":
-        return DecodedPixels(read, num_threads)
+        return DecodedPixels(checked, num_threads)
+    needed = count * math.prod(shape)
     if cache == "ram":
+        if (memory := available_memory()) < needed:
+            raise InputError(
+                f"the decoded pictures need {needed / 1e9:.1f} GB of memory and {memory / 1e9:.1f} GB are available; "
+                "give cache: disk, or none"
+            )
         array = np.empty((count, *shape), np.uint8)
-        _decode_all(read, count, array.__setitem__, num_threads)
+        _decode_all(checked, count, array.__setitem__, num_threads)
         return ArrayPixels(array)
-    _build(read, count, shape, file, num_threads)
+    _build(checked, count, shape, file, num_threads)
     pixels = FilePixels(file)
-    return pixels if cache == "disk" else DevicePixels(pixels.mapped.array, device)
-
-
-def choose(needed: int, missing: int, directory: Path, device: torch.device) -> tuple[Place, str]:
-    """Where decoded pictures are best kept, and why.
-
-    On an accelerator that has four times the room: there, because no batch then waits for the host. Else in a file,
-    which all runs share and of which the system keeps in memory what fits. Else in memory, up to half of what is
-    available. Else nowhere.
-
-    Args:
-        needed: bytes of all pictures.
-        missing: bytes of them that are in no file yet.
-        directory: of the files.
-        device: where the net is.
-    """
-    size = f"{needed / 1e9:.2f} GB of decoded pictures"
-    free = shutil.disk_usage(directory).free
-    fits = free >= 1.05 * missing
-    if device.type == "cuda" and fits:
-        room = torch.cuda.mem_get_info(device)[0]
-        if room >= 4 * needed:
-            return "device", f"{size}, {room / 1e9:.0f} GB are free on the device"
-    if fits:
-        return "disk", f"{size}, " + (f"{free / 1e9:.0f} GB are free in {directory}" if missing else f"in {directory}")
-    memory = available_memory()
-    if memory >= 2 * needed:
-        return "ram", f"{size}, {free / 1e9:.2f} GB are free in {directory}, {memory / 1e9:.1f} GB in memory"
-    return "none", f"{size}, for which there is room neither in {directory} nor in memory: every epoch decodes anew"
-
-
-def available_memory() -> float:
-    """Bytes that could be taken without swapping; infinite where the system does not tell."""
-    meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    if "SC_PHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
-    return float("inf")
+    if cache == "disk":
+        return pixels
+    try:
+        return DevicePixels(pixels.mapped.array, device)
+    except torch.cuda.OutOfMemoryError as error:
+        raise InputError(
+            f"the decoded pictures need {needed / 1e9:.1f} GB on {device}, which has no such room; give cache: disk"
+        ) from error
 
 
 def channel_statistics(pixels: Pixels, count: int, most: int) -> tuple[list[float], list[float]]:
@@ -180,39 +169,73 @@ def _is_whole(file: Path, shape: tuple[int, ...]) -> bool:
         return False
     try:
         array = MappedArray(file).array
-    except (ValueError, EOFError):  # but no other: a file that cannot be opened just now may be good
+    except (ValueError, EOFError, tokenize.TokenError):  # no other: a file that cannot be opened just now may be good
         return False
     return array.shape == shape and array.dtype == np.uint8
 
 
 def _build(read: Read, count: int, shape: Shape, file: Path, num_threads: int) -> None:
-    if not _is_whole(file, (count, *shape)):
+    if _is_whole(file, (count, *shape)):
+        return
+    with _told(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(file.with_name(file.name + ".lock")):
-            if not _is_whole(file, (count, *shape)):
-                needed = count * int(np.prod(shape))
-                free = shutil.disk_usage(file.parent).free
-                if free < needed * 1.05:
-                    raise InputError(
-                        f"the decoded pictures need {needed / 1e9:.1f} GB in {file.parent} and {free / 1e9:.1f} GB are "
-                        "free; make room, or give cache: none"
-                    )
-                # moved into place when complete: a killed build is never half-used
-                part = file.with_name(file.name + ".part")
-                with part.open("wb") as stream:
-                    header = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
-                    np.lib.format.write_array_header_1_0(stream, header)
-                    stream.flush()
-                    start, number = stream.tell(), stream.fileno()
-                    some = max(1, FLUSHED // int(np.prod(shape)))
-                    with ThreadPoolExecutor(1, thread_name_prefix="disk") as disk:
-
-                        def put(row: int, pixels: NDArray[np.uint8]) -> None:
-                            # written, not mapped: no page faults, and nothing that counts as this process's memory
-                            os.pwrite(number, np.ascontiguousarray(pixels).data, start + row * pixels.nbytes)
-                            if row % some == some - 1:  # so that the end does not wait for the disk
-                                disk.submit(os.fsync, number)
-
-                        _decode_all(read, count, put, num_threads)
-                    os.fsync(number)
+        locked = FileLock(file.with_name(file.name + ".lock")).acquire()
+    with locked:
+        if _is_whole(file, (count, *shape)):
+            return
+        part = part_of(file)
+        # moved into place when complete: a killed build is never half-used
+        part.unlink(missing_ok=True)
+        needed, free = count * math.prod(shape), shutil.disk_usage(file.parent).free
+        if free < needed * 1.05:
+            raise InputError(
+                f"the decoded pictures need {needed / 1e9:.1f} GB in {file.parent} and {free / 1e9:.1f} GB are "
+                "free; make room, or give cache: none"
+            )
+        try:
+            _write(read, count, shape, part, num_threads)
+            with _told(file):
                 part.replace(file)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _write(read: Read, count: int, shape: Shape, file: Path, num_threads: int) -> None:
+    size = math.prod(shape)
+    pictures_a_flush = max(1, FLUSHED // size)
+    turn = threading.Lock()
+    flushes: list[Future[None]] = []
+    with _told(file):
+        stream = file.open("wb", buffering=0)
+    with stream, ThreadPoolExecutor(1, thread_name_prefix="disk") as disk:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
+        with _told(file):
+            np.lib.format.write_array_header_1_0(stream, header)
+        start = stream.tell()
+
+        def put(row: int, pixels: NDArray[np.uint8]) -> None:
+            # written, not mapped: no page faults, and nothing that counts as this process's memory
+            rest = np.ascontiguousarray(pixels).data.cast("B")
+            with _told(file), turn:
+                stream.seek(start + row * size)
+                while rest:
+                    rest = rest[stream.write(rest) :]
+            if row % pictures_a_flush == pictures_a_flush - 1:  # so that the end does not wait for the disk
+                flushes.append(disk.submit(os.fsync, stream.fileno()))
+
+        _decode_all(read, count, put, num_threads)
+        with _told(file):
+            # each says only once that the disk could not keep something
+            for flush in flushes:
+                flush.result()
+            os.fsync(stream.fileno())
+
+
+@contextmanager
+def _told(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"cannot write {file}: {error.strerror}; make room or give write permission there, or give cache: none"
+        ) from error

@@ -7,7 +7,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -18,12 +18,13 @@ from torch import Tensor
 
 from pet_cifar.data import manifest
 from pet_cifar.data.augment import RANDOM_NUMBERS, Augment
-from pet_cifar.data.cache import Cache, DevicePixels, Pixels, Place, channel_statistics, choose, open_pixels
+from pet_cifar.data.cache import DevicePixels, Pixels, channel_statistics, open_pixels
 from pet_cifar.data.features import Extractor, StoredFeatures, store_features
 from pet_cifar.data.loader import Batch, BatchLoader
 from pet_cifar.data.manifest import Part, Picture
+from pet_cifar.data.room import Cache, Place, choose, missing_bytes
 from pet_cifar.data.split import check_fraction, fingerprint
-from pet_cifar.errors import InputError
+from pet_cifar.errors import InputError, check_choice
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,8 @@ class ImageDataModule(LightningDataModule):
         super().__init__()
         if image_size < 1:
             raise InputError(f"image_size is {image_size}; it is a side in pixels, at least 1")
+        check_choice("cache", cache, get_args(Cache))
+        check_choice("on_bad_file", on_bad_file, ("skip", "error"))
         check_fraction("val_fraction", val_fraction)
         if num_workers < 0:
             raise InputError(f"num_workers is {num_workers}; it is a number of threads, 0 or more")
@@ -100,6 +103,7 @@ class ImageDataModule(LightningDataModule):
         self._pixels: dict[Part, Pixels] = {}
         self._place: Place | None = None if cache == "auto" else cache
         self._features: dict[Part, StoredFeatures] = {}
+        self._copies: torch.cuda.Stream | None = None
         self._views = range(1)
 
     @property
@@ -169,6 +173,20 @@ class ImageDataModule(LightningDataModule):
         """Every test picture once."""
         return self._loader("test")
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Copies to a GPU while it still computes the step before."""
+        if device.type != "cuda":
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        self._copies = self._copies or torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        computing = torch.cuda.current_stream(device)
+        with torch.cuda.stream(self._copies):
+            moved = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        computing.wait_stream(self._copies)
+        for one in moved if isinstance(batch, Batch) else ():
+            if isinstance(one, Tensor):  # whose memory is not to be used anew before it was computed with
+                one.record_stream(computing)
+        return moved
+
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Makes floats of the batch where it now is, and augments it in training."""
         # a net's example input also comes by here
@@ -218,9 +236,10 @@ class ImageDataModule(LightningDataModule):
         if self._place is None:
             size = self.num_channels * self.image_size**2
             sizes = {part: len(pictures) * size for part, pictures in self.parts.items()}
-            missing = sum(own for part, own in sizes.items() if not self._file(part).exists())
+            missing = sum(missing_bytes(self._file(part), own) for part, own in sizes.items())
             directory = manifest.state_directory(self.root)
-            self._place, why = choose(sum(sizes.values()), missing, directory, self._device)
+            processes = self.trainer.num_devices if self.trainer else 1
+            self._place, why = choose(sum(sizes.values()), missing, directory, self._device, processes)
             rank_zero_info(f"cache: {self._place} ({why})")
         return self._place
 

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 from pet_cifar.data import manifest
-from pet_cifar.data.cache import Cache
 from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.data.decode import fit_array
 from pet_cifar.data.manifest import Part, Picture
+from pet_cifar.data.room import Cache
 from pet_cifar.data.split import check_fraction, split
 
 

@@ -60,7 +60,7 @@ class BatchLoader:
         features: whether ``pixels`` holds a frozen part's features.
         alternate: whether a picture's first random number changes sides of one half from epoch to epoch, starting on
             a random one: what `Augment` asks for an alternating flip.
-        pin: whether batches are put into page-locked memory, from which a GPU fetches them while it computes.
+        pin: whether batches are put into page-locked memory, from which a GPU can fetch them while it computes.
         trained: asked, when the state is saved, how many batches of the epoch were trained on: one that was handed
             out and then interrupted comes again.
     """

@@ -24,15 +24,19 @@ def in_threads(work: Callable[[Item], Result], items: Sequence[Item], num_thread
     What fails, Ctrl-C too, stops the work now and not after everything that waits. Where the first items are done at
     once, one thread does all.
     """
-    start = time.perf_counter()
     bar = tqdm(total=len(items), desc=title, unit="", disable=None, leave=False)
     with bar:
+        took = []
         for item in items[:PROBE]:
-            yield work(item)
+            start = time.perf_counter()
+            result = work(item)
+            took.append(time.perf_counter() - start)
+            yield result
             bar.update()
-        seconds = (time.perf_counter() - start) / PROBE
-        size = max(1, min(64, int(CHUNK_SECONDS / seconds)))
-        chunks = [items[start : start + size] for start in range(PROBE, len(items), size)]
+        # the shortest: the machine may have had other work
+        seconds = min(took, default=0.0)
+        size = max(1, min(64, int(CHUNK_SECONDS / max(seconds, 1e-6))))
+        chunks = [items[first : first + size] for first in range(PROBE, len(items), size)]
 
         def each(chunk: Sequence[Item]) -> list[Result]:
             return [work(item) for item in chunk]

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Iterable
-from typing import Any, Self, cast
+from typing import Any, Self, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from pet_cifar.data.loader import Batch
-from pet_cifar.errors import InputError
+from pet_cifar.errors import InputError, check_choice
 from pet_cifar.models.compiling import compile_parts
 from pet_cifar.models.freezing import Freezing
 from pet_cifar.models.metrics import StageMetrics
@@ -61,6 +61,7 @@ class ImageClassifier(LightningModule):
         backbone: from normalised pictures to features.
         head: from features to logits.
         freezing: what of a pretrained backbone is not trained; None trains everything.
+        trained_before: whether a checkpoint was loaded; what a run learns of the data before it trains is then known.
     """
 
     backbone: nn.Module
@@ -90,6 +91,13 @@ class ImageClassifier(LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
+        for name, value, kind in (
+            ("optimizer", optimizer, OptimizerName),
+            ("schedule", schedule, Schedule),
+            ("mix", mix, Mix),
+            ("test_views", test_views, TestViews),
+        ):
+            check_choice(name, value, get_args(kind))
         if num_classes < 2:
             raise InputError(f"num_classes is {num_classes}; a classifier needs at least 2")
         if image_size < 1:
@@ -116,6 +124,7 @@ class ImageClassifier(LightningModule):
         self.compiles = compile
         self.example_input_array = torch.zeros(1, num_channels, image_size, image_size)
 
+        self.trained_before = False
         self.freezing: Freezing | None = None
         self.measures_pixels = mean is None
         self.register_buffer("mean", _per_channel("mean", mean, 0.5, num_channels))
@@ -128,26 +137,35 @@ class ImageClassifier(LightningModule):
         self.test_metrics = StageMetrics("test", num_classes)
 
     def setup(self, stage: str) -> None:
-        """Measures the training pictures' mean and standard deviation, unless a checkpoint brings them."""
+        """Readies the net for a run: its layout in memory, what is frozen, the training pictures' mean, compilation.
+
+        Raises:
+            InputError: the net cannot do what its options ask for.
+        """
         self.to(memory_format=self.memory_format)
+        new = not self.trained_before and self.trainer.ckpt_path is None
         if self.freezing is not None:
             self.freezing.setup(self, stage)
             # neither pretrained nor from a checkpoint
-            random = self.freezing.fixed and self.measures_pixels and self.trainer.ckpt_path is None
+            random = self.freezing.fixed and self.measures_pixels and new
             if stage == "fit" and random and self.trainer.is_global_zero:
                 log.warning("what is frozen has random weights, of which little can be learnt; give --model.weights")
         statistics = getattr(getattr(self.trainer, "datamodule", None), "channel_statistics", None)
-        if stage == "fit" and self.measures_pixels and self.trainer.ckpt_path is None and statistics:
+        if stage == "fit" and self.measures_pixels and new and statistics:
             mean, std = statistics()
             self.mean.copy_(torch.as_tensor(mean).view_as(self.mean))
             self.std.copy_(torch.as_tensor(std).view_as(self.std))
         data = getattr(self.trainer, "datamodule", None)
-        if getattr(data, "extractor", None) and (self.mix != "none" or self.test_views != "one"):
-            name = "mix" if self.mix != "none" else "test_views"
-            raise InputError(
-                f"{name} needs pictures, and this net sees features that are kept; give --model.cache_features false, "
-                f"or --model.{name} {'none' if name == 'mix' else 'one'}"
-            )
+        for name, asked, off in (
+            ("mix", self.mix != "none", "none"),
+            ("test_views", self.test_views != "one", "one"),
+            ("compile", self.compiles, "false"),
+        ):
+            if asked and getattr(data, "extractor", None):
+                raise InputError(
+                    f"{name} needs the whole net, and of this one only the end is run, on features that are kept; "
+                    f"give --model.cache_features false, or --model.{name} {off}"
+                )
         if stage == "fit" and self.compiles:
             compile_parts(self.backbone, self.head, self.trainer.strategy.root_device)
 
@@ -260,13 +278,19 @@ class ImageClassifier(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimiser by name over what is not frozen, and the schedule, stepped at every step."""
-        # Lightning cannot clip what a fused optimizer is about to unscale
-        clips = self._trainer is not None and bool(self._trainer.gradient_clip_val)
-        fused = self.device.type in ("cpu", "cuda") and not clips
-        optimizer = build_optimizer(self.optimizer_name, self._parameter_groups(), self.lr, self.momentum, fused=fused)
+        groups = self._parameter_groups()
+        optimizer = build_optimizer(self.optimizer_name, groups, self.lr, self.momentum, fused=self._fuses())
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
         self._scheduled_lr = self.lr
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _fuses(self) -> bool:
+        trainer = self._trainer
+        # Lightning cannot clip what a fused optimizer is about to unscale
+        clips = trainer is not None and bool(trainer.gradient_clip_val)
+        # a step that 16-mixed leaves out, its gradients being infinite, still moves the momentum of torch's fused SGD
+        scales = trainer is not None and getattr(trainer.precision_plugin, "scaler", None) is not None
+        return self.device.type in ("cpu", "cuda") and not clips and not (scales and self.optimizer_name == "sgd")
 
     def _follow_lr(self) -> None:
         """Hands a rate that Lightning's LearningRateFinder has found on to the schedule, which has the old one."""
@@ -339,12 +363,13 @@ class ImageClassifier(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Lets this run's hyper-parameters win over the optimiser state's, which would bring the old ones back."""
         self._refuse_other_data(checkpoint)
+        self.trained_before = True
         fits = self._trainer is not None and self._trainer.state.fn == "fit"
         # the command line's --optimizer has hyper-parameters of its own
         if not fits or "configure_optimizers" in vars(self):
             return
         groups = self._parameter_groups()
-        adopt_options(checkpoint.get("optimizer_states", []), groups, self.momentum)
+        adopt_options(checkpoint.get("optimizer_states", []), groups, self.momentum, fused=self._fuses())
         for state in checkpoint.get("lr_schedulers", []):
             state["base_lrs"] = [group["lr"] for group in groups]
 

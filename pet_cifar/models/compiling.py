@@ -16,11 +16,17 @@ def compile_parts(backbone: nn.Module, head: nn.Module, device: torch.device) ->
     same with and without. Every size of a batch is compiled by itself: a training has one, an evaluation two.
 
     Raises:
-        InputError: the net is on the CPU, and there is no C++ compiler.
+        InputError: there is no compiler: of C++ for a net on the CPU, of C for one on a GPU.
     """
-    if device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))):
+    on_cpu = device.type == "cpu"
+    known = (os.environ.get("CXX", "c++"), "g++", "clang++") if on_cpu else (os.environ.get("CC", "cc"), "gcc", "clang")
+    if not any(map(shutil.which, known)):
+        language, program = ("C++", "g++") if on_cpu else ("C", "gcc")
         raise InputError(
-            "compile needs a C++ compiler for a net on the CPU; install g++, or give --model.compile false"
+            f"compile needs a {language} compiler for a net on {device}; install {program}, or give "
+            "--model.compile false"
         )
+    # torch counts the translations of all modules together, and gives up, with a warning only, after eight
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
     for part in (backbone, head):
         part.compile(dynamic=False)

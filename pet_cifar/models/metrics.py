@@ -76,12 +76,15 @@ class StageMetrics(nn.Module):
 
     def log(self, module: LightningModule, class_names: Iterable[object]) -> None:
         """Logs everything and starts anew; called on all processes at the end of an epoch."""
-        module.log(f"{self.stage}/loss", self.loss, prog_bar=True)
-        for name, metric in self.metrics.items():
+        values: dict[str, Tensor] = {}
+        for name, metric in [("loss", self.loss), *self.metrics.items()]:
             assert isinstance(metric, Metric)
             if name == "class_acc":
-                for class_name, accuracy in zip(class_names, metric.compute(), strict=True):
-                    module.log(f"{self.stage}/acc_{class_name}", accuracy)
-                metric.reset()
+                values |= {f"acc_{one}": value for one, value in zip(class_names, metric.compute(), strict=True)}
             else:
-                module.log(f"{self.stage}/{name}", metric, prog_bar=name == "acc")
+                values[name] = metric.compute()
+            metric.reset()
+        # all at once: each copy to the host waits for the device
+        numbers = torch.stack(list(values.values())).cpu()
+        for name, value in zip(values, numbers, strict=True):
+            module.log(f"{self.stage}/{name}", value, prog_bar=name in ("loss", "acc"))

@@ -136,6 +136,8 @@ class SpeedrunCNN(ImageClassifier):
     ) -> None:
         super().__init__(num_classes=num_classes, num_channels=num_channels, image_size=image_size, **training)
         widths = [64, 256, 256] if widths is None else widths
+        if not widths or min(widths) < 1:
+            raise InputError(f"widths are {widths}; give the channels of one group or more, each at least 1")
         reduced = (image_size - PATCH + 1) // 2 ** len(widths)
         if reduced < 1:
             raise InputError(
@@ -183,8 +185,9 @@ class SpeedrunCNN(ImageClassifier):
         if stage != "fit":
             return
         self._whitening_bias.requires_grad_(True)
-        self._lookahead = None
-        if self.trainer.ckpt_path is not None:
+        # of another run, perhaps, or of a test
+        self._lookahead = self._kept_average = None
+        if self.trained_before or self.trainer.ckpt_path is not None:
             return
         data = getattr(self.trainer, "datamodule", None)
         if not isinstance(data, ImageDataModule):
@@ -231,7 +234,8 @@ class SpeedrunCNN(ImageClassifier):
     def _parameter_groups(self) -> Groups:
         # all are decayed by the same amount a step, whatever their rate
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        own = {id(norm.bias) for norm in self.modules() if isinstance(norm, nn.BatchNorm2d)}
+        # nn.SyncBatchNorm too, which --trainer.sync_batchnorm puts in their place
+        own = {id(norm.bias) for norm in self.modules() if isinstance(norm, nn.modules.batchnorm._BatchNorm)}
         factor = self.bias_lr_factor
         return [
             {
@@ -248,8 +252,9 @@ class SpeedrunCNN(ImageClassifier):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps the average."""
-        if self._lookahead is not None:
-            checkpoint["lookahead"] = self._lookahead.slow
+        average = self._lookahead.slow if self._lookahead is not None else self._kept_average
+        if average is not None:
+            checkpoint["lookahead"] = average
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes the average up again."""

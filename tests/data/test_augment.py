@@ -214,6 +214,11 @@ def test_bad_arguments_are_named(arguments: dict[str, Any], name: str) -> None:
         Augment(**arguments)
 
 
+def test_an_unknown_flip_is_told_in_a_line() -> None:
+    with pytest.raises(InputError, match="augment.flip is 'alternate'; it is one of False, True, alternating; did you"):
+        Augment(flip="alternate")  # type: ignore[arg-type]
+
+
 def test_a_shift_by_more_than_the_picture_is_refused() -> None:
     with pytest.raises(InputError, match=r"augment\.translate is 9, more than a picture of 9 x 9 holds"):
         Augment(translate=9)(pictures(), numbers())

@@ -1,7 +1,14 @@
+import errno
+import io
+import itertools
+import os
 import shutil
+import subprocess
+import sys
 import threading
 from collections import Counter, namedtuple
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from pet_cifar.data import cache as caching
-from pet_cifar.data.cache import DevicePixels, FilePixels, Pixels, Place, available_memory, choose, open_pixels
+from pet_cifar.data.cache import DevicePixels, FilePixels, Pixels, open_pixels
+from pet_cifar.data.room import Place
 from pet_cifar.errors import InputError
 
 CACHES: tuple[Place, ...] = ("none", "ram", "disk", "device")
@@ -130,7 +138,7 @@ def test_a_build_that_failed_is_done_again(source: Source, file: Path) -> None:
 
     with pytest.raises(OSError, match="unplugged"):
         open_pixels(fails, COUNT, SHAPE, "disk", file=file, device=torch.device("cpu"), num_threads=2)
-    assert not file.exists()
+    assert [left.suffix for left in file.parent.iterdir()] == [".lock"], "what is of no use takes no room"
     assert torch.equal(opened(source, "disk", file).take(np.arange(COUNT)), torch.from_numpy(source.array))
 
 
@@ -144,6 +152,100 @@ def test_a_full_disk_is_told_before_anything_is_decoded(
     assert str(file.parent) in str(caught.value)
     assert not source.reads
     assert not file.exists()
+
+
+def test_the_room_that_a_killed_build_takes_counts_as_free(
+    source: Source, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.parent.mkdir()
+    part = file.with_name("train.npy.part")
+    part.write_bytes(b"half")
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9, 60 if part.exists() else 10**6))
+    assert torch.equal(opened(source, "disk", file).take(np.arange(COUNT)), torch.from_numpy(source.array))
+
+
+def writes_with(patch: pytest.MonkeyPatch, kind: type[io.FileIO]) -> None:
+    read = Path.open
+    patch.setattr(
+        Path, "open", lambda self, mode="r", *rest, **more: kind(self, "w") if mode == "wb" else read(self, mode, *rest)
+    )
+
+
+@pytest.mark.parametrize("when", ["write", "flush"])
+def test_a_disk_that_fails_in_between_is_told_in_a_line(
+    source: Source, file: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    def fails(*arguments: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    class Full(io.FileIO):
+        def write(self, content: Any, /) -> int:
+            return fails() if len(content) == 60 else super().write(content)
+
+    if when == "flush":  # in the background, once: the one at the end succeeds
+        fsync, calls = os.fsync, itertools.count()
+        monkeypatch.setattr(os, "fsync", lambda number: fails() if next(calls) == 0 else fsync(number))
+        monkeypatch.setattr(caching, "FLUSHED", 5 * 60)
+    else:
+        writes_with(monkeypatch, Full)
+    with pytest.raises(InputError, match=r"cannot write .*train.npy.part: No space left on device; make room"):
+        opened(source, "disk", file)
+    monkeypatch.undo()
+    assert [left.suffix for left in file.parent.iterdir()] == [".lock"]
+    assert torch.equal(opened(source, "disk", file).take(np.arange(COUNT)), torch.from_numpy(source.array))
+
+
+def test_a_write_may_come_in_pieces(source: Source, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(io.FileIO):
+        def write(self, content: Any, /) -> int:
+            return super().write(content if len(content) > 60 else content[:7])
+
+    with monkeypatch.context() as patch:
+        writes_with(patch, Slow)
+        opened(source, "disk", file)
+    assert np.array_equal(np.load(file), source.array)
+
+
+@pytest.mark.parametrize("cache", CACHES)
+@pytest.mark.parametrize("wrong", [np.zeros((1, 4, 5), np.uint8), np.zeros(SHAPE, np.float32)])
+def test_a_picture_of_another_shape_or_type_is_refused(file: Path, cache: Place, wrong: NDArray[Any]) -> None:
+    with pytest.raises(InputError, match=r"picture 0 was read as .* must give uint8 of shape \(3, 4, 5\)"):
+        open_pixels(lambda row: wrong, COUNT, SHAPE, cache, file=file, device=torch.device("cpu"), num_threads=1).take(
+            np.arange(3)
+        )
+
+
+def test_too_little_memory_is_told_before_anything_is_decoded(
+    source: Source, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caching, "available_memory", lambda: 1000.0)
+    with pytest.raises(InputError, match="GB of memory and 0.0 GB are available; give cache: disk, or none"):
+        opened(source, "ram", file)
+    assert not source.reads
+
+
+BUILD = """
+import sys
+from pathlib import Path
+import numpy as np
+import torch
+from pet_cifar.data.cache import open_pixels
+def read(row):
+    with open(sys.argv[2], "a") as reads:
+        reads.write("x")
+    return np.full((1, 8, 8), row, np.uint8)
+file = Path(sys.argv[1])
+open_pixels(read, 200, (1, 8, 8), "disk", file=file, device=torch.device("cpu"), num_threads=2)
+"""
+
+
+def test_processes_build_one_file(file: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", BUILD, str(file), str(tmp_path / "reads")]
+    together = [subprocess.Popen(command) for _ in range(2)]
+    assert [one.wait() for one in together] == [0, 0]
+    assert (tmp_path / "reads").read_text() == 200 * "x"
+    assert np.array_equal(np.load(file)[:, 0, 0, 0], np.arange(200))
 
 
 @pytest.mark.parametrize("cache", CACHES)
@@ -187,6 +289,7 @@ def test_a_damaged_file_is_made_anew(source: Source, file: Path, damage: str) ->
     assert np.array_equal(np.load(file), source.array)
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells what is resident")
 def test_of_a_large_file_little_stays_in_memory(tmp_path: Path) -> None:
     # a sparse file of 300 MB, more than what may stay
     size, count = 40_000, 7500
@@ -203,45 +306,3 @@ def test_of_a_large_file_little_stays_in_memory(tmp_path: Path) -> None:
     for start in range(0, count, 50):
         assert pixels.take(np.arange(start, min(start + 50, count))).shape[1:] == (1, 200, 200)
     assert resident() - before < count * size / 4
-
-
-GB = 10**9
-
-
-@pytest.mark.parametrize(
-    ("needed", "missing", "disk", "memory", "expected"),
-    [
-        (GB, GB, 2 * GB, 9 * GB, "disk"),
-        (GB, GB, 1.01 * GB, 9 * GB, "ram"),
-        (GB, GB, 1.01 * GB, 1.9 * GB, "none"),
-        (9 * GB, 0, 1, 1, "disk"),
-        (18 * GB, 18 * GB, 30 * GB, GB, "disk"),
-    ],
-)
-def test_auto_takes_what_there_is_room_for(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    needed: int,
-    missing: int,
-    disk: float,
-    memory: float,
-    expected: Place,
-) -> None:
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, disk))
-    monkeypatch.setattr(caching, "available_memory", lambda: memory)
-    place, why = choose(needed, missing, tmp_path, torch.device("cpu"))
-    assert place == expected
-    assert f"{needed / 1e9:.2f} GB of decoded pictures" in why
-
-
-@pytest.mark.parametrize(("room", "expected"), [(4 * GB, "device"), (3.9 * GB, "disk")])
-def test_auto_takes_the_device_where_it_has_four_times_the_room(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: float, expected: Place
-) -> None:
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (room, room))
-    assert choose(GB, 0, tmp_path, torch.device("cuda"))[0] == expected
-
-
-def test_available_memory_is_a_plausible_number() -> None:
-    assert 10**8 < available_memory() < 10**14

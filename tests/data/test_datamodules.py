@@ -15,13 +15,13 @@ from sklearn.datasets import load_digits
 
 from pet_cifar.data import cats_dogs, download
 from pet_cifar.data.augment import Augment
-from pet_cifar.data.cache import Cache
 from pet_cifar.data.cats_dogs import CatsDogsDataModule
 from pet_cifar.data.cifar10 import CIFAR10DataModule
 from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.data.decode import decode
 from pet_cifar.data.digits import DigitsDataModule
 from pet_cifar.data.manifest import Part
+from pet_cifar.data.room import Cache
 from pet_cifar.errors import InputError
 from tests.conftest import CIFAR10, picture, write_cats_dogs, write_cifar10_batches
 

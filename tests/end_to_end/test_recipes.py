@@ -67,10 +67,28 @@ def test_the_learning_rate_that_was_found_is_the_one_that_is_used(tmp_path: Path
     assert seen[0] == [0.0] * len(seen[0])
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")
+@pytest.mark.filterwarnings("ignore::UserWarning:torch.*")
+def test_a_compiled_run_draws_its_pictures_and_is_tested_in_one_process(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    losses = []
+    for compiled in (True, False):
+        done = fit(tmp_path, [], compile=compiled)
+        tested = main(["test", "--run", done.trainer.log_dir or ""])
+        assert tested is not None
+        found = {**done.trainer.callback_metrics, **tested.trainer.callback_metrics}
+        losses.append([float(found[f"{stage}/loss"]) for stage in ("train", "val", "test")])
+    assert losses[0] == pytest.approx(losses[1], abs=0.02)
+    # what torch says when it gives up translating
+    assert "recompile_limit" not in caplog.text
+
+
 @pytest.mark.parametrize("mix", ["mixup", "cutmix", "both"])
 def test_mixing_and_smoothing_come_from_the_yaml(tmp_path: Path, mix: str) -> None:
     four = ("--trainer.max_epochs", "4")
-    plain, mixed = fit(tmp_path, [], *four), fit(tmp_path, [], *four, mix=mix, mix_alpha=0.4, label_smoothing=0.1)
+    plain = fit(tmp_path, [], *four, label_smoothing=0.1)
+    mixed = fit(tmp_path, [], *four, label_smoothing=0.1, mix=mix, mix_alpha=0.4)
     assert mixed.model.mix == mix
     assert plain.trainer.callback_metrics["train/loss"] < mixed.trainer.callback_metrics["train/loss"]
     assert mixed.trainer.callback_metrics["val/acc"] > 0.3

@@ -122,6 +122,10 @@ def test_the_one_logit_speaks_for_the_second_class() -> None:
     ("options", "words"),
     [
         ({"num_classes": 1}, "num_classes is 1"),
+        ({"optimizer": "adam"}, "optimizer is 'adam'; it is one of sgd, adamw, rmsprop; did you mean adamw"),
+        ({"schedule": "linear"}, "schedule is 'linear'; it is one of one_cycle, cosine, triangle, constant"),
+        ({"mix": "mixing"}, "mix is 'mixing'; it is one of none, mixup, cutmix, both"),
+        ({"test_views": "six"}, "test_views is 'six'; it is one of one, mirror, shift"),
         ({"warmup_fraction": 1.0}, "warmup_fraction is 1.0"),
         ({"warmup_fraction": -0.1}, "warmup_fraction is -0.1"),
         ({"label_smoothing": 1.0}, "label_smoothing is 1.0"),
@@ -467,6 +471,43 @@ def test_a_resumed_run_takes_its_own_momentum() -> None:
     second = quiet_trainer(max_epochs=2, limit_val_batches=0)
     second.fit(small(optimizer="sgd", momentum=0.5), digits(), ckpt_path="run.ckpt")
     assert [group["momentum"] for group in second.optimizers[0].param_groups] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("after", ["channels_last", "clipping"])
+def test_a_run_goes_on_in_another_layout_or_form(name: OptimizerName, after: str) -> None:
+    options: dict[str, Any] = {"optimizer": name, "schedule": "constant", "lr": 0.01}
+    first = quiet_trainer(max_epochs=1, limit_val_batches=0)
+    first.fit(small(**options), digits())
+    first.save_checkpoint("run.ckpt")
+
+    def gone_on(channels_last: bool = False, clip: float | None = None) -> dict[str, torch.Tensor]:
+        trainer = quiet_trainer(max_epochs=2, limit_val_batches=0, gradient_clip_val=clip)
+        model = small(channels_last=channels_last, **options)
+        trainer.fit(model, digits(), ckpt_path="run.ckpt")
+        (optimizer,) = trainer.optimizers
+        assert {group["fused"] for group in optimizer.param_groups} == {None if clip else True}
+        for parameter, state in optimizer.state.items():
+            kept = [value for value in state.values() if value.shape == parameter.shape]
+            assert kept
+            assert {value.stride() for value in kept} == {parameter.stride()}
+        return model.state_dict()
+
+    same = gone_on()
+    other = gone_on(channels_last=True) if after == "channels_last" else gone_on(clip=1e9)
+    for key, value in same.items():
+        torch.testing.assert_close(other[key], value, atol=1e-4, rtol=1e-3)
+
+
+def test_sgd_is_not_fused_where_steps_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    # torch's fused SGD moves the momentum although 16-mixed leaves the step out
+    for name, fused in (("sgd", None), ("adamw", True)):
+        trainer = quiet_trainer(max_epochs=1)
+        monkeypatch.setattr(trainer.precision_plugin, "scaler", object(), raising=False)
+        model = small(optimizer=name)
+        model.trainer = trainer
+        made: Any = model.configure_optimizers()
+        assert {group["fused"] for group in made["optimizer"].param_groups} == {fused}
 
 
 def run(net: str, checkpoints: ModelCheckpoint, ckpt_path: str | None = None, burn: int = 0) -> ImageClassifier:

@@ -46,5 +46,7 @@ def test_a_compiled_net_trains_as_the_plain_one_and_leaves_the_same_checkpoint()
 
 def test_no_compiler_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    with pytest.raises(InputError, match="compile needs a C.. compiler .* --model.compile false"):
+    with pytest.raises(
+        InputError, match="needs a C.. compiler for a net on cpu; install g.., .* --model.compile false"
+    ):
         quiet_trainer(max_epochs=1).fit(net(compile=True), digits())

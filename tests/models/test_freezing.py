@@ -143,9 +143,10 @@ class Recorder(Callback):
         )
 
 
-def test_stages_are_freed_at_their_epochs() -> None:
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "rmsprop"])
+def test_stages_are_freed_at_their_epochs(optimizer: str) -> None:
     recorder = Recorder()
-    model = small(freeze_until="all", unfreeze=STAGES, lr=0.01)
+    model = small(freeze_until="all", unfreeze=STAGES, lr=0.01, optimizer=optimizer)
     trainer = quiet_trainer(max_epochs=3, limit_train_batches=4, limit_val_batches=1, callbacks=[recorder])
     trainer.fit(model, datamodule=digits())
     assert recorder.changed[0] == {"head.1.weight", "head.1.bias"}
@@ -155,12 +156,14 @@ def test_stages_are_freed_at_their_epochs() -> None:
     assert {"backbone.conv_stem.weight", "backbone.bn1.running_mean"} <= recorder.changed[2]
 
 
-def test_a_staged_run_resumes_exactly(tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_staged_run_resumes_exactly(tmp_path: Path, optimizer: str) -> None:
     def trained(epochs: int, checkpoint: str | None = None) -> tuple[Trainer, BackboneClassifier]:
         model = small(
             freeze_until="all",
             unfreeze=STAGES,
             lr=0.01,
+            optimizer=optimizer,
             base_lr_factor=0.1,
             schedule="constant",  # the others follow from the length of the run
             warmup_fraction=0.0,
@@ -271,6 +274,12 @@ def test_epochs_use_the_views_in_turn() -> None:
     assert torch.equal(
         data.view("train", batches[0].row.numpy(), 0), data.pixels("train").take(batches[0].row.numpy()) / 255
     )
+
+
+@pytest.mark.parametrize(("name", "value"), [("mix", "mixup"), ("test_views", "mirror"), ("compile", True)])
+def test_what_needs_the_whole_net_is_refused_where_features_are_kept(name: str, value: Any) -> None:
+    with pytest.raises(InputError, match=f"{name} needs the whole net, .* give --model.cache_features false, or --mod"):
+        quiet_trainer(max_epochs=1).fit(cut("all", **{name: value}), datamodule=digits())
 
 
 def test_a_trial_run_computes_no_features() -> None:

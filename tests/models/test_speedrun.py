@@ -109,6 +109,8 @@ def test_logits_are_divided() -> None:
     ("options", "words"),
     [
         ({"image_size": 8}, "image_size is 8; SpeedrunCNN halves it 3 times and needs at least 9 pixels"),
+        ({"widths": []}, "widths are []"),
+        ({"widths": [8, 0]}, "widths are [8, 0]"),
         ({"depth": 0}, "depth is 0"),
         ({"bn_momentum": 0.0}, "bn_momentum is 0.0"),
         ({"bias_lr_factor": 0.0}, "bias_lr_factor is 0.0"),
@@ -195,6 +197,34 @@ def test_the_whitening_follows_from_the_training_pictures_and_only_its_bias_lear
 
 
 # Optimiser, schedule, lookahead
+
+
+def test_a_net_that_was_loaded_keeps_its_filters_on_other_pictures() -> None:
+    first = quiet_trainer(max_epochs=1, limit_val_batches=0)
+    first.fit(narrow(), digits())
+    first.save_checkpoint("run.ckpt")
+    model = SpeedrunCNN.load_from_checkpoint("run.ckpt", weights_only=True)
+    before = {name: model.state_dict()[name].clone() for name in ("backbone.0.weight", "mean")}
+    quiet_trainer(max_epochs=1, limit_val_batches=0).fit(model, digits(split_seed=7))
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in before.items())
+
+
+def test_a_second_run_starts_its_average_anew() -> None:
+    model = narrow()
+    trainer = quiet_trainer(max_epochs=1, limit_val_batches=0)
+    trainer.fit(model, digits())
+    trainer.save_checkpoint("run.ckpt")
+    quiet_trainer(max_epochs=1).test(model, digits(), ckpt_path="run.ckpt", weights_only=True, verbose=False)
+    assert model._kept_average is not None
+    quiet_trainer(fast_dev_run=True).fit(model, digits())
+    assert model._kept_average is None
+
+
+def test_synchronised_norms_learn_as_fast() -> None:
+    model = narrow()
+    plain = [len(group["params"]) for group in model._parameter_groups()]
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    assert [len(group["params"]) for group in converted._parameter_groups()] == plain
 
 
 def test_biases_of_norms_learn_fast_and_decay_by_the_same_amount_a_step() -> None:
