@@ -126,7 +126,7 @@ def main() -> None:
     for file in files:  # into the system's cache
         file.read_bytes()
     note = f"{count:,} pictures, {arguments.rounds} rounds, medians (lowest to highest)"
-    report = Report(["what", "pictures/s", "limit, pictures/s", "share"], note)
+    report = Report(["what", "pictures/s", "limit, pictures/s", "share"], arguments.output, note)
     rounds, batch, times = range(arguments.rounds), arguments.batch_size, 10
     listed = [(path, "", "") for path in paths]
     kinds: tuple[tuple[Literal[1, 3], str], ...] = ((1, "gray"), (3, "colour"))
@@ -164,8 +164,7 @@ def main() -> None:
             f"{most:.2f} GB resident at most, {before:.2f} GB of it before the first picture; decoded in "
             f"{built:.0f} s, read in {read:.1f} s"
         )
-        report.rows["memory"] = {"before": before, "most": most, "decode_seconds": built, "read_seconds": read}
-    report.write(arguments.output)
+        report.keep("memory", {"before": before, "most": most, "decode_seconds": built, "read_seconds": read})
 
 
 if __name__ == "__main__":

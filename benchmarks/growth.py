@@ -110,7 +110,7 @@ def main() -> None:
         "resident, GB",
         "before the net, GB",
     ]
-    report = Report(columns, "CatsDogsCNN, gray, channels_last")
+    report = Report(columns, arguments.output, "CatsDogsCNN, gray, channels_last")
     with tempfile.TemporaryDirectory(prefix="pet_cifar_growth_") as temporary:
         for kind, values in (
             ("pictures", arguments.pictures),
@@ -130,7 +130,6 @@ def main() -> None:
                 seconds = [f"{found[name]:.2f}" for name in ("check", "decode", "epoch")]
                 cells = [*seconds, f"{found['step']:.0f}", f"{found['memory']:.2f}", f"{found['idle']:.2f}"]
                 report.row(f"{kind} {value:,}", cells, found)
-    report.write(arguments.output)
 
 
 if __name__ == "__main__":

@@ -86,34 +86,37 @@ def share(ours: Measured, limit: Measured) -> str:
 
 
 class Report:
-    """A table that grows on the screen, and a file of all figures at the end.
+    """A table that grows on the screen, and with every row a file of all figures.
 
     Args:
         columns: the table's head.
-        note: what is said before it, beside the hardware.
+        output: the JSON file.
+        note: what is said before the table, beside the hardware.
     """
 
-    def __init__(self, columns: Sequence[str], note: str = "") -> None:
-        self.rows: dict[str, Any] = {}
-        print(f"{hardware()}{'; ' if note else ''}{note}")
+    def __init__(self, columns: Sequence[str], output: Path, note: str) -> None:
+        self.output = output
+        self.figures: dict[str, Any] = {}
+        print(f"{hardware()}; {note}; all figures go to {output}")
         print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}", flush=True)
 
     def row(self, name: str, cells: Sequence[object], figures: Mapping[str, Any]) -> None:
         """Prints a row and keeps its figures."""
         print(f"| {' | '.join(map(str, (name, *cells)))} |", flush=True)
-        self.rows[name] = {
+        self.keep(name, figures)
+
+    def keep(self, name: str, figures: Mapping[str, Any]) -> None:
+        """Keeps figures that have no row."""
+        self.figures[name] = {
             key: value.json() if isinstance(value, Measured) else value for key, value in figures.items()
         }
-
-    def write(self, output: Path | None) -> None:
-        """Writes the JSON file, if one is wanted."""
-        if output:
-            output.write_text(json.dumps({"conditions": conditions(), "figures": self.rows}, indent=2) + "\n")
+        self.output.write_text(json.dumps({"conditions": conditions(), "figures": self.figures}, indent=2) + "\n")
 
 
 def parser(description: str | None) -> ArgumentParser:
     """The options that all have."""
     made = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
     made.add_argument("--root", type=Path, default=Path("data"), help="where the data is")
-    made.add_argument("--output", type=Path, help="a JSON file for all figures")
+    output = Path(f"{Path(sys.argv[0]).stem}.json")
+    made.add_argument("--output", type=Path, default=output, help=f"a JSON file for all figures (default: {output})")
     return made

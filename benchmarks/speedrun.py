@@ -124,7 +124,7 @@ def main() -> None:
         print(f"run {seed}: {runs[-1]}", file=sys.stderr, flush=True)
     cold, *warm = runs
     columns = ["program", "accuracy, %", "standard deviation", f"share above {arguments.line:g} %", "one view, %"]
-    report = Report([*columns, "warm seconds", "cold seconds"], f"{len(warm)} warm runs")
+    report = Report([*columns, "warm seconds", "cold seconds"], arguments.output, f"{len(warm)} warm runs")
     accuracies = [run["accuracy"] for run in runs]
     report.row(
         f"`{arguments.config.stem}`",
@@ -153,7 +153,6 @@ def main() -> None:
             ],
             {"accuracies": theirs, "seconds": seconds},
         )
-    report.write(arguments.output)
 
 
 if __name__ == "__main__":

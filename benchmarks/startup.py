@@ -72,7 +72,9 @@ def main() -> None:
         assert found, printed
         first.append(wall)
         data.append(float(found[2]))
-    report = Report(["what", "seconds", "limit", "what the limit is"], f"{arguments.rounds} rounds, medians")
+    report = Report(
+        ["what", "seconds", "limit", "what the limit is"], arguments.output, f"{arguments.rounds} rounds, medians"
+    )
     measured = {
         "help": Measured(helped),
         "import": Measured(imported),
@@ -87,7 +89,6 @@ def main() -> None:
         [measured["first_step"], f"{limit:.2f}", f"1.3 times the import and {measured['data'].median:.2f} s of data"],
         {**measured, "limit": limit},
     )
-    report.write(arguments.output)
     _, profile = seconds([sys.executable, "-X", "importtime", "-c", "import pet_cifar.lightning_cli"])
     lines = [re.match(r"import time:\s+(\d+) \|\s+(\d+) \|( +)(\S+)", line) for line in profile.splitlines()]
     rows = sorted(((int(one[2]), one[4]) for one in lines if one and len(one[3]) <= 7), reverse=True)

@@ -173,7 +173,7 @@ def main() -> None:
     seed_everything(0)
     note = f"{arguments.rounds} rounds, medians (lowest to highest); {' '.join(rest) or 'as configured'}"
     columns = ["config", "fit, ms a step", "bare loop, ms", "overhead", "pictures/s", "share of peak"]
-    report = Report([*columns, "Keras, pictures/s", "times"], note)
+    report = Report([*columns, "Keras, pictures/s", "times"], arguments.output, note)
     for config in arguments.configs:
         steps = arguments.steps
         seconds, done = fit(config, arguments.root, 8, rest)
@@ -200,7 +200,6 @@ def main() -> None:
             cells += [theirs, f"{pictures / theirs.median:.2f}"]
             figures["keras_pictures_per_second"] = theirs
         report.row(f"`{config.stem}`", cells + [""] * (7 - len(cells)), figures)
-    report.write(arguments.output)
 
 
 if __name__ == "__main__":

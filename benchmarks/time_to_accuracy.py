@@ -69,8 +69,8 @@ def main() -> None:
     arguments, rest = options.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]
     prepared = prepare(arguments.root)
     note = f"{arguments.seeds} seeds, medians (lowest to highest); {' '.join(rest) or 'as configured'}"
-    report = Report(["budget", "seconds, fit and test", "test accuracy, %", "asked"], note)
-    report.rows["prepare_seconds"] = prepared
+    report = Report(["budget", "seconds, fit and test", "test accuracy, %", "asked"], arguments.output, note)
+    report.keep("prepare", {"seconds": prepared})
     fastest = None
     for name in arguments.budgets:
         seconds, asked, own = BUDGETS[name]
@@ -88,7 +88,7 @@ def main() -> None:
     print(f"checking and decoding 60,000 files, once: {prepared:.0f} s")
     if arguments.keras:
         found = keras(arguments.keras, arguments.root, arguments.keras_seconds)
-        report.rows["keras"] = found
+        report.keep("keras", found)
         reached = [row["seconds"] for row in found["rows"] if row["test_accuracy"] >= HOMEWORK]
         last = found["rows"][-1] if found["rows"] else {"epoch": 0, "seconds": 0.0, "test_accuracy": 10.0}
         seconds = reached[0] if reached else found["unfinished"]["seconds"]
@@ -98,7 +98,6 @@ def main() -> None:
         )
         if fastest:
             print(f"ours is {'' if reached else 'more than '}{seconds / fastest:.0f} times as fast")
-    report.write(arguments.output)
 
 
 if __name__ == "__main__":
