@@ -1,30 +1,26 @@
 """The one base of all nets: loss, metrics, optimiser, schedule."""
 
 import logging
-import math
 from collections.abc import Iterable
 from typing import Any, Self, cast, get_args
 
 import torch
 import torch.nn.functional as F
-from lightning import LightningModule
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from pet_cifar.data.loader import Batch
 from pet_cifar.errors import InputError, check_choice
 from pet_cifar.models.compiling import compile_parts
-from pet_cifar.models.freezing import Freezing
 from pet_cifar.models.metrics import StageMetrics
 from pet_cifar.models.mixing import Mix, mixed
-from pet_cifar.models.optimizer import Groups, OptimizerName, adopt_options, build_optimizer
-from pet_cifar.models.schedule import Schedule, schedule_factor
+from pet_cifar.models.optimizer import OptimizedModule, OptimizerName
+from pet_cifar.models.schedule import Schedule
 from pet_cifar.models.views import TestViews, averaged
 
 log = logging.getLogger(__name__)
 
 
-class ImageClassifier(LightningModule):
+class ImageClassifier(OptimizedModule):
     """Trains and scores a net; an architecture adds ``backbone`` and ``head`` and nothing else.
 
     The net takes float pictures in [0, 1] of shape (B, num_channels, image_size, image_size) and normalises them
@@ -89,11 +85,9 @@ class ImageClassifier(LightningModule):
         mean: list[float] | None = None,
         std: list[float] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(optimizer, lr, momentum, weight_decay, schedule, warmup_fraction)
         self.save_hyperparameters()
         for name, value, kind in (
-            ("optimizer", optimizer, OptimizerName),
-            ("schedule", schedule, Schedule),
             ("mix", mix, Mix),
             ("test_views", test_views, TestViews),
         ):
@@ -102,20 +96,12 @@ class ImageClassifier(LightningModule):
             raise InputError(f"num_classes is {num_classes}; a classifier needs at least 2")
         if image_size < 1:
             raise InputError(f"image_size is {image_size}; it is a side in pixels, at least 1")
-        if not 0 <= warmup_fraction < 1:
-            raise InputError(f"warmup_fraction is {warmup_fraction}; it is a share of the run, from 0 up to below 1")
         if not 0 <= label_smoothing < 1:
             raise InputError(f"label_smoothing is {label_smoothing}; it is from 0 up to below 1")
         if mix_alpha <= 0:
             raise InputError(f"mix_alpha is {mix_alpha}; it is above 0")
         self.num_classes = num_classes
         self.num_outputs = 1 if num_classes == 2 else num_classes
-        self.optimizer_name = optimizer
-        self.lr = self._scheduled_lr = lr
-        self.momentum = momentum
-        self.weight_decay = weight_decay
-        self.schedule = schedule
-        self.warmup_fraction = warmup_fraction
         self.label_smoothing = label_smoothing
         self.mix: Mix = mix
         self.mix_alpha = mix_alpha
@@ -125,7 +111,6 @@ class ImageClassifier(LightningModule):
         self.example_input_array = torch.zeros(1, num_channels, image_size, image_size)
 
         self.trained_before = False
-        self.freezing: Freezing | None = None
         self.measures_pixels = mean is None
         self.register_buffer("mean", _per_channel("mean", mean, 0.5, num_channels))
         self.register_buffer("std", _per_channel("std", std, 0.25, num_channels))
@@ -251,7 +236,7 @@ class ImageClassifier(LightningModule):
 
     def on_train_start(self) -> None:
         """Frees what this epoch trains: a run may go on in the middle of one."""
-        self._follow_lr()
+        self.follow_lr()
         self.on_train_epoch_start()
 
     def on_train_epoch_start(self) -> None:
@@ -276,73 +261,6 @@ class ImageClassifier(LightningModule):
         datamodule = getattr(self.trainer, "datamodule", None)
         return cast(Iterable[object], getattr(datamodule, "class_names", range(self.num_classes)))
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimiser by name over what is not frozen, and the schedule, stepped at every step."""
-        groups = self._parameter_groups()
-        optimizer = build_optimizer(self.optimizer_name, groups, self.lr, self.momentum, fused=self._fuses())
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
-        self._scheduled_lr = self.lr
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def _fuses(self) -> bool:
-        trainer = self._trainer
-        # Lightning cannot clip what a fused optimizer is about to unscale
-        clips = trainer is not None and bool(trainer.gradient_clip_val)
-        # a step that 16-mixed leaves out, its gradients being infinite, still moves the momentum of torch's fused SGD
-        scales = trainer is not None and getattr(trainer.precision_plugin, "scaler", None) is not None
-        return self.device.type in ("cpu", "cuda") and not clips and not (scales and self.optimizer_name == "sgd")
-
-    def _follow_lr(self) -> None:
-        """Hands a rate that Lightning's LearningRateFinder has found on to the schedule, which has the old one."""
-        schedule = self.lr_schedulers()
-        if self.lr == self._scheduled_lr or not isinstance(schedule, torch.optim.lr_scheduler.LambdaLR):
-            return
-        factor = self.lr / self._scheduled_lr
-        schedule.base_lrs = [lr * factor for lr in schedule.base_lrs]
-        for group, lr in zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True):
-            group["initial_lr"] = lr
-            group["lr"] = lr * self._lr_factor(schedule.last_epoch)
-        self._scheduled_lr = self.lr
-
-    def _parameter_groups(self) -> Groups:
-        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        factor = self.freezing.base_lr_factor if self.freezing else 1.0
-        base = set(self.backbone.parameters()) if factor != 1 else set()
-        groups: Groups = []
-        for lr, part in (
-            (self.lr, [p for p in trained if p not in base]),
-            (self.lr * factor, [p for p in trained if p in base]),
-        ):
-            groups += [
-                {"params": [p for p in part if p.ndim > 1], "lr": lr, "weight_decay": self.weight_decay},
-                {"params": [p for p in part if p.ndim <= 1], "lr": lr, "weight_decay": 0.0},
-            ]
-        return [group for group in groups if group["params"]]
-
-    def _lr_factor(self, step: int) -> float:
-        # at step 0 the trainer does not know its length yet, and no schedule needs it there
-        total = self.total_steps() if step else 1.0
-        if math.isinf(total):  # only the constant schedule gets here, and a share of nothing is no warm-up
-            return 1.0
-        progress = step / total
-        return schedule_factor(self.schedule, progress, self.warmup_fraction)
-
-    def total_steps(self) -> float:
-        """Steps of the whole run; infinity where none is given."""
-        # not trainer.estimated_stepping_batches: it sets up the loaders early and so breaks an exact resume
-        # (https://github.com/Lightning-AI/pytorch-lightning/issues/20550)
-        trainer = self.trainer
-        steps = math.inf if trainer.max_steps < 0 else trainer.max_steps
-        if trainer.max_epochs is not None and trainer.max_epochs >= 0:
-            an_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
-            steps = min(steps, trainer.max_epochs * an_epoch)
-        if math.isinf(steps) and self.schedule != "constant":
-            raise InputError(
-                f"schedule {self.schedule} needs to know how long the run is: give --trainer.max_epochs or "
-                "--trainer.max_steps, or the schedule constant"
-            )
-        return steps
-
     def follow_weights(self, mean: list[float], std: list[float]) -> None:
         """Makes the most of pretrained weights: their normalisation, unless another is given, and an undecided head.
 
@@ -364,14 +282,9 @@ class ImageClassifier(LightningModule):
         """Lets this run's hyper-parameters win over the optimiser state's, which would bring the old ones back."""
         self._refuse_other_data(checkpoint)
         self.trained_before = True
-        fits = self._trainer is not None and self._trainer.state.fn == "fit"
         # the command line's --optimizer has hyper-parameters of its own
-        if not fits or "configure_optimizers" in vars(self):
-            return
-        groups = self._parameter_groups()
-        adopt_options(checkpoint.get("optimizer_states", []), groups, self.momentum, fused=self._fuses())
-        for state in checkpoint.get("lr_schedulers", []):
-            state["base_lrs"] = [group["lr"] for group in groups]
+        if self._trainer is not None and self._trainer.state.fn == "fit" and "configure_optimizers" not in vars(self):
+            self.adopt_checkpoint(checkpoint)
 
     def _refuse_other_data(self, checkpoint: dict[str, Any]) -> None:
         # the data module itself is only asked where the checkpoint knows one of its class

@@ -1,12 +1,17 @@
-"""The optimiser by name, and its options where a run goes on with others."""
+"""How a net is trained: the optimiser by name, its groups, the learning rate's course, and where a run goes on."""
 
+import math
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor
+from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
 
-from pet_cifar.errors import InputError
+from pet_cifar.errors import InputError, check_choice
+from pet_cifar.models.freezing import Freezing
+from pet_cifar.models.schedule import Schedule, schedule_factor
 
 OptimizerName = Literal["sgd", "adamw", "rmsprop"]
 Groups = list[dict[str, Any]]
@@ -75,3 +80,109 @@ def adopt_options(states: Iterable[dict[str, Any]], groups: Groups, momentum: fl
                     # the fused forms walk through the memory: it must be laid out as this run's weights are
                     if isinstance(value, Tensor) and value.shape == parameter.shape:
                         kept[name] = torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
+
+
+class OptimizedModule(LightningModule):
+    """Optimiser and schedule, as the options say; for their meaning see `ImageClassifier`.
+
+    Attributes:
+        freezing: what of a pretrained backbone is not trained; None trains everything.
+    """
+
+    backbone: nn.Module
+
+    def __init__(
+        self,
+        optimizer: OptimizerName,
+        lr: float,
+        momentum: float,
+        weight_decay: float,
+        schedule: Schedule,
+        warmup_fraction: float,
+    ) -> None:
+        super().__init__()
+        check_choice("optimizer", optimizer, get_args(OptimizerName))
+        check_choice("schedule", schedule, get_args(Schedule))
+        if not 0 <= warmup_fraction < 1:
+            raise InputError(f"warmup_fraction is {warmup_fraction}; it is a share of the run, from 0 up to below 1")
+        self.optimizer_name = optimizer
+        self.lr = self._scheduled_lr = lr
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.schedule = schedule
+        self.warmup_fraction = warmup_fraction
+        self.freezing: Freezing | None = None
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimiser by name over what is not frozen, and the schedule, stepped at every step."""
+        groups = self._parameter_groups()
+        optimizer = build_optimizer(self.optimizer_name, groups, self.lr, self.momentum, fused=self._fuses())
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
+        self._scheduled_lr = self.lr
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _fuses(self) -> bool:
+        trainer = self._trainer
+        # Lightning cannot clip what a fused optimizer is about to unscale
+        clips = trainer is not None and bool(trainer.gradient_clip_val)
+        # a step that 16-mixed leaves out, its gradients being infinite, still moves the momentum of torch's fused SGD
+        scales = trainer is not None and getattr(trainer.precision_plugin, "scaler", None) is not None
+        return self.device.type in ("cpu", "cuda") and not clips and not (scales and self.optimizer_name == "sgd")
+
+    def follow_lr(self) -> None:
+        """Hands a rate that Lightning's LearningRateFinder has found on to the schedule, which has the old one."""
+        schedule = self.lr_schedulers()
+        if self.lr == self._scheduled_lr or not isinstance(schedule, torch.optim.lr_scheduler.LambdaLR):
+            return
+        factor = self.lr / self._scheduled_lr
+        schedule.base_lrs = [lr * factor for lr in schedule.base_lrs]
+        for group, lr in zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True):
+            group["initial_lr"] = lr
+            group["lr"] = lr * self._lr_factor(schedule.last_epoch)
+        self._scheduled_lr = self.lr
+
+    def _parameter_groups(self) -> Groups:
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        factor = self.freezing.base_lr_factor if self.freezing else 1.0
+        base = set(self.backbone.parameters()) if factor != 1 else set()
+        groups: Groups = []
+        for lr, part in (
+            (self.lr, [p for p in trained if p not in base]),
+            (self.lr * factor, [p for p in trained if p in base]),
+        ):
+            groups += [
+                {"params": [p for p in part if p.ndim > 1], "lr": lr, "weight_decay": self.weight_decay},
+                {"params": [p for p in part if p.ndim <= 1], "lr": lr, "weight_decay": 0.0},
+            ]
+        return [group for group in groups if group["params"]]
+
+    def _lr_factor(self, step: int) -> float:
+        # at step 0 the trainer does not know its length yet, and no schedule needs it there
+        total = self.total_steps() if step else 1.0
+        if math.isinf(total):  # only the constant schedule gets here, and a share of nothing is no warm-up
+            return 1.0
+        progress = step / total
+        return schedule_factor(self.schedule, progress, self.warmup_fraction)
+
+    def total_steps(self) -> float:
+        """Steps of the whole run; infinity where none is given."""
+        # not trainer.estimated_stepping_batches: it sets up the loaders early and so breaks an exact resume
+        # (https://github.com/Lightning-AI/pytorch-lightning/issues/20550)
+        trainer = self.trainer
+        steps = math.inf if trainer.max_steps < 0 else trainer.max_steps
+        if trainer.max_epochs is not None and trainer.max_epochs >= 0:
+            an_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+            steps = min(steps, trainer.max_epochs * an_epoch)
+        if math.isinf(steps) and self.schedule != "constant":
+            raise InputError(
+                f"schedule {self.schedule} needs to know how long the run is: give --trainer.max_epochs or "
+                "--trainer.max_steps, or the schedule constant"
+            )
+        return steps
+
+    def adopt_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Puts this run's options into a checkpoint from which it goes on."""
+        groups = self._parameter_groups()
+        adopt_options(checkpoint.get("optimizer_states", []), groups, self.momentum, fused=self._fuses())
+        for state in checkpoint.get("lr_schedulers", []):
+            state["base_lrs"] = [group["lr"] for group in groups]
