@@ -27,7 +27,7 @@ from typing import Literal
 import numpy as np
 import torch
 from PIL import Image
-from report import Measured, Report, parser, peak_memory, share
+from report import Measured, Report, parser, peak_memory, share, told
 
 from pet_cifar.data import CatsDogsDataModule
 from pet_cifar.data.cache import FilePixels, open_pixels
@@ -168,4 +168,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from memory import make
-from report import Report, parser, peak_memory
+from report import Report, parser, peak_memory, told
 
 STANDARD = {"pictures": 1000, "size": 200, "batch": 8, "processes": 1}
 STEPS = 12
@@ -133,4 +133,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

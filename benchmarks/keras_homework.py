@@ -27,7 +27,10 @@ from typing import Any
 START = time.perf_counter()
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras  # noqa: E402
+try:
+    import keras
+except ModuleNotFoundError:
+    raise SystemExit("Keras is not here; run `make keras`, then .venv-keras/bin/python with this program") from None
 import numpy as np  # noqa: E402
 from keras import layers  # noqa: E402
 from PIL import Image  # noqa: E402

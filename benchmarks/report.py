@@ -7,11 +7,12 @@ import resource
 import statistics
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pet_cifar.errors import InputError
 from pet_cifar.processor import processor_name
 
 PACKAGES = ("torch", "torchvision", "lightning", "pillow", "numpy")
@@ -111,6 +112,14 @@ class Report:
             key: value.json() if isinstance(value, Measured) else value for key, value in figures.items()
         }
         self.output.write_text(json.dumps({"conditions": conditions(), "figures": self.figures}, indent=2) + "\n")
+
+
+def told(main: Callable[[], None]) -> None:
+    """Runs a benchmark; what is wrong with its input is said in a line."""
+    try:
+        main()
+    except InputError as error:
+        raise SystemExit(f"error: {error}") from None
 
 
 def parser(description: str | None) -> ArgumentParser:

@@ -25,7 +25,7 @@ import torch
 import yaml
 from features import build
 from lightning import Trainer, seed_everything
-from report import Measured, Report, parser
+from report import Measured, Report, parser, told
 
 from pet_cifar.allocator import keep_freed_memory
 from pet_cifar.data import CIFAR10DataModule, ImageDataModule
@@ -156,4 +156,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

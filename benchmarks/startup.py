@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-from report import Measured, Report, parser
+from report import Measured, Report, parser, told
 
 IMPORTS = "import torch, lightning.pytorch"
 FIRST_STEP = """
@@ -98,4 +98,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

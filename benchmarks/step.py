@@ -28,7 +28,7 @@ from typing import Any
 
 import torch
 from lightning import Callback, seed_everything
-from report import Measured, Report, parser
+from report import Measured, Report, parser, told
 from torch.utils.flop_counter import FlopCounterMode
 
 import pet_cifar.lightning_cli as command_line
@@ -203,4 +203,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

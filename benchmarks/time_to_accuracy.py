@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from report import Measured, Report, parser
+from report import Measured, Report, parser, told
 from results import run
 
 CONFIG = Path(__file__).parents[1] / "configs" / "cifar10_cpu.yaml"
@@ -101,4 +101,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

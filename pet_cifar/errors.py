@@ -1,7 +1,7 @@
 """What a user is meant to read when something is wrong."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class InputError(Exception):
@@ -26,6 +26,16 @@ def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
     if value not in (known := list(choices)):
         nearest = did_you_mean(str(value), map(str, known))
         raise InputError(f"{name} is {value!r}; it is one of {', '.join(map(str, known))}{nearest}")
+
+
+def check_widths(widths: Sequence[int]) -> None:
+    """Refuses a net without layers, and layers without channels.
+
+    Raises:
+        InputError: there is no number, or one below 1.
+    """
+    if not widths or min(widths) < 1:
+        raise InputError(f"widths are {list(widths)}; give the channels of one stage or more, each at least 1")
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ import shlex
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ class PetCifarCLI(LightningCLI):
             checkpoint: that the options were completed from, if any.
             given: the checkpoint's config and the config files, of which it is told what was overridden.
         """
+        self._numbered: list[TensorBoardLogger | CSVLogger] = []
         self.command = f"pet-cifar {shlex.join(typed)}"
         self.name = name
         self.checkpoint = checkpoint
@@ -141,7 +143,8 @@ class PetCifarCLI(LightningCLI):
             return [TensorBoardLogger(run.parent.parent, run.parent.name, run.name, default_hp_metric=False)]
         name = self.name or (run.parent.name if run else type(self.model).__name__)
         tensorboard = TensorBoardLogger(LOGS, name, default_hp_metric=False)
-        return [tensorboard, CSVLogger(LOGS, name, tensorboard.version)]
+        self._numbered = [tensorboard, CSVLogger(LOGS, name, tensorboard.version)]
+        return list(self._numbered)
 
     def _callbacks(self, trainer: Mapping[str, Any]) -> list[Callback]:
         callbacks: list[Callback] = [Pace()]
@@ -175,11 +178,22 @@ class PetCifarCLI(LightningCLI):
             raise SystemExit(0)
 
     def before_fit(self) -> None:
-        """Prints the net, and whether another precision would be faster."""
+        """Takes a run directory, and prints the net and whether another precision would be faster."""
         if self.trainer.is_global_zero:
+            if self._numbered and self.trainer.loggers == self._numbered:
+                _claim(self._numbered)
             print(summary(self.model))
-            if self.trainer.strategy.root_device.type == "cpu":
+            if self.trainer.strategy.root_device.type == "cpu" and "--trainer.precision" not in self.command:
                 print(_about_bfloat16(str(self.trainer.precision)), end="")
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Runs a verb; what fails at once leaves no empty run directory."""
+        try:
+            super()._run_subcommand(subcommand)
+        finally:
+            if self.trainer.is_global_zero and self._numbered:
+                with suppress(OSError):  # it is not empty, or not there
+                    Path(self._numbered[0].log_dir).rmdir()
 
     def after_fit(self) -> None:
         """Says where the run is."""
@@ -244,6 +258,17 @@ def _same(one: Callback, other: Callback) -> bool:
     if isinstance(one, ModelCheckpoint):
         return isinstance(other, ModelCheckpoint) and other.filename == one.filename
     return isinstance(other, LightningProgressBar if isinstance(one, ProgressBar) else type(one))
+
+
+def _claim(loggers: Sequence[TensorBoardLogger | CSVLogger]) -> None:
+    """Numbers a run; another, started at the same time, may have taken the number that was free."""
+    while True:
+        try:
+            return Path(loggers[0].log_dir).mkdir(parents=True)
+        except FileExistsError:
+            number = int(loggers[0].version) + 1
+            for logger in loggers:
+                logger._version = number
 
 
 def _about_bfloat16(precision: str) -> str:

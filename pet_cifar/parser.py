@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
+from lightning import Callback
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser
 
 from pet_cifar.data import ImageDataModule
@@ -17,6 +19,11 @@ from pet_cifar.models import ImageClassifier
 _WRONG_VALUE = (
     r"class_path .*? Parser key \"([\w.]+)\": Does not validate .*?Subtypes: \[(.+?), <class 'NoneType'>\] "
     r".*?Given value: (.+?) - Expected a <class 'NoneType'>"
+)
+# of an option that takes words, numbers or both
+_NO_KIND = (
+    r"Parser key \"([\w.]+)\": Does not validate against any of the Union subtypes "
+    r"Subtypes: \[((?:<class '\w+'>|typing\.Literal\[[^\]]+\]|, )+)\] Errors: - Expected .*?Given value: (\S+)"
 )
 
 
@@ -41,10 +48,16 @@ class Parser(LightningArgumentParser):
             near = did_you_mean(wrong[1], _argument_names(part))
             return f"--{name}.{wrong[1]}: there is no such option{near}; see --{part}.help CLASS"
         if wrong := re.search(r"Expected a dot import path string: (\S+)", message):
-            classes = [cls.__name__ for cls in _subclasses(part)]
-            return f"--{name} {wrong[1]}: there is no such class{did_you_mean(wrong[1], classes)}; there are {classes}"
+            classes = [cls.__name__ for cls in _subclasses(name)]
+            # of callbacks there are dozens
+            known = f"; there are {classes}" if part in ("model", "data") else ""
+            return f"--{name} {wrong[1]}: there is no such class{did_you_mean(wrong[1], classes)}{known}"
         if wrong := re.search(r"Parser key \"([\w.]+)\": Expected an? (.+?)\. Got value: (\S+)", message):
             return f"--{name}.{wrong[1]}: expected {_plain(wrong[2])}, got {wrong[3]}"
+        if wrong := re.search(_NO_KIND, message):
+            path = ".".join(re.findall(r"Parser key \"([\w.]+)\"", message[: wrong.end(1) + 1]))
+            kinds = wrong[2].removesuffix(", <class 'NoneType'>")
+            return f"--{path}: expected {_plain(kinds)}, got {wrong[3]}"
         if wrong := re.search(_WRONG_VALUE, message):
             return f"--{name}.{wrong[1]}: expected {_plain(wrong[2])}, got {wrong[3]}"
         if wrong := re.search(r"Errors: - Expected an? (.+?) - Expected .* Given value: (\S+)", message):
@@ -59,13 +72,19 @@ class Parser(LightningArgumentParser):
 
 @contextmanager
 def unwrapped() -> Iterator[None]:
-    """Brings out the `InputError` of a constructor, which jsonargparse wraps in a page of type errors."""
+    """Brings out the words of a constructor, which jsonargparse wraps in a page of type errors."""
     try:
         yield
+    except MisconfigurationException as error:  # the Trainer's
+        raise InputError(" ".join(str(error).split())) from error
     except ValueError as error:
         inner: BaseException | None = error
         while inner is not None and not isinstance(inner, InputError):
             inner = inner.__cause__
+        # another library's
+        words = re.search(r"Union subtypes Subtypes: .*? Errors: - (.+?) - ", " ".join(str(error).split()))
+        if inner is None and words:
+            raise InputError(words[1]) from error
         raise inner or error from None
 
 
@@ -73,8 +92,9 @@ def _plain(kind: str) -> str:
     return re.sub(r"<class '(\w+)'>", r"\1", kind).replace("typing.Literal", "one of ")
 
 
-def _subclasses(part: str) -> list[type]:
-    found: list[type] = [ImageClassifier if part == "model" else ImageDataModule]
+def _subclasses(option: str) -> list[type]:
+    bases: dict[str, type] = {"model": ImageClassifier, "data": ImageDataModule, "trainer.callbacks": Callback}
+    found: list[type] = [bases[option]] if option in bases else []
     for cls in found:
         found += cls.__subclasses__()
     return found

@@ -81,6 +81,8 @@ class ImageDataModule(LightningDataModule):
         super().__init__()
         if image_size < 1:
             raise InputError(f"image_size is {image_size}; it is a side in pixels, at least 1")
+        if batch_size < 1:
+            raise InputError(f"batch_size is {batch_size}; it is the number of pictures a step, at least 1")
         check_choice("cache", cache, get_args(Cache))
         check_choice("on_bad_file", on_bad_file, ("skip", "error"))
         check_fraction("val_fraction", val_fraction)
@@ -230,6 +232,8 @@ class ImageDataModule(LightningDataModule):
                 device=self._device,
                 num_threads=self.num_workers,
             )
+            if self.cache == "device" and self._device.type != "cuda":
+                rank_zero_info(f"cache: device is {self._device}'s memory here, for want of a GPU")
         return self._pixels[part]
 
     def _chosen_place(self) -> Place:

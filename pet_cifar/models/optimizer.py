@@ -15,6 +15,8 @@ from pet_cifar.models.schedule import Schedule, schedule_factor
 
 OptimizerName = Literal["sgd", "adamw", "rmsprop"]
 Groups = list[dict[str, Any]]
+SIGNS = {"sgd": "nesterov", "adamw": "betas", "rmsprop": "alpha"}
+"""An option that only this one has."""
 
 
 def build_optimizer(
@@ -43,19 +45,28 @@ def build_optimizer(
     return optimizer
 
 
-def adopt_options(states: Iterable[dict[str, Any]], groups: Groups, momentum: float, *, fused: bool) -> None:
+def adopt_options(
+    states: Iterable[dict[str, Any]], name: OptimizerName, groups: Groups, momentum: float, *, fused: bool
+) -> None:
     """Puts this run's options into the optimiser states of a checkpoint, which would bring the old ones back.
 
     Args:
         states: of the checkpoint's optimisers; changed in place.
+        name: of this run's optimiser.
         groups: of this run.
         momentum: of this run.
         fused: of this run.
 
     Raises:
-        InputError: the checkpoint's optimiser trained other parameters.
+        InputError: the checkpoint's optimiser is another, or trained other parameters.
     """
     for state in states:
+        trained_with = next((kind for kind, key in SIGNS.items() if key in state["param_groups"][0]), name)
+        if trained_with != name:
+            raise InputError(
+                f"the checkpoint was trained with the optimizer {trained_with}, whose state {name} cannot go on from; "
+                f"give --model.optimizer {trained_with}, or start anew without --ckpt_path"
+            )
         if [len(group["params"]) for group in state["param_groups"]] != [len(own["params"]) for own in groups]:
             raise InputError(
                 "the checkpoint's optimizer trained other parameters than this net's would; go on with the options "
@@ -103,6 +114,11 @@ class OptimizedModule(LightningModule):
         super().__init__()
         check_choice("optimizer", optimizer, get_args(OptimizerName))
         check_choice("schedule", schedule, get_args(Schedule))
+        for option, value in (("lr", lr), ("weight_decay", weight_decay)):
+            if not 0 <= value < math.inf:
+                raise InputError(f"{option} is {value}; it is 0 or more")
+        if not 0 <= momentum < 1:
+            raise InputError(f"momentum is {momentum}; it is from 0 up to below 1")
         if not 0 <= warmup_fraction < 1:
             raise InputError(f"warmup_fraction is {warmup_fraction}; it is a share of the run, from 0 up to below 1")
         self.optimizer_name = optimizer
@@ -183,6 +199,7 @@ class OptimizedModule(LightningModule):
     def adopt_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Puts this run's options into a checkpoint from which it goes on."""
         groups = self._parameter_groups()
-        adopt_options(checkpoint.get("optimizer_states", []), groups, self.momentum, fused=self._fuses())
+        states = checkpoint.get("optimizer_states", [])
+        adopt_options(states, self.optimizer_name, groups, self.momentum, fused=self._fuses())
         for state in checkpoint.get("lr_schedulers", []):
             state["base_lrs"] = [group["lr"] for group in groups]

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pet_cifar.data.datamodule import ImageDataModule
-from pet_cifar.errors import InputError
+from pet_cifar.errors import InputError, check_widths
 from pet_cifar.models.classifier import ImageClassifier
 from pet_cifar.models.lookahead import Lookahead
 from pet_cifar.models.optimizer import Groups
@@ -136,8 +136,7 @@ class SpeedrunCNN(ImageClassifier):
     ) -> None:
         super().__init__(num_classes=num_classes, num_channels=num_channels, image_size=image_size, **training)
         widths = [64, 256, 256] if widths is None else widths
-        if not widths or min(widths) < 1:
-            raise InputError(f"widths are {widths}; give the channels of one group or more, each at least 1")
+        check_widths(widths)
         reduced = (image_size - PATCH + 1) // 2 ** len(widths)
         if reduced < 1:
             raise InputError(

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from pet_cifar import lightning_cli
 from pet_cifar.cli import main
-from pet_cifar.lightning_cli import PetCifarCLI
+from pet_cifar.errors import InputError
+from pet_cifar.lightning_cli import PetCifarCLI, run_trainer
 from tests.callbacks.event_files import Events
 
 DIGITS = str(Path(__file__).parents[2] / "configs" / "digits_residual.yaml")
@@ -73,6 +75,20 @@ def test_help_answers_within_half_a_second() -> None:
         (["fit", *QUICK, "--trainer.max_epoch", "3"], ["did you mean --trainer.max_epochs?"]),
         (["fit", *QUICK, "--trainer.max_epochs", "many"], ["--trainer.max_epochs", "expected int", "many"]),
         (["fit", *QUICK, "--model.label_smothing", "0.1"], ["did you mean label_smoothing?", "--model.help"]),
+        (
+            ["fit", *QUICK, "--data.augment.flip", "up"],
+            ["--data.augment.flip: expected bool, one of ['alternating']"],
+        ),
+        (["fit", *QUICK, "--trainer.precision", "bf17"], ["--trainer.precision: expected one of [", "'bf16-mixed'"]),
+        (
+            ["fit", *QUICK, "--trainer.callbacks+", "LearningRateFind"],
+            ["did you mean LearningRateFinder?"],
+        ),
+        (
+            ["fit", *QUICK, "--trainer.callbacks+", "EMAWeightAveraging", "--trainer.callbacks.decay", "2"],
+            ["Invalid decay value 2.0 provided"],
+        ),
+        (["fit", *QUICK, "--trainer.max_epochs", "-5"], ["`max_epochs` must be a non-negative integer or -1"]),
         (["fit", *QUICK, "--model.lr", "fast"], ["--model.lr", "expected float", "fast"]),
         (["fit", *QUICK, "--model.optimizer", "adam"], ["--model.optimizer", "adamw", "adam"]),
         (
@@ -317,3 +333,23 @@ def test_a_faster_precision_is_told(precision: str, native: bool | None, words: 
     line = lightning_cli._about_bfloat16(precision)
     assert line.startswith(words)
     assert bool(line) == bool(words)
+
+
+def test_runs_that_start_together_get_directories_of_their_own(tmp_path: Path) -> None:
+    both: list[list[TensorBoardLogger | CSVLogger]] = []
+    for _ in range(2):  # neither has written anything yet
+        tensorboard = TensorBoardLogger(tmp_path, "net")
+        both.append([tensorboard, CSVLogger(tmp_path, "net", tensorboard.version)])
+    for loggers in both:
+        lightning_cli._claim(loggers)
+    names = [[Path(one.log_dir).name for one in loggers] for loggers in both]
+    assert names == [["version_0", "version_0"], ["version_1", "version_1"]]
+
+
+def test_a_run_that_fails_at_once_leaves_no_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = str(Path(__file__).parents[2] / "configs" / "cats_dogs_cnn.yaml")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "PetImages").mkdir()
+    with pytest.raises(InputError):
+        run_trainer(["fit", "--config", config, "--data.root", str(tmp_path / "empty")])
+    assert not list(Path("lightning_logs/cats_dogs_cnn").glob("*"))

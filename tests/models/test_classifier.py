@@ -126,6 +126,13 @@ def test_the_one_logit_speaks_for_the_second_class() -> None:
         ({"schedule": "linear"}, "schedule is 'linear'; it is one of one_cycle, cosine, triangle, constant"),
         ({"mix": "mixing"}, "mix is 'mixing'; it is one of none, mixup, cutmix, both"),
         ({"test_views": "six"}, "test_views is 'six'; it is one of one, mirror, shift"),
+        ({"lr": -1.0}, "lr is -1.0; it is 0 or more"),
+        ({"momentum": 1.0}, "momentum is 1.0"),
+        ({"momentum": -1.0}, "momentum is -1.0"),
+        ({"weight_decay": -0.1}, "weight_decay is -0.1"),
+        ({"weight_decay": float("nan")}, "weight_decay is nan"),
+        ({"widths": []}, r"widths are \[\]; give the channels"),
+        ({"widths": [16, -3]}, r"widths are \[16, -3\]"),
         ({"warmup_fraction": 1.0}, "warmup_fraction is 1.0"),
         ({"warmup_fraction": -0.1}, "warmup_fraction is -0.1"),
         ({"label_smoothing": 1.0}, "label_smoothing is 1.0"),
@@ -136,7 +143,7 @@ def test_the_one_logit_speaks_for_the_second_class() -> None:
 )
 def test_options_that_cannot_be_are_refused_by_name(options: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        small(**options)
+        ResidualCNN(**{"image_size": 8, "widths": [8, 8], **options})
 
 
 # Metrics
@@ -462,6 +469,15 @@ def test_a_resumed_run_takes_its_own_rate_and_decay_from_its_first_step_on() -> 
     assert scheduler.base_lrs == [0.002, 0.002]
     assert rates.rates[1:] == [0.002] * 6
     assert rates.rates[0] == 0.002, "the first step went by the old rate"
+
+
+def test_another_optimizer_cannot_go_on() -> None:
+    first = quiet_trainer(max_epochs=1, limit_val_batches=0)
+    first.fit(small(optimizer="adamw"), digits())
+    first.save_checkpoint("run.ckpt")
+    second = quiet_trainer(max_epochs=2, limit_val_batches=0)
+    with pytest.raises(InputError, match="was trained with the optimizer adamw, .* give --model.optimizer adamw, or"):
+        second.fit(small(optimizer="sgd"), digits(), ckpt_path="run.ckpt")
 
 
 def test_a_resumed_run_takes_its_own_momentum() -> None:
