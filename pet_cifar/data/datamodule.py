@@ -184,7 +184,7 @@ class ImageDataModule(LightningDataModule):
         with torch.cuda.stream(self._copies):
             moved = super().transfer_batch_to_device(batch, device, dataloader_idx)
         computing.wait_stream(self._copies)
-        for one in moved if isinstance(batch, Batch) else ():
+        for one in moved if isinstance(moved, Batch) else (moved,):
             if isinstance(one, Tensor):  # whose memory is not to be used anew before it was computed with
                 one.record_stream(computing)
         return moved
