@@ -76,6 +76,7 @@ class PetCifarCLI(LightningCLI):
             given: the checkpoint's config and the config files, of which it is told what was overridden.
         """
         self._numbered: list[TensorBoardLogger | CSVLogger] = []
+        self._claimed: Path | None = None
         self.command = f"pet-cifar {shlex.join(typed)}"
         self.name = name
         self.checkpoint = checkpoint
@@ -181,19 +182,21 @@ class PetCifarCLI(LightningCLI):
         """Takes a run directory, and prints the net and whether another precision would be faster."""
         if self.trainer.is_global_zero:
             if self._numbered and self.trainer.loggers == self._numbered:
-                _claim(self._numbered)
+                self._claimed = _claim(self._numbered)
             print(summary(self.model))
-            if self.trainer.strategy.root_device.type == "cpu" and "--trainer.precision" not in self.command:
-                print(_about_bfloat16(str(self.trainer.precision)), end="")
+            precision = str(self.trainer.precision)
+            chosen = precision == "32-true" and "--trainer.precision" in self.command
+            if self.trainer.strategy.root_device.type == "cpu" and not chosen:
+                print(_about_bfloat16(precision), end="")
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Runs a verb; what fails at once leaves no empty run directory."""
         try:
             super()._run_subcommand(subcommand)
         finally:
-            if self.trainer.is_global_zero and self._numbered:
-                with suppress(OSError):  # it is not empty, or not there
-                    Path(self._numbered[0].log_dir).rmdir()
+            if self._claimed is not None:
+                with suppress(OSError):  # it is not empty
+                    self._claimed.rmdir()
 
     def after_fit(self) -> None:
         """Says where the run is."""
@@ -260,11 +263,13 @@ def _same(one: Callback, other: Callback) -> bool:
     return isinstance(other, LightningProgressBar if isinstance(one, ProgressBar) else type(one))
 
 
-def _claim(loggers: Sequence[TensorBoardLogger | CSVLogger]) -> None:
+def _claim(loggers: Sequence[TensorBoardLogger | CSVLogger]) -> Path:
     """Numbers a run; another, started at the same time, may have taken the number that was free."""
     while True:
+        directory = Path(loggers[0].log_dir)
         try:
-            return Path(loggers[0].log_dir).mkdir(parents=True)
+            directory.mkdir(parents=True)
+            return directory
         except FileExistsError:
             number = int(loggers[0].version) + 1
             for logger in loggers:
@@ -298,6 +303,7 @@ def _set_up_messages() -> None:
         "Experiment logs directory .* exists and is not empty",  # the config was written there just before
         "The number of training batches .* is smaller than the logging interval",
         "The '.*_dataloader' does not have many workers",  # ours are threads
+        "It is recommended to use .*sync_dist=True",  # our metrics have exchanged what they count
         "Be aware that when using `ckpt_path`, callbacks",  # a test keeps no checkpoints
         "Found .* in eval mode at the start of training",  # a frozen base stays in evaluation
         "The dirpath has changed from",  # a run that goes on has a directory of its own

@@ -50,7 +50,7 @@ class Parser(LightningArgumentParser):
         if wrong := re.search(r"Expected a dot import path string: (\S+)", message):
             classes = [cls.__name__ for cls in _subclasses(name)]
             # of callbacks there are dozens
-            known = f"; there are {classes}" if part in ("model", "data") else ""
+            known = f"; there are {classes}" if name in ("model", "data") else ""
             return f"--{name} {wrong[1]}: there is no such class{did_you_mean(wrong[1], classes)}{known}"
         if wrong := re.search(r"Parser key \"([\w.]+)\": Expected an? (.+?)\. Got value: (\S+)", message):
             return f"--{name}.{wrong[1]}: expected {_plain(wrong[2])}, got {wrong[3]}"

@@ -75,7 +75,8 @@ def adopt_options(
         for group, own in zip(state["param_groups"], groups, strict=True):
             group["weight_decay"] = own["weight_decay"]
             if group.setdefault("initial_lr", own["lr"]) != own["lr"]:
-                group["lr"] *= own["lr"] / group["initial_lr"]
+                old = group["initial_lr"]
+                group["lr"] = group["lr"] * (own["lr"] / old) if old else own["lr"]
                 group["initial_lr"] = own["lr"]
             if "momentum" in group:
                 group["momentum"] = momentum
@@ -87,10 +88,10 @@ def adopt_options(
                 kept = state["state"].setdefault(number, {})
                 if "nesterov" in group and momentum > 0 and kept.get("momentum_buffer") is None:
                     kept["momentum_buffer"] = torch.zeros_like(parameter)
-                for name, value in kept.items():
+                for key, value in kept.items():
                     # the fused forms walk through the memory: it must be laid out as this run's weights are
                     if isinstance(value, Tensor) and value.shape == parameter.shape:
-                        kept[name] = torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
+                        kept[key] = torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
 
 
 class OptimizedModule(LightningModule):
@@ -114,9 +115,10 @@ class OptimizedModule(LightningModule):
         super().__init__()
         check_choice("optimizer", optimizer, get_args(OptimizerName))
         check_choice("schedule", schedule, get_args(Schedule))
-        for option, value in (("lr", lr), ("weight_decay", weight_decay)):
-            if not 0 <= value < math.inf:
-                raise InputError(f"{option} is {value}; it is 0 or more")
+        if not 0 <= lr < math.inf:
+            raise InputError(f"lr is {lr}; it is a number, 0 or more")
+        if not 0 <= weight_decay < math.inf:
+            raise InputError(f"weight_decay is {weight_decay}; it is a number, 0 or more")
         if not 0 <= momentum < 1:
             raise InputError(f"momentum is {momentum}; it is from 0 up to below 1")
         if not 0 <= warmup_fraction < 1:
@@ -141,17 +143,19 @@ class OptimizedModule(LightningModule):
         trainer = self._trainer
         # Lightning cannot clip what a fused optimizer is about to unscale
         clips = trainer is not None and bool(trainer.gradient_clip_val)
-        # a step that 16-mixed leaves out, its gradients being infinite, still moves the momentum of torch's fused SGD
+        # where 16-mixed leaves a step out, its gradients being infinite, torch 2.11's fused SGD spoils the momentum
         scales = trainer is not None and getattr(trainer.precision_plugin, "scaler", None) is not None
-        return self.device.type in ("cpu", "cuda") and not clips and not (scales and self.optimizer_name == "sgd")
+        # a run that goes on asks before its net is moved
+        device = self.device if trainer is None else trainer.strategy.root_device
+        return device.type in ("cpu", "cuda") and not clips and not (scales and self.optimizer_name == "sgd")
 
     def follow_lr(self) -> None:
         """Hands a rate that Lightning's LearningRateFinder has found on to the schedule, which has the old one."""
         schedule = self.lr_schedulers()
         if self.lr == self._scheduled_lr or not isinstance(schedule, torch.optim.lr_scheduler.LambdaLR):
             return
-        factor = self.lr / self._scheduled_lr
-        schedule.base_lrs = [lr * factor for lr in schedule.base_lrs]
+        old = self._scheduled_lr
+        schedule.base_lrs = [lr * (self.lr / old) if old else self.lr for lr in schedule.base_lrs]
         for group, lr in zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True):
             group["initial_lr"] = lr
             group["lr"] = lr * self._lr_factor(schedule.last_epoch)

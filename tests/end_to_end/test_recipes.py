@@ -1,5 +1,6 @@
 """Lightning's and torchvision's pieces that any net takes from a YAML."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,10 @@ def test_the_learning_rate_that_was_found_is_the_one_that_is_used(tmp_path: Path
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")
 @pytest.mark.filterwarnings("ignore::UserWarning:torch.*")
 def test_a_compiled_run_draws_its_pictures_and_is_tested_in_one_process(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # torch's own loggers hand nothing on
+    monkeypatch.setattr(logging.getLogger("torch._dynamo"), "propagate", True)
     losses = []
     for compiled in (True, False):
         done = fit(tmp_path, [], compile=compiled)

@@ -126,7 +126,7 @@ def test_the_one_logit_speaks_for_the_second_class() -> None:
         ({"schedule": "linear"}, "schedule is 'linear'; it is one of one_cycle, cosine, triangle, constant"),
         ({"mix": "mixing"}, "mix is 'mixing'; it is one of none, mixup, cutmix, both"),
         ({"test_views": "six"}, "test_views is 'six'; it is one of one, mirror, shift"),
-        ({"lr": -1.0}, "lr is -1.0; it is 0 or more"),
+        ({"lr": -1.0}, "lr is -1.0; it is a number, 0 or more"),
         ({"momentum": 1.0}, "momentum is 1.0"),
         ({"momentum": -1.0}, "momentum is -1.0"),
         ({"weight_decay": -0.1}, "weight_decay is -0.1"),
@@ -516,7 +516,7 @@ def test_a_run_goes_on_in_another_layout_or_form(name: OptimizerName, after: str
 
 
 def test_sgd_is_not_fused_where_steps_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    # torch's fused SGD moves the momentum although 16-mixed leaves the step out
+    # torch 2.11's fused SGD spoils the momentum where 16-mixed leaves a step out
     for name, fused in (("sgd", None), ("adamw", True)):
         trainer = quiet_trainer(max_epochs=1)
         monkeypatch.setattr(trainer.precision_plugin, "scaler", object(), raising=False)

@@ -209,15 +209,18 @@ def test_a_net_that_was_loaded_keeps_its_filters_on_other_pictures() -> None:
     assert all(torch.equal(model.state_dict()[name], value) for name, value in before.items())
 
 
-def test_a_second_run_starts_its_average_anew() -> None:
+def test_a_second_run_starts_its_average_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     model = narrow()
     trainer = quiet_trainer(max_epochs=1, limit_val_batches=0)
     trainer.fit(model, digits())
     trainer.save_checkpoint("run.ckpt")
     quiet_trainer(max_epochs=1).test(model, digits(), ckpt_path="run.ckpt", weights_only=True, verbose=False)
     assert model._kept_average is not None
+    loaded: list[object] = []
+    monkeypatch.setattr(Lookahead, "load", lambda self, slow: loaded.append(slow))
     quiet_trainer(fast_dev_run=True).fit(model, digits())
-    assert model._kept_average is None
+    assert not loaded
+    assert model._lookahead is not None
 
 
 def test_synchronised_norms_learn_as_fast() -> None:
