@@ -9,8 +9,7 @@ callbacks, and a plain loop over the same net, batches, augmentation, optimiser,
 of the third step to the end of the last one. The peak is what a product of two 4,096 x 4,096 matrices reaches in the
 run's precision; the operations of a step are counted, not estimated. On the CPU the middle step counts, which other
 work on the machine hardly moves, so that what is not done in every step does not: benchmarks/pictures.py has whole
-epochs. With ``--keras`` the homework's own program
-trains on the same pictures in between.
+epochs. With ``--keras`` the homework's own program trains on the same pictures in between.
 """
 
 import contextlib

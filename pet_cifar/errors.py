@@ -1,7 +1,11 @@
 """What a user is meant to read when something is wrong."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+ANOTHER_ROOT = ", or set the root to another folder"
 
 
 class InputError(Exception):
@@ -10,6 +14,22 @@ class InputError(Exception):
     Its message is one line: what is wrong, with which file or key, and what to do. The command line prints that
     line without a traceback and exits with status 2.
     """
+
+
+@contextmanager
+def disk_errors(path: Path, otherwise: str = ANOTHER_ROOT) -> Iterator[None]:
+    """Turns an error of the local disk into one `InputError`; no mirror, archive or picture is blamed for it.
+
+    Args:
+        path: what is written.
+        otherwise: what else can be done than making room for it.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror or error}; make room or give write permission there{otherwise}"
+        ) from error
 
 
 def check_choice(name: str, value: object, choices: Iterable[object]) -> None:

@@ -5,25 +5,26 @@ import os
 import shutil
 import threading
 import tokenize
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
-from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pet_cifar.data.download import locked
 from pet_cifar.data.mapped import MappedArray
 from pet_cifar.data.room import Place, available_memory, part_of
 from pet_cifar.data.threads import in_threads
-from pet_cifar.errors import InputError
+from pet_cifar.errors import InputError, disk_errors
 
 FLUSHED = 16 * 10**6
 """Bytes of decoded pictures that are sent to the disk while the next ones are decoded."""
+NO_CACHE = ", or give cache: none"
+"""What else can be done where a file cannot be written."""
 
 Read = Callable[[int], NDArray[np.uint8]]
 Shape = tuple[int, int, int]
@@ -177,10 +178,7 @@ def _is_whole(file: Path, shape: tuple[int, ...]) -> bool:
 def _build(read: Read, count: int, shape: Shape, file: Path, num_threads: int) -> None:
     if _is_whole(file, (count, *shape)):
         return
-    with _told(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        locked = FileLock(file.with_name(file.name + ".lock")).acquire()
-    with locked:
+    with locked(file, NO_CACHE):
         if _is_whole(file, (count, *shape)):
             return
         part = part_of(file)
@@ -194,7 +192,7 @@ def _build(read: Read, count: int, shape: Shape, file: Path, num_threads: int) -
             )
         try:
             _write(read, count, shape, part, num_threads)
-            with _told(file):
+            with disk_errors(file, NO_CACHE):
                 part.replace(file)
         finally:
             part.unlink(missing_ok=True)
@@ -205,18 +203,18 @@ def _write(read: Read, count: int, shape: Shape, file: Path, num_threads: int) -
     pictures_a_flush = max(1, FLUSHED // size)
     turn = threading.Lock()
     flushes: list[Future[None]] = []
-    with _told(file):
+    with disk_errors(file, NO_CACHE):
         stream = file.open("wb", buffering=0)
     with stream, ThreadPoolExecutor(1, thread_name_prefix="disk") as disk:
         header = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
-        with _told(file):
+        with disk_errors(file, NO_CACHE):
             np.lib.format.write_array_header_1_0(stream, header)
         start = stream.tell()
 
         def put(row: int, pixels: NDArray[np.uint8]) -> None:
             # written, not mapped: no page faults, and nothing that counts as this process's memory
             rest = np.ascontiguousarray(pixels).data.cast("B")
-            with _told(file), turn:
+            with disk_errors(file, NO_CACHE), turn:
                 stream.seek(start + row * size)
                 while rest:
                     rest = rest[stream.write(rest) :]
@@ -224,18 +222,8 @@ def _write(read: Read, count: int, shape: Shape, file: Path, num_threads: int) -
                 flushes.append(disk.submit(os.fsync, stream.fileno()))
 
         _decode_all(read, count, put, num_threads)
-        with _told(file):
+        with disk_errors(file, NO_CACHE):
             # each says only once that the disk could not keep something
             for flush in flushes:
                 flush.result()
             os.fsync(stream.fileno())
-
-
-@contextmanager
-def _told(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"cannot write {file}: {error.strerror}; make room or give write permission there, or give cache: none"
-        ) from error

@@ -20,7 +20,7 @@ from pet_cifar.data import manifest
 from pet_cifar.data.augment import RANDOM_NUMBERS, Augment
 from pet_cifar.data.cache import DevicePixels, Pixels, channel_statistics, open_pixels
 from pet_cifar.data.features import Extractor, StoredFeatures, store_features
-from pet_cifar.data.loader import Batch, BatchLoader
+from pet_cifar.data.loader import Batch, BatchLoader, check_batch_size
 from pet_cifar.data.manifest import Part, Picture
 from pet_cifar.data.room import Cache, Place, choose, missing_bytes
 from pet_cifar.data.split import check_fraction, fingerprint
@@ -81,8 +81,7 @@ class ImageDataModule(LightningDataModule):
         super().__init__()
         if image_size < 1:
             raise InputError(f"image_size is {image_size}; it is a side in pixels, at least 1")
-        if batch_size < 1:
-            raise InputError(f"batch_size is {batch_size}; it is the number of pictures a step, at least 1")
+        check_batch_size(batch_size)
         check_choice("cache", cache, get_args(Cache))
         check_choice("on_bad_file", on_bad_file, ("skip", "error"))
         check_fraction("val_fraction", val_fraction)

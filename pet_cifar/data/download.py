@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock
 from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore]
 
-from pet_cifar.errors import InputError
+from pet_cifar.errors import ANOTHER_ROOT, InputError, disk_errors
 
 _ATTEMPTS = 3
 """Attempts per mirror."""
@@ -126,22 +126,15 @@ def fetch(
 
 
 @contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turns an error of the local disk into one `InputError`; no mirror or archive is blamed for it."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"cannot write {path}: {error.strerror or error}; make room or give write permission there, "
-            "or set the root to another folder"
-        ) from error
+def locked(path: Path, otherwise: str = ANOTHER_ROOT) -> Iterator[None]:
+    """Lets one process at a time make `path`; makes its folder. The lock is `path` + ".lock".
 
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Lets one process at a time make `path`; makes its folder. The lock is `path` + ".lock"."""
+    Args:
+        path: what is made.
+        otherwise: what else can be done than making room for it.
+    """
     lock = FileLock(path.with_name(path.name + ".lock"))
-    with disk_errors(path):
+    with disk_errors(path, otherwise):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     try:

@@ -39,6 +39,16 @@ class Batch(NamedTuple):
     features: bool = False
 
 
+def check_batch_size(batch_size: int) -> None:
+    """Refuses batches without pictures.
+
+    Raises:
+        InputError: it is below 1.
+    """
+    if batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}; it is the number of pictures a step, at least 1")
+
+
 class BatchLoader:
     """Loads the batches of one process; several together see exactly what one process would.
 
@@ -83,8 +93,7 @@ class BatchLoader:
         pin: bool = False,
         trained: Callable[[], float] = lambda: math.inf,
     ) -> None:
-        if batch_size < 1:
-            raise InputError(f"batch_size is {batch_size}; it is the number of pictures a step, at least 1")
+        check_batch_size(batch_size)
         if len(labels) < world_size:
             raise InputError(f"{len(labels)} pictures cannot be shared by {world_size} processes; use fewer processes")
         if not shuffle and batch_size == 1 and len(labels) % world_size:

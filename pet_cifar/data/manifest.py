@@ -21,7 +21,7 @@ from platformdirs import user_cache_path
 
 from pet_cifar.data.decode import DecodeError, inspect
 from pet_cifar.data.threads import in_threads
-from pet_cifar.errors import InputError
+from pet_cifar.errors import InputError, disk_errors
 
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
 OK = "ok"
@@ -234,7 +234,7 @@ def summary(pictures: Sequence[Picture]) -> str:
 
 def write_csv(pictures: Sequence[Picture], path: Path) -> None:
     """Writes the list, whole or not at all."""
-    try:
+    with disk_errors(path, ""):
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f"{path.name}.{os.getpid()}.part")
         with part.open("w", newline="", encoding="utf-8") as file:
@@ -242,8 +242,6 @@ def write_csv(pictures: Sequence[Picture], path: Path) -> None:
             writer.writeheader()
             writer.writerows(asdict(picture) for picture in pictures)
         part.replace(path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}; make room or give write permission there") from error
 
 
 def read_csv(path: Path) -> list[Picture]:

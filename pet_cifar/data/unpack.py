@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore]
 
-from pet_cifar.data.download import disk_errors, locked
-from pet_cifar.errors import InputError
+from pet_cifar.data.download import locked
+from pet_cifar.errors import InputError, disk_errors
 
 T = TypeVar("T")
 
