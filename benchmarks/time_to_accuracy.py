@@ -63,18 +63,21 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("budgets", nargs="*", choices=[*BUDGETS, []], default=list(BUDGETS))
     options.add_argument("--seeds", type=int, default=3)
+    options.add_argument("--first-seed", type=int, default=0, help="to go on where an earlier run stopped")
     options.add_argument("--keras", help="the Python that has Keras")
     options.add_argument("--keras-seconds", type=float, default=3000)
     end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     arguments, rest = options.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]
     prepared = prepare(arguments.root)
-    note = f"{arguments.seeds} seeds, medians (lowest to highest); {' '.join(rest) or 'as configured'}"
+    seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+    named = ", ".join(map(str, seeds))
+    note = f"seeds {named}, medians (lowest to highest); {' '.join(rest) or 'as configured'}"
     report = Report(["budget", "seconds, fit and test", "test accuracy, %", "asked"], arguments.output, note)
     report.keep("prepare", {"seconds": prepared})
     fastest = None
     for name in arguments.budgets:
         seconds, asked, own = BUDGETS[name]
-        runs = [run(CONFIG, str(arguments.root), seed, [*own, *rest]) for seed in range(arguments.seeds)]
+        runs = [run(CONFIG, str(arguments.root), seed, [*own, *rest]) for seed in seeds]
         taken = Measured([one["fit_seconds"] + one["test_seconds"] for one in runs])
         accuracy = Measured([one["accuracy"] for one in runs])
         met = taken.median <= seconds and accuracy.median >= asked
