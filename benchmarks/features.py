@@ -9,9 +9,6 @@ whole pass (pictures read, computed, written); medians. Then, unless ``--pass-on
 kept: the time to the end of the first epoch, which waits for pictures and features, against the slowest later epoch.
 """
 
-import argparse
-import json
-import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -21,7 +18,7 @@ import numpy as np
 import torch
 import yaml
 from lightning import Callback, Trainer, seed_everything
-from report import hardware
+from report import Measured, Report, parser, share, told
 
 from pet_cifar import data as datamodules
 from pet_cifar import models
@@ -51,7 +48,7 @@ def build(config: dict[str, Any], root: Path, weights: str | None) -> tuple[Imag
     return net, data
 
 
-def rates(net: ImageClassifier, data: ImageDataModule, pictures: int, rounds: int, directory: Path) -> dict[str, float]:
+def rates(net: ImageClassifier, data: ImageDataModule, pictures: int, rounds: int, directory: Path) -> dict[str, Any]:
     """Pictures a second of the bare forward pass and of ours."""
     data.prepare_data()
     data.setup("fit")
@@ -87,7 +84,7 @@ def rates(net: ImageClassifier, data: ImageDataModule, pictures: int, rounds: in
             batch_size=data.batch_size,
         )
         found["ours"].append(pictures / (time.perf_counter() - start))
-    return {name: statistics.median(values) for name, values in found.items()}
+    return {name: Measured(values) for name, values in found.items()}
 
 
 class Epochs(Callback):
@@ -119,22 +116,17 @@ def fit(net: ImageClassifier, data: ImageDataModule, epochs: int) -> dict[str, f
 
 def main() -> None:
     """Prints a row for each config as soon as it is done."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("configs", nargs="*", type=Path, default=CONFIGS)
-    parser.add_argument("--root", type=Path, default=Path("data"), help="where the data is")
-    parser.add_argument("--weights", help="a file for all of these configs, where there is no network")
-    parser.add_argument("--pictures", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--pass-only", action="store_true", help="no fit")
-    parser.add_argument("--output", type=Path, help="a JSON file for all figures")
-    arguments = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("configs", nargs="*", type=Path, default=CONFIGS)
+    options.add_argument("--weights", help="a file for all of these configs, where there is no network")
+    options.add_argument("--pictures", type=int, default=256)
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--pass-only", action="store_true", help="no fit")
+    arguments = options.parse_args()
     keep_freed_memory()
-    print(f"hardware: {hardware()}; data: {arguments.root}; {arguments.rounds} rounds of {arguments.pictures} pictures")
-    print(
-        "| config | bare, pictures/s | ours, pictures/s | share | to the end of epoch 0, s | slowest later, s | times |"
-    )
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    results = {}
+    note = f"{arguments.rounds} rounds of {arguments.pictures} pictures, medians (lowest to highest)"
+    columns = ["config", "bare, pictures/s", "ours, pictures/s", "share"]
+    report = Report([*columns, "to the end of epoch 0, s", "slowest later, s", "times"], arguments.output, note)
     for path in arguments.configs:
         config = yaml.safe_load(path.read_text())
         with tempfile.TemporaryDirectory(prefix="pet_cifar_features_") as temporary:
@@ -145,16 +137,13 @@ def main() -> None:
             found = rates(
                 *build(config, root, arguments.weights), arguments.pictures, arguments.rounds, root / "rounds"
             )
-            share = f"{100 * found['ours'] / found['bare']:.0f} %"
-            row = f"| `{path.stem}` | {found['bare']:.1f} | {found['ours']:.1f} | {share}"
+            cells = [found["bare"], found["ours"], share(found["ours"], found["bare"]), "", "", ""]
             if not arguments.pass_only:
                 found |= fit(*build(config, root, arguments.weights), config["trainer"]["max_epochs"])
-                row += f" | {found['first']:.1f} | {found['later']:.2f} | {found['first'] / found['later']:.0f}"
-            print(f"{row} |", flush=True)
-            results[path.stem] = found
-    if arguments.output:
-        arguments.output.write_text(json.dumps({"hardware": hardware(), "results": results}, indent=2) + "\n")
+                times = f"{found['first'] / found['later']:.0f}"
+                cells[3:] = [f"{found['first']:.1f}", f"{found['later']:.2f}", times]
+            report.row(f"`{path.stem}`", cells, found)
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

@@ -7,8 +7,6 @@ of them, trains and tests a config on them for ``--steps`` steps, and prints the
 beside that of an idle one, which builds the net and stops. Further options for all commands come after ``--``.
 """
 
-import argparse
-import json
 import os
 import subprocess
 import sys
@@ -16,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from report import hardware
+from report import Report, parsed, parser, resident, told
 
 from pet_cifar.data import CatsDogsDataModule
 
@@ -47,41 +45,40 @@ def measured(command: list[str]) -> tuple[float, float]:
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"pet-cifar {' '.join(command)} failed")
-    return time.perf_counter() - start, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+    return time.perf_counter() - start, resident(usage)
 
 
 def main() -> None:
-    """Prints one line a command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", nargs="?", type=Path, default=CONFIG)
-    parser.add_argument("--root", type=Path, default=Path("data"), help="where cats and dogs are")
-    parser.add_argument("--pictures", type=int, default=25_000)
-    parser.add_argument("--steps", type=int, default=36, help="of training; a third of them for validation and test")
-    parser.add_argument("--output", type=Path, help="a JSON file for all figures")
-    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
-    arguments, options = parser.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]
-    print(f"hardware: {hardware()}; {arguments.pictures:,} pictures; {arguments.config.stem}")
+    """Prints a row for each command as soon as it is done."""
+    options = parser(__doc__)
+    options.add_argument("config", nargs="?", type=Path, default=CONFIG)
+    options.add_argument("--pictures", type=int, default=25_000)
+    options.add_argument("--steps", type=int, default=36, help="of training; a third of them for validation and test")
+    arguments, rest = parsed(options)
+    note = f"{arguments.pictures:,} pictures; {arguments.config.stem}"
     with tempfile.TemporaryDirectory(prefix="pet_cifar_memory_") as temporary:
         root = Path(temporary)
         make(root, arguments.root, arguments.pictures)
         some = str(max(2, arguments.steps // 3))
-        same = ["--data.root", str(root), "--model.cache_features", "false", *options]
+        same = ["--data.root", str(root), "--model.cache_features", "false", *rest]
         fit = ["fit", "--config", str(arguments.config), *same]
         steps = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", str(arguments.steps)]
         run = f"lightning_logs/{arguments.config.stem}"
         listing = ["--output", str(root / "manifest.csv")]
-        results = {
-            "idle": measured([*fit, "--print_model"]),
-            "check": measured(["data", "check", "--data", "CatsDogsDataModule", "--data.root", str(root), *listing]),
-            "fit": measured([*fit, *steps, "--trainer.limit_val_batches", some]),
-            "test": measured(["test", "--run", run, "--data.root", str(root), "--trainer.limit_test_batches", some]),
+        commands = {
+            "idle": [*fit, "--print_model"],
+            "check": ["data", "check", "--data", "CatsDogsDataModule", "--data.root", str(root), *listing],
+            "fit": [*fit, *steps, "--trainer.limit_val_batches", some],
+            "test": ["test", "--run", run, "--data.root", str(root), "--trainer.limit_test_batches", some],
         }
-    idle = results["idle"][1]
-    for name, (seconds, memory) in results.items():
-        print(f"{name:6} {seconds:6.0f} s, {memory:.2f} GB resident at most, {memory - idle:+.2f} GB against idle")
-    if arguments.output:
-        arguments.output.write_text(json.dumps({"hardware": hardware(), "results": results}, indent=2) + "\n")
+        report = Report(["command", "seconds", "resident at most, GB", "above idle, GB"], arguments.output, note)
+        idle = None
+        for name, command in commands.items():
+            seconds, memory = measured(command)
+            idle = memory if idle is None else idle
+            cells = [f"{seconds:.0f}", f"{memory:.2f}", f"{memory - idle:+.2f}"]
+            report.row(name, cells, {"seconds": seconds, "gigabytes": memory})
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

@@ -10,18 +10,15 @@ stands the time measured within the callbacks themselves, which does not suffer 
 Further options for all runs come after ``--``.
 """
 
-import argparse
 import contextlib
 import io
-import json
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from report import hardware
+from report import Report, parsed, parser, told
 
 from pet_cifar.cli import main as pet_cifar
 
@@ -100,31 +97,25 @@ def measure(config: Path, root: str, epochs: int, steps: int, options: list[str]
 
 def main() -> None:
     """Prints a row for each config as soon as it is done."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("configs", nargs="*", type=Path, default=CONFIGS)
-    parser.add_argument("--root", default="data", help="where the data is")
-    parser.add_argument("--epochs", type=int, default=5, help="a multiple of the default cadences")
-    parser.add_argument("--steps", type=int, default=4, help="of each epoch, 2 or more: Lightning takes 1 for all")
-    parser.add_argument("--output", type=Path, help="a JSON file for all figures")
-    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
-    arguments, options = parser.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]
-    print(f"hardware: {hardware()}; data: {arguments.root}; {arguments.epochs} epochs of {arguments.steps} steps")
-    print("| config | a whole epoch, s | pictures an epoch, s | share | by difference of the fits, s |")
-    print("| --- | --- | --- | --- | --- |")
-    results = {}
+    options = parser(__doc__)
+    options.add_argument("configs", nargs="*", type=Path, default=CONFIGS)
+    options.add_argument("--epochs", type=int, default=5, help="a multiple of the default cadences")
+    options.add_argument("--steps", type=int, default=4, help="of each epoch, 2 or more: Lightning takes 1 for all")
+    arguments, rest = parsed(options)
+    note = f"{arguments.epochs} epochs of {arguments.steps} steps"
+    columns = ["config", "a whole epoch, s", "pictures an epoch, s", "share", "by difference of the fits, s"]
+    report = Report(columns, arguments.output, note)
     for config in arguments.configs:
         bare, drawn = (
-            measure(config, arguments.root, arguments.epochs, arguments.steps, options, pictures)
+            measure(config, str(arguments.root), arguments.epochs, arguments.steps, rest, pictures)
             for pictures in (False, True)
         )
         epoch = bare["step"] * bare["steps_an_epoch"]
         added, difference = drawn["inside"] / arguments.epochs, (drawn["fit"] - bare["fit"]) / arguments.epochs
-        results[config.stem] = {"epoch_seconds": epoch, "picture_seconds": added, "difference_seconds": difference}
-        share = f"{100 * added / epoch:.2f} %"
-        print(f"| `{config.stem}` | {epoch:.0f} | {added:.2f} | {share} | {difference:.2f} |", flush=True)
-    if arguments.output:
-        arguments.output.write_text(json.dumps({"hardware": hardware(), "results": results}, indent=2) + "\n")
+        cells = [f"{epoch:.0f}", f"{added:.2f}", f"{100 * added / epoch:.2f} %", f"{difference:.2f}"]
+        figures = {"epoch_seconds": epoch, "picture_seconds": added, "difference_seconds": difference}
+        report.row(f"`{config.stem}`", cells, figures)
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

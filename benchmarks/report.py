@@ -6,7 +6,7 @@ import platform
 import resource
 import statistics
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -34,14 +34,18 @@ def conditions() -> dict[str, Any]:
     }
 
 
+def resident(usage: resource.struct_rusage) -> float:
+    """The largest resident memory that the system noted, in 10^9 bytes."""
+    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+
 def peak_memory() -> float:
     """The largest resident memory of this process so far, in 10^9 bytes."""
     status = Path("/proc/self/status")
     if status.is_file():  # what getrusage says starts with that of the process that started this one
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024 / 1e9
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak * (1 if sys.platform == "darwin" else 1024) / 1e9
+    return resident(resource.getrusage(resource.RUSAGE_SELF))
 
 
 def hardware() -> str:
@@ -129,3 +133,9 @@ def parser(description: str | None) -> ArgumentParser:
     output = Path(f"{Path(sys.argv[0]).stem}.json")
     made.add_argument("--output", type=Path, default=output, help=f"a JSON file for all figures (default: {output})")
     return made
+
+
+def parsed(options: ArgumentParser) -> tuple[Namespace, list[str]]:
+    """The command line, and apart from it what stands behind ``--``: options for every ``pet-cifar`` that is run."""
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    return options.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]

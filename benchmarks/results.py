@@ -6,7 +6,6 @@
 Further options for all runs come after ``--``, such as ``-- --trainer.precision bf16-mixed``.
 """
 
-import argparse
 import json
 import resource
 import statistics
@@ -15,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from report import hardware
+from report import Measured, Report, parsed, parser, resident, told
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
@@ -40,36 +39,31 @@ def run(config: Path, root: str, seed: int, options: list[str]) -> dict[str, flo
 
 def main() -> None:
     """Runs every config with every seed and prints a row for each config as soon as it is done."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("configs", nargs="*", type=Path, default=CONFIGS)
-    parser.add_argument("--root", default="data", help="where the data is")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--output", type=Path, help="a JSON file for all figures")
-    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
-    arguments, options = parser.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]
-    print(f"hardware: {hardware()}; data: {arguments.root}; {arguments.seeds} seeds")
-    print("| config | test accuracy | seconds, fit + test |\n| --- | --- | --- |")
-    results = {}
+    options = parser(__doc__)
+    options.add_argument("configs", nargs="*", type=Path, default=CONFIGS)
+    options.add_argument("--seeds", type=int, default=3)
+    arguments, rest = parsed(options)
+    note = f"{arguments.seeds} seeds: mean accuracy ± standard deviation, median seconds (lowest to highest)"
+    report = Report(["config", "test accuracy", "seconds, fit and test"], arguments.output, note)
     failed: list[str] = []
     for config in arguments.configs:
         try:
-            figures = [run(config, arguments.root, seed, options) for seed in range(arguments.seeds)]
+            runs = [run(config, str(arguments.root), seed, rest) for seed in range(arguments.seeds)]
         except subprocess.CalledProcessError:  # whose own words stand above; what others reached is not lost
             print(f"| `{config.stem}` | failed | |", flush=True)
             failed.append(config.stem)
             continue
-        results[config.stem] = figures
-        accuracies = [figure["accuracy"] for figure in figures]
-        spread = f" ± {statistics.stdev(accuracies):.2f}" if len(accuracies) > 1 else ""
-        seconds = statistics.median(figure["fit_seconds"] + figure["test_seconds"] for figure in figures)
-        print(f"| `{config.stem}` | {statistics.mean(accuracies):.2f}{spread} % | {seconds:.0f} |", flush=True)
-    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
+        accuracy = Measured([one["accuracy"] for one in runs])
+        seconds = Measured([one["fit_seconds"] + one["test_seconds"] for one in runs])
+        spread = f" ± {statistics.stdev(accuracy.values):.2f}" if len(runs) > 1 else ""
+        cells = [f"{statistics.mean(accuracy.values):.2f}{spread} %", seconds]
+        report.row(f"`{config.stem}`", cells, {"accuracy": accuracy, "seconds": seconds, "runs": runs})
+    memory = resident(resource.getrusage(resource.RUSAGE_CHILDREN))
     print(f"peak resident memory of any process: {memory:.2f} GB")
-    if arguments.output:
-        arguments.output.write_text(json.dumps({"hardware": hardware(), "results": results}, indent=2) + "\n")
+    report.keep("peak_memory", {"gigabytes": memory})
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

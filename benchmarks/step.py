@@ -18,7 +18,6 @@ import json
 import math
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from itertools import pairwise
@@ -27,7 +26,7 @@ from typing import Any
 
 import torch
 from lightning import Callback, seed_everything
-from report import Measured, Report, parser, told
+from report import Measured, Report, parsed, parser, told
 from torch.utils.flop_counter import FlopCounterMode
 
 import pet_cifar.lightning_cli as command_line
@@ -166,8 +165,7 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--steps", type=int, default=0, help="0 for about a quarter of a minute")
     options.add_argument("--keras", help="the Python that has Keras")
-    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
-    arguments, rest = options.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]
+    arguments, rest = parsed(options)
     keep_freed_memory()
     seed_everything(0)
     note = f"{arguments.rounds} rounds, medians (lowest to highest); {' '.join(rest) or 'as configured'}"

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from report import Measured, Report, parser, told
+from report import Measured, Report, parsed, parser, told
 from results import run
 
 CONFIG = Path(__file__).parents[1] / "configs" / "cifar10_cpu.yaml"
@@ -66,8 +66,7 @@ def main() -> None:
     options.add_argument("--first-seed", type=int, default=0, help="to go on where an earlier run stopped")
     options.add_argument("--keras", help="the Python that has Keras")
     options.add_argument("--keras-seconds", type=float, default=3000)
-    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
-    arguments, rest = options.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]
+    arguments, rest = parsed(options)
     prepared = prepare(arguments.root)
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     named = ", ".join(map(str, seeds))
