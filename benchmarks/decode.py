@@ -27,7 +27,7 @@ from typing import Literal
 import numpy as np
 import torch
 from PIL import Image
-from report import Measured, Report, parser, peak_memory, share, told
+from report import Measured, Report, parser, peak_gigabytes, share, told
 
 from pet_cifar.data import CatsDogsDataModule
 from pet_cifar.data.cache import FilePixels, open_pixels
@@ -93,7 +93,7 @@ def copies(block: np.ndarray, pictures: int) -> None:
 
 def memory(files: Sequence[Path], count: int, size: int) -> None:
     """In a process of its own: builds, reads, and prints resident bytes at the start and at most."""
-    before = peak_memory()
+    before = peak_gigabytes()
     with tempfile.TemporaryDirectory(prefix="pet_cifar_decode_") as temporary:
         start = time.perf_counter()
         pixels = build(files, count, size, 3, CORES, Path(temporary) / "large.npy")
@@ -101,7 +101,7 @@ def memory(files: Sequence[Path], count: int, size: int) -> None:
         start = time.perf_counter()
         epochs(pixels, count, 32, 1)
         read = time.perf_counter() - start
-    print(before, peak_memory(), built, read)
+    print(before, peak_gigabytes(), built, read)
 
 
 def main() -> None:

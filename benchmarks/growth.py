@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from memory import make
-from report import Report, parser, peak_memory, told
+from report import Report, parser, peak_gigabytes, told
 
 STANDARD = {"pictures": 1000, "size": 200, "batch": 8, "processes": 1}
 STEPS = 12
@@ -64,7 +64,7 @@ def child(root: Path, row: dict[str, int]) -> dict[str, float]:
     for _ in data.train_dataloader():
         pass
     found["epoch"] = (time.perf_counter() - start) / len(data.parts["train"]) * row["pictures"]
-    found["idle"] = peak_memory()
+    found["idle"] = peak_gigabytes()
     net = CatsDogsCNN(image_size=row["size"], channels_last=True, mean=[0.5], std=[0.25])
     trainer = Trainer(
         accelerator="cpu",
@@ -81,7 +81,7 @@ def child(root: Path, row: dict[str, int]) -> dict[str, float]:
     )
     trainer.fit(net, data)
     found["step"] = 1000 * (Steps.ends[-1] - Steps.ends[1]) / (len(Steps.ends) - 2)
-    found["memory"] = peak_memory()
+    found["memory"] = peak_gigabytes()
     found["threads"] = torch.get_num_threads()
     del pixels
     return found

@@ -1,6 +1,7 @@
 """What all benchmarks print and write: the conditions, a table, and a JSON file with every single figure."""
 
 import json
+import math
 import os
 import platform
 import resource
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pet_cifar.errors import InputError
-from pet_cifar.processor import processor_name
+from pet_cifar.processor import peak_memory, processor_name
 
 PACKAGES = ("torch", "torchvision", "lightning", "pillow", "numpy")
 
@@ -34,18 +35,14 @@ def conditions() -> dict[str, Any]:
     }
 
 
+def peak_gigabytes() -> float:
+    """The largest resident memory of this process so far, in 10^9 bytes."""
+    return (peak_memory() or math.nan) / 1e9
+
+
 def resident(usage: resource.struct_rusage) -> float:
     """The largest resident memory that the system noted, in 10^9 bytes."""
     return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
-
-
-def peak_memory() -> float:
-    """The largest resident memory of this process so far, in 10^9 bytes."""
-    status = Path("/proc/self/status")
-    if status.is_file():  # what getrusage says starts with that of the process that started this one
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024 / 1e9
-    return resident(resource.getrusage(resource.RUSAGE_SELF))
 
 
 def hardware() -> str:

@@ -1,12 +1,12 @@
 """How fast a run goes and how large its steps are."""
 
-import resource
-import sys
 import time
 from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+
+from pet_cifar.processor import peak_memory
 
 
 class Pace(Callback):
@@ -15,7 +15,7 @@ class Pace(Callback):
     ``lr`` every ``log_every_n_steps`` steps; ``epoch_seconds``, ``images_per_second`` and ``memory_gb`` every epoch.
     The seconds are those of the training steps and of waiting for their data; validation does not count. The
     pictures are those of all processes. Memory, in 10^9 bytes, is the largest so far of this process: what is
-    allocated on the GPU, or on the CPU all that is resident.
+    allocated on the GPU, or on the CPU all that is resident (not on Windows, which does not tell).
     """
 
     def __init__(self) -> None:
@@ -63,11 +63,7 @@ class Pace(Callback):
         seconds = self._seconds + time.perf_counter() - self._start
         pl_module.log("epoch_seconds", seconds)
         pl_module.log("images_per_second", self._images * trainer.world_size / seconds)
-        pl_module.log("memory_gb", _peak_memory(trainer.strategy.root_device) / 1e9)
-
-
-def _peak_memory(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # bytes there, KiB elsewhere
+        device = trainer.strategy.root_device
+        memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_memory()
+        if memory is not None:
+            pl_module.log("memory_gb", memory / 1e9)
