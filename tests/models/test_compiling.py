@@ -4,10 +4,12 @@ from typing import Any, cast
 import pytest
 import torch
 from lightning import seed_everything
+from torch import nn
 
 from pet_cifar.data import DigitsDataModule
 from pet_cifar.errors import InputError
 from pet_cifar.models import SpeedrunCNN
+from pet_cifar.models.compiling import compile_parts
 from tests.conftest import quiet_trainer
 
 pytestmark = [
@@ -50,3 +52,18 @@ def test_no_compiler_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
         InputError, match="needs a C.. compiler for a net on cpu; install g.., .* --model.compile false"
     ):
         quiet_trainer(max_epochs=1).fit(net(compile=True), digits())
+
+
+def test_more_sizes_of_a_batch_are_compiled_than_torch_would_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    compile = nn.Module.compile
+    # what is translated is counted before the translation for this machine, which takes seconds
+    monkeypatch.setattr(nn.Module, "compile", lambda part, **options: compile(part, backend="eager", **options))
+    config: Any = torch._dynamo.config
+    monkeypatch.setattr(config, "recompile_limit", 8)
+    monkeypatch.setattr(config, "fail_on_recompile_limit_hit", True)
+    torch._dynamo.reset()
+    backbone, head = nn.Linear(3, 4), nn.Linear(4, 2)
+    compile_parts(backbone, head, torch.device("cpu"))
+    for size in range(2, 22):
+        assert head(backbone(torch.rand(size, 3))).shape == (size, 2)
+    torch._dynamo.reset()

@@ -280,6 +280,25 @@ def test_lookahead_ends_on_its_average() -> None:
     assert all(torch.equal(value, own[name]) for name, value in model._lookahead.slow.items())
 
 
+def test_lookahead_counts_the_steps_of_the_optimiser_not_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[tuple[int, float]] = []
+    after_step = Lookahead.after_step
+
+    def watched(self: Lookahead, step: int, total: float) -> None:
+        steps.append((step, total))
+        after_step(self, step, total)
+
+    monkeypatch.setattr(Lookahead, "after_step", watched)
+    model, data = narrow(), digits()
+    trainer = quiet_trainer(max_epochs=2, limit_train_batches=9, accumulate_grad_batches=2, limit_val_batches=0)
+    trainer.fit(model, data)
+    # four pairs of batches and a single one, twice
+    assert steps == [(step, 10) for step in range(1, 11)]
+    assert model._lookahead is not None
+    own = model._net().state_dict()
+    assert all(torch.equal(value, own[name]) for name, value in model._lookahead.slow.items())
+
+
 class StopAfter(Callback):
     """Stops in the middle of an epoch."""
 
