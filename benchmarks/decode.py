@@ -40,7 +40,7 @@ CORES = os.cpu_count() or 1
 
 def bare(file: Path, size: int, channels: Literal[1, 3]) -> np.ndarray:
     """The decoder's own speed: no checks, no verdicts, no orientation."""
-    image = Image.open(BytesIO(file.read_bytes()))
+    image: Image.Image = Image.open(BytesIO(file.read_bytes()))
     image.draft("L" if channels == 1 else "RGB", (2 * size, 2 * size))
     image = image.convert("L" if channels == 1 else "RGB")
     return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0)).copy()
@@ -126,7 +126,7 @@ def main() -> None:
     for file in files:  # into the system's cache
         file.read_bytes()
     note = f"{count:,} pictures, {arguments.rounds} rounds, medians (lowest to highest)"
-    report = Report(["what", "pictures/s", "limit, pictures/s", "share"], arguments.output, note)
+    report = Report(["what", "pictures/s", "limit, pictures/s", "share"], arguments, note)
     rounds, batch, times = range(arguments.rounds), arguments.batch_size, 10
     listed = [(path, "", "") for path in paths]
     kinds: tuple[tuple[Literal[1, 3], str], ...] = ((1, "gray"), (3, "colour"))

@@ -22,10 +22,10 @@ from report import Measured, Report, parser, share, told
 
 from pet_cifar import data as datamodules
 from pet_cifar import models
-from pet_cifar.allocator import keep_freed_memory
 from pet_cifar.data import ImageDataModule
 from pet_cifar.data.augment import Augment
 from pet_cifar.data.features import Extractor, store_features
+from pet_cifar.memory import keep_freed_memory
 from pet_cifar.models import ImageClassifier
 
 CONFIGS = [
@@ -126,7 +126,7 @@ def main() -> None:
     keep_freed_memory()
     note = f"{arguments.rounds} rounds of {arguments.pictures} pictures, medians (lowest to highest)"
     columns = ["config", "bare, pictures/s", "ours, pictures/s", "share"]
-    report = Report([*columns, "to the end of epoch 0, s", "slowest later, s", "times"], arguments.output, note)
+    report = Report([*columns, "to the end of epoch 0, s", "slowest later, s", "times"], arguments, note)
     for path in arguments.configs:
         config = yaml.safe_load(path.read_text())
         with tempfile.TemporaryDirectory(prefix="pet_cifar_features_") as temporary:

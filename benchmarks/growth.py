@@ -36,8 +36,8 @@ def child(root: Path, row: dict[str, int]) -> dict[str, float]:
     from lightning import Callback, Trainer, seed_everything
     from lightning.pytorch.strategies import DDPStrategy
 
-    from pet_cifar.allocator import keep_freed_memory
     from pet_cifar.data import CatsDogsDataModule
+    from pet_cifar.memory import keep_freed_memory
     from pet_cifar.models import CatsDogsCNN
 
     keep_freed_memory()
@@ -110,7 +110,7 @@ def main() -> None:
         "resident, GB",
         "before the net, GB",
     ]
-    report = Report(columns, arguments.output, "CatsDogsCNN, gray, channels_last")
+    report = Report(columns, arguments, "CatsDogsCNN, gray, channels_last")
     with tempfile.TemporaryDirectory(prefix="pet_cifar_growth_") as temporary:
         for kind, values in (
             ("pictures", arguments.pictures),

@@ -1,7 +1,7 @@
 """What the default pictures cost: the share that they add to an epoch of each config.
 
     python benchmarks/pictures.py --root data                                  # every CIFAR-10 and cats/dogs config
-    python benchmarks/pictures.py --root data configs/cifar10_residual.yaml --output pictures.json
+    python benchmarks/pictures.py --root data configs/cifar10_residual.yaml
 
 Each config is trained both ways in one process, with and without its default picture callbacks, over ``--epochs``
 epochs of ``--steps`` steps. What a picture costs does not depend on the number of steps, so the cost of an epoch is
@@ -78,7 +78,7 @@ def measure(config: Path, root: str, epochs: int, steps: int, options: list[str]
                         setattr(one, name, timed(getattr(one, name)))
         return [*chosen, Watch()]
 
-    PetCifarCLI._callbacks = callbacks  # type: ignore[method-assign]
+    PetCifarCLI._callbacks = callbacks  # type: ignore[method-assign, assignment]
     small = ["--trainer.max_epochs", str(epochs), "--trainer.limit_train_batches", str(steps)]
     small += ["--trainer.limit_val_batches", "4", "--trainer.enable_checkpointing", "false"]
     try:
@@ -104,7 +104,7 @@ def main() -> None:
     arguments, rest = parsed(options)
     note = f"{arguments.epochs} epochs of {arguments.steps} steps"
     columns = ["config", "a whole epoch, s", "pictures an epoch, s", "share", "by difference of the fits, s"]
-    report = Report(columns, arguments.output, note)
+    report = Report(columns, arguments, note)
     for config in arguments.configs:
         bare, drawn = (
             measure(config, str(arguments.root), arguments.epochs, arguments.steps, rest, pictures)

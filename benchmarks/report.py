@@ -1,7 +1,7 @@
 """What all benchmarks print and write: the conditions, a table, and a JSON file with every single figure."""
 
+import itertools
 import json
-import math
 import os
 import platform
 import resource
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from pet_cifar.errors import InputError
-from pet_cifar.processor import peak_memory, processor_name
+from pet_cifar.memory import peak_memory
+from pet_cifar.processor import processor_name
 
 PACKAGES = ("torch", "torchvision", "lightning", "pillow", "numpy")
 
@@ -37,11 +38,13 @@ def conditions() -> dict[str, Any]:
 
 def peak_gigabytes() -> float:
     """The largest resident memory of this process so far, in 10^9 bytes."""
-    return (peak_memory() or math.nan) / 1e9
+    peak = peak_memory()
+    assert peak is not None  # there is no resource on Windows, and this file imports it
+    return peak / 1e9
 
 
 def resident(usage: resource.struct_rusage) -> float:
-    """The largest resident memory that the system noted, in 10^9 bytes."""
+    """The largest resident memory in 10^9 bytes; what this process had when it started the other one, at least."""
     return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 
@@ -92,15 +95,24 @@ class Report:
 
     Args:
         columns: the table's head.
-        output: the JSON file.
-        note: what is said before the table, beside the hardware.
+        arguments: of the command line, with the root of the data and the JSON file.
+        note: what is said before the table, beside hardware and data.
     """
 
-    def __init__(self, columns: Sequence[str], output: Path, note: str) -> None:
-        self.output = output
+    def __init__(self, columns: Sequence[str], arguments: Namespace, note: str) -> None:
+        self.output: Path = arguments.output
+        self.root: Path = arguments.root
         self.figures: dict[str, Any] = {}
-        print(f"{hardware()}; {note}; all figures go to {output}")
+        if self.output.exists():  # an hour's figures, perhaps
+            numbers = itertools.count(1)
+            kept = next(free for free in map(self._numbered, numbers) if not free.exists())
+            self.output.replace(kept)
+            print(f"the figures of an earlier run are now in {kept}")
+        print(f"{hardware()}; data: {self.root}; {note}; all figures go to {self.output}")
         print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}", flush=True)
+
+    def _numbered(self, number: int) -> Path:
+        return self.output.with_name(f"{self.output.stem}_{number}{self.output.suffix}")
 
     def row(self, name: str, cells: Sequence[object], figures: Mapping[str, Any]) -> None:
         """Prints a row and keeps its figures."""
@@ -112,7 +124,8 @@ class Report:
         self.figures[name] = {
             key: value.json() if isinstance(value, Measured) else value for key, value in figures.items()
         }
-        self.output.write_text(json.dumps({"conditions": conditions(), "figures": self.figures}, indent=2) + "\n")
+        known = {"conditions": {**conditions(), "data": str(self.root)}, "figures": self.figures}
+        self.output.write_text(json.dumps(known, indent=2) + "\n")
 
 
 def told(main: Callable[[], None]) -> None:

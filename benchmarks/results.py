@@ -1,7 +1,7 @@
 """Trains and tests configs with several seeds and prints the README's table of results.
 
     python benchmarks/results.py --root data --seeds 3 configs/cifar10_residual.yaml configs/cats_dogs_cnn.yaml
-    python benchmarks/results.py --root data --seeds 3 --output results.json      # every config
+    python benchmarks/results.py --root data --seeds 3      # every config
 
 Further options for all runs come after ``--``, such as ``-- --trainer.precision bf16-mixed``.
 """
@@ -44,7 +44,7 @@ def main() -> None:
     options.add_argument("--seeds", type=int, default=3)
     arguments, rest = parsed(options)
     note = f"{arguments.seeds} seeds: mean accuracy ± standard deviation, median seconds (lowest to highest)"
-    report = Report(["config", "test accuracy", "seconds, fit and test"], arguments.output, note)
+    report = Report(["config", "test accuracy", "seconds, fit and test"], arguments, note)
     failed: list[str] = []
     for config in arguments.configs:
         try:
@@ -52,6 +52,7 @@ def main() -> None:
         except subprocess.CalledProcessError:  # whose own words stand above; what others reached is not lost
             print(f"| `{config.stem}` | failed | |", flush=True)
             failed.append(config.stem)
+            report.keep(f"`{config.stem}`", {"failed": True})
             continue
         accuracy = Measured([one["accuracy"] for one in runs])
         seconds = Measured([one["fit_seconds"] + one["test_seconds"] for one in runs])

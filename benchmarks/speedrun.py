@@ -27,8 +27,8 @@ from features import build
 from lightning import Trainer, seed_everything
 from report import Measured, Report, parser, told
 
-from pet_cifar.allocator import keep_freed_memory
 from pet_cifar.data import CIFAR10DataModule, ImageDataModule
+from pet_cifar.memory import keep_freed_memory
 from pet_cifar.models import ImageClassifier
 
 CONFIG = Path(__file__).parents[1] / "configs" / "cifar10_speedrun94.yaml"
@@ -124,7 +124,7 @@ def main() -> None:
         print(f"run {seed}: {runs[-1]}", file=sys.stderr, flush=True)
     cold, *warm = runs
     columns = ["program", "accuracy, %", "standard deviation", f"share above {arguments.line:g} %", "one view, %"]
-    report = Report([*columns, "warm seconds", "cold seconds"], arguments.output, f"{len(warm)} warm runs")
+    report = Report([*columns, "warm seconds", "cold seconds"], arguments, f"{len(warm)} warm runs")
     accuracies = [run["accuracy"] for run in runs]
     report.row(
         f"`{arguments.config.stem}`",

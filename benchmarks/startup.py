@@ -72,9 +72,7 @@ def main() -> None:
         assert found, printed
         first.append(wall)
         data.append(float(found[2]))
-    report = Report(
-        ["what", "seconds", "limit", "what the limit is"], arguments.output, f"{arguments.rounds} rounds, medians"
-    )
+    report = Report(["what", "seconds", "limit", "what the limit is"], arguments, f"{arguments.rounds} rounds, medians")
     measured = {
         "help": Measured(helped),
         "import": Measured(imported),

@@ -30,9 +30,9 @@ from report import Measured, Report, parsed, parser, told
 from torch.utils.flop_counter import FlopCounterMode
 
 import pet_cifar.lightning_cli as command_line
-from pet_cifar.allocator import keep_freed_memory
 from pet_cifar.cli import main as pet_cifar
 from pet_cifar.data.loader import Batch
+from pet_cifar.memory import keep_freed_memory
 from pet_cifar.models import ImageClassifier
 
 CONFIGS = [Path(__file__).parents[1] / "configs" / f"{name}.yaml" for name in ("cats_dogs_cnn", "cifar10_plain")]
@@ -170,7 +170,7 @@ def main() -> None:
     seed_everything(0)
     note = f"{arguments.rounds} rounds, medians (lowest to highest); {' '.join(rest) or 'as configured'}"
     columns = ["config", "fit, ms a step", "bare loop, ms", "overhead", "pictures/s", "share of peak"]
-    report = Report([*columns, "Keras, pictures/s", "times"], arguments.output, note)
+    report = Report([*columns, "Keras, pictures/s", "times"], arguments, note)
     for config in arguments.configs:
         steps = arguments.steps
         seconds, done = fit(config, arguments.root, 8, rest)

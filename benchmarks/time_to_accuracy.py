@@ -63,7 +63,7 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("budgets", nargs="*", choices=[*BUDGETS, []], default=list(BUDGETS))
     options.add_argument("--seeds", type=int, default=3)
-    options.add_argument("--first-seed", type=int, default=0, help="to go on where an earlier run stopped")
+    options.add_argument("--first-seed", type=int, default=0, help="to go on after an earlier run")
     options.add_argument("--keras", help="the Python that has Keras")
     options.add_argument("--keras-seconds", type=float, default=3000)
     arguments, rest = parsed(options)
@@ -71,7 +71,7 @@ def main() -> None:
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     named = ", ".join(map(str, seeds))
     note = f"seeds {named}, medians (lowest to highest); {' '.join(rest) or 'as configured'}"
-    report = Report(["budget", "seconds, fit and test", "test accuracy, %", "asked"], arguments.output, note)
+    report = Report(["budget", "seconds, fit and test", "test accuracy, %", "asked"], arguments, note)
     report.keep("prepare", {"seconds": prepared})
     fastest = None
     for name in arguments.budgets:

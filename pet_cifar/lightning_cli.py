@@ -20,11 +20,11 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from pet_cifar import options, runs
-from pet_cifar.allocator import keep_freed_memory
 from pet_cifar.callbacks import Board, Curves, HyperParameters, LastCheckpoint, Pace, ProgressBar, RunCard, ScoreFiles
 from pet_cifar.callbacks.picture import Picture
 from pet_cifar.data import ImageDataModule
 from pet_cifar.errors import InputError
+from pet_cifar.memory import keep_freed_memory
 from pet_cifar.models import ImageClassifier
 from pet_cifar.models.summary import summary
 from pet_cifar.parser import Parser, unwrapped

@@ -1,12 +1,10 @@
-"""What the machine says of its processor, and of the memory that this process took."""
+"""What the processor is and can."""
 
 import platform
-import sys
 from functools import cache
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
-STATUS = Path("/proc/self/status")
 
 
 @cache
@@ -31,17 +29,3 @@ def computes_bfloat16() -> bool | None:
     """
     flags = (_field("flags") or _field("Features")).split()
     return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags)) if flags else None
-
-
-def peak_memory() -> int | None:
-    """The largest resident memory of this process so far, in bytes; None where the system does not tell (Windows)."""
-    if STATUS.is_file():  # what getrusage says begins with that of the process that started this one
-        for line in STATUS.read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    try:
-        import resource
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # bytes there, KiB elsewhere

@@ -1,6 +1,3 @@
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,23 +41,3 @@ def test_no_such_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processor, "CPUINFO", tmp_path / "cpuinfo")
     assert processor.computes_bfloat16() is None
     assert processor.processor_name()
-
-
-@pytest.mark.skipif(not processor.STATUS.is_file(), reason="only Linux tells apart what the starting process took")
-def test_the_memory_is_that_of_this_process_alone() -> None:
-    ballast = b"x" * 300_000_000
-    # forked, so that it starts with all that this one has
-    code = "from pet_cifar.processor import peak_memory; print(peak_memory())"
-    found = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, preexec_fn=os.getpid
-    )
-    assert len(ballast) > int(found.stdout) > 1_000_000
-    assert (processor.peak_memory() or 0) > len(ballast)
-
-
-def test_a_system_that_does_not_tell_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processor, "STATUS", tmp_path / "none")
-    peak = processor.peak_memory()
-    assert peak is None or peak > 10_000_000
-    monkeypatch.setitem(sys.modules, "resource", None)
-    assert processor.peak_memory() is None

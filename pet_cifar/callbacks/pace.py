@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from pet_cifar.processor import peak_memory
+from pet_cifar.memory import peak_memory
 
 
 class Pace(Callback):

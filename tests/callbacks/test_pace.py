@@ -7,7 +7,7 @@ import pytest
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
 
-from pet_cifar.callbacks import Pace
+from pet_cifar.callbacks import Pace, pace
 from pet_cifar.data import DigitsDataModule
 from pet_cifar.models import ResidualCNN
 
@@ -76,6 +76,15 @@ def test_seconds_are_those_of_training_and_pictures_are_counted() -> None:
         assert 0 < float(row["epoch_seconds"]) <= seconds + 0.05
         assert float(row["images_per_second"]) * float(row["epoch_seconds"]) == pytest.approx(1400, rel=1e-4)
     assert trainer.callback_metrics["epoch_seconds"].item() == pytest.approx(float(logged[-1]["epoch_seconds"]))
+    # in 10^9 bytes: torch alone takes more than the lower
+    assert all(0.05 < float(row["memory_gb"]) < 100 for row in logged)
+
+
+def test_a_system_that_does_not_tell_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "peak_memory", lambda: None)
+    _, rows = fit(Watch(), max_epochs=1, limit_val_batches=0)
+    assert any(row.get("epoch_seconds") for row in rows)
+    assert not any(row.get("memory_gb") for row in rows)
 
 
 def test_a_sanity_check_does_not_count() -> None:

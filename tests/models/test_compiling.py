@@ -55,15 +55,17 @@ def test_no_compiler_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_more_sizes_of_a_batch_are_compiled_than_torch_would_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    compile = nn.Module.compile
+    original = nn.Module.compile
     # what is translated is counted before the translation for this machine, which takes seconds
-    monkeypatch.setattr(nn.Module, "compile", lambda part, **options: compile(part, backend="eager", **options))
+    monkeypatch.setattr(nn.Module, "compile", lambda part, **options: original(part, backend="eager", **options))
     config: Any = torch._dynamo.config
     monkeypatch.setattr(config, "recompile_limit", 8)
     monkeypatch.setattr(config, "fail_on_recompile_limit_hit", True)
     torch._dynamo.reset()
     backbone, head = nn.Linear(3, 4), nn.Linear(4, 2)
-    compile_parts(backbone, head, torch.device("cpu"))
-    for size in range(2, 22):
-        assert head(backbone(torch.rand(size, 3))).shape == (size, 2)
-    torch._dynamo.reset()
+    try:
+        compile_parts(backbone, head, torch.device("cpu"))
+        for size in range(2, 22):
+            assert head(backbone(torch.rand(size, 3))).shape == (size, 2)
+    finally:
+        torch._dynamo.reset()
