@@ -16,6 +16,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import yaml
 from report import Report, parsed, parser, resident, told
 
 CONFIG = Path(__file__).parents[1] / "configs" / "cats_dogs_vgg16_500px_frozen.yaml"
@@ -68,7 +69,8 @@ def main() -> None:
         if maker.exitcode:
             raise SystemExit(maker.exitcode)
         some = str(max(2, arguments.steps // 3))
-        same = ["--data.root", str(root), "--model.cache_features", "false", *rest]
+        keeps = "cache_features" in yaml.safe_load(arguments.config.read_text())["model"]["init_args"]
+        same = ["--data.root", str(root), *(["--model.cache_features", "false"] if keeps else []), *rest]
         fit = ["fit", "--config", str(arguments.config), *same]
         steps = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", str(arguments.steps)]
         run = f"lightning_logs/{arguments.config.stem}"
