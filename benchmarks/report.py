@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pet_cifar.errors import InputError
-from pet_cifar.memory import peak_memory
+from pet_cifar.memory import in_bytes, peak_memory
 from pet_cifar.processor import processor_name
 
 PACKAGES = ("torch", "torchvision", "lightning", "pillow", "numpy")
@@ -45,7 +45,7 @@ def peak_gigabytes() -> float:
 
 def resident(usage: resource.struct_rusage) -> float:
     """The largest resident memory in 10^9 bytes; what this process had when it started the other one, at least."""
-    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+    return in_bytes(usage.ru_maxrss) / 1e9
 
 
 def hardware() -> str:

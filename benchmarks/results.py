@@ -50,9 +50,8 @@ def main() -> None:
         try:
             runs = [run(config, str(arguments.root), seed, rest) for seed in range(arguments.seeds)]
         except subprocess.CalledProcessError:  # whose own words stand above; what others reached is not lost
-            print(f"| `{config.stem}` | failed | |", flush=True)
+            report.row(f"`{config.stem}`", ["failed", ""], {"failed": True})
             failed.append(config.stem)
-            report.keep(f"`{config.stem}`", {"failed": True})
             continue
         accuracy = Measured([one["accuracy"] for one in runs])
         seconds = Measured([one["fit_seconds"] + one["test_seconds"] for one in runs])

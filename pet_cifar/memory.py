@@ -38,5 +38,9 @@ def peak_memory() -> int | None:
         import resource
     except ImportError:
         return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # bytes there, KiB elsewhere
+    return in_bytes(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def in_bytes(maxrss: int) -> int:
+    """What getrusage calls ``ru_maxrss``: bytes on macOS, KiB elsewhere."""
+    return maxrss if sys.platform == "darwin" else maxrss * 1024
