@@ -163,18 +163,23 @@ class OptimizedModule(LightningModule):
 
     def _parameter_groups(self) -> Groups:
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        factor = self.freezing.base_lr_factor if self.freezing else 1.0
-        base = set(self.backbone.parameters()) if factor != 1 else set()
+        base_factor, head_factor = self._lr_factors()
+        base = set(self.backbone.parameters()) if base_factor != head_factor else set()
         groups: Groups = []
-        for lr, part in (
-            (self.lr, [p for p in trained if p not in base]),
-            (self.lr * factor, [p for p in trained if p in base]),
+        for factor, part in (
+            (head_factor, [p for p in trained if p not in base]),
+            (base_factor, [p for p in trained if p in base]),
         ):
+            lr = self.lr * factor
             groups += [
                 {"params": [p for p in part if p.ndim > 1], "lr": lr, "weight_decay": self.weight_decay},
                 {"params": [p for p in part if p.ndim <= 1], "lr": lr, "weight_decay": 0.0},
             ]
         return [group for group in groups if group["params"]]
+
+    def _lr_factors(self) -> tuple[float, float]:
+        """What the backbone's and the head's learning rates are of ``lr``."""
+        return self.freezing.base_lr_factor if self.freezing else 1.0, 1.0
 
     def _lr_factor(self, step: int) -> float:
         # at step 0 the trainer does not know its length yet, and no schedule needs it there
