@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from pet_cifar.data import ImageDataModule, manifest
+from pet_cifar.data import ImageDataModule, manifest, verdicts
 from pet_cifar.parser import Parser, unwrapped
 
 
@@ -26,17 +26,18 @@ def run_data(args: Sequence[str]) -> None:
         data: ImageDataModule = parser.instantiate_classes(config)[config.command].data
     data.locate()
     pictures = data.check()
-    print(manifest.summary(pictures))
-    left_out = manifest.describe_left_out(pictures)
+    print(verdicts.summary(pictures))
+    left_out = verdicts.describe_left_out(pictures)
     if left_out:
         print(left_out)
-    for kept, left in manifest.label_conflicts(pictures):
+    for kept, left in verdicts.label_conflicts(pictures):
         print(f"label conflict: {kept.path} is {kept.label}, and the same picture {left.path} is {left.label}")
     if config.command == "check":
         manifest.write_csv(pictures, options.output)
         print(f"list written to {options.output}")
-    data.refuse_bad_files(pictures)
-    data.refuse_empty_classes([picture for picture in pictures if picture.verdict == manifest.OK])
+    if data.on_bad_file == "error":
+        verdicts.refuse_bad_files(pictures, data.root)
+    verdicts.refuse_empty_classes(pictures, data.class_names, data.root)
 
 
 def _parser(description: str) -> Parser:

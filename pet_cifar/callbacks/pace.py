@@ -1,5 +1,6 @@
 """How fast a run goes and how large its steps are."""
 
+import math
 import time
 from typing import Any
 
@@ -12,10 +13,11 @@ from pet_cifar.memory import peak_memory
 class Pace(Callback):
     """Logs how fast and with how much memory a run goes.
 
-    ``lr`` every ``log_every_n_steps`` steps; ``epoch_seconds``, ``images_per_second`` and ``memory_gb`` every epoch.
-    The seconds are those of the training steps and of waiting for their data; validation does not count. The
-    pictures are those of all processes. Memory, in 10^9 bytes, is the largest so far of this process: what is
-    allocated on the GPU, or on the CPU all that is resident (not on Windows, which does not tell).
+    ``lr`` every ``log_every_n_steps`` steps, of the parameters that have no factor of their own; ``epoch_seconds``,
+    ``images_per_second`` and ``memory_gb`` every epoch. The seconds are those of the training steps and of waiting for
+    their data; validation does not count. The pictures are those of all processes. Memory, in 10^9 bytes, is the
+    largest so far of this process: what is allocated on the GPU, or on the CPU all that is resident (not on Windows,
+    which does not tell).
     """
 
     def __init__(self) -> None:
@@ -36,7 +38,7 @@ class Pace(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Notes the learning rate before the schedule moves on."""
         if trainer.optimizers:
-            self._lr = trainer.optimizers[0].param_groups[0]["lr"]
+            self._lr = _learning_rate(trainer.optimizers[0])
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -67,3 +69,11 @@ class Pace(Callback):
         memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_memory()
         if memory is not None:
             pl_module.log("memory_gb", memory / 1e9)
+
+
+def _learning_rate(optimizer: torch.optim.Optimizer) -> float:
+    # of the parameters that follow the rate the run was given: others may have a multiple of it
+    groups = optimizer.param_groups
+    given = optimizer.defaults.get("lr")
+    main = (group for group in groups if given is not None and math.isclose(group.get("initial_lr", -1), given))
+    return float(next(main, groups[0])["lr"])

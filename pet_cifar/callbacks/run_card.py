@@ -18,7 +18,7 @@ from lightning import Trainer
 from pet_cifar import __version__
 from pet_cifar.callbacks.board import Board
 from pet_cifar.callbacks.picture import Drawn, Picture, escape
-from pet_cifar.data import manifest
+from pet_cifar.data import verdicts
 from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.models.classifier import ImageClassifier
 from pet_cifar.models.summary import summary
@@ -108,7 +108,7 @@ def _data(data: ImageDataModule) -> str:
         [escape(name), *(own[name] for own in counts.values())] for name in data.class_names
     ]
     rows.append(["all", *(own.total() for own in counts.values())])
-    left_out = escape(manifest.describe_left_out(data.listed)) or "no file was left out"
+    left_out = escape(verdicts.describe_left_out(data.listed)) or "no file was left out"
     return (
         f"{type(data).__name__} at `{data.root}`, {data.image_size} x {data.image_size} x {data.num_channels}, "
         f"split_seed {data.split_seed}, fingerprint `{data.fingerprint[:16]}`\n\n"

@@ -1,7 +1,6 @@
 """The one base of all data modules: from checked pictures to batches on the device."""
 
 import hashlib
-import logging
 import math
 import os
 from abc import abstractmethod
@@ -12,11 +11,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 from lightning import LightningDataModule
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pet_cifar.data import manifest
+from pet_cifar.data import manifest, verdicts
 from pet_cifar.data.augment import RANDOM_NUMBERS, Augment
 from pet_cifar.data.cache import DevicePixels, Pixels, channel_statistics, open_pixels
 from pet_cifar.data.features import Extractor, StoredFeatures, store_features
@@ -25,8 +24,6 @@ from pet_cifar.data.manifest import Part, Picture
 from pet_cifar.data.room import Cache, Place, choose, missing_bytes
 from pet_cifar.data.split import check_fraction, fingerprint
 from pet_cifar.errors import InputError, check_choice
-
-log = logging.getLogger(__name__)
 
 
 def default_root() -> Path:
@@ -151,11 +148,11 @@ class ImageDataModule(LightningDataModule):
         if not self.listed:  # by this process
             self.locate()
             self.listed = self.check()
-        self.refuse_bad_files(self.listed)
-        self._report(self.listed)
-        usable = [picture for picture in self.listed if picture.verdict == manifest.OK]
-        self.refuse_empty_classes(usable)
-        self.parts = self.divide(usable)
+        if self.on_bad_file == "error":
+            verdicts.refuse_bad_files(self.listed, self.root)
+        verdicts.warn(self.listed, self.root)
+        verdicts.refuse_empty_classes(self.listed, self.class_names, self.root)
+        self.parts = self.divide([picture for picture in self.listed if picture.verdict == manifest.OK])
         self.fingerprint = fingerprint(self.parts)
 
     def train_dataloader(self) -> BatchLoader:
@@ -330,26 +327,3 @@ class ImageDataModule(LightningDataModule):
             alternate=self.augment is not None and self.augment.flip == "alternating",
             trained=trained,
         )
-
-    def refuse_bad_files(self, listed: list[Picture]) -> None:
-        """Stops, on every process, where ``on_bad_file`` says so."""
-        if self.on_bad_file == "error" and any(picture.is_bad for picture in listed):
-            line = manifest.describe_left_out(listed)
-            raise InputError(f"{self.root}: {line}; mend or remove them, or give --data.on_bad_file skip")
-
-    def refuse_empty_classes(self, usable: list[Picture]) -> None:
-        """Stops where a class has no picture."""
-        for name in self.class_names:
-            if not any(picture.label == name for picture in usable):
-                raise InputError(f"class {name} has no readable picture under {self.root}; put some there")
-
-    @rank_zero_only
-    def _report(self, listed: list[Picture]) -> None:
-        line = manifest.describe_left_out(listed)
-        if line:
-            log.warning("%s: %s", self.root, line)
-        for kept, left in manifest.label_conflicts(listed):
-            log.warning(
-                "%s and %s are the same picture with different labels; only the first is used, as %s",
-                *(kept.path, left.path, kept.label),
-            )

@@ -9,7 +9,6 @@ import hashlib
 import os
 import re
 import tempfile
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -178,58 +177,6 @@ def mark_duplicates(pictures: Sequence[Picture]) -> list[Picture]:
         else picture
         for picture in pictures
     ]
-
-
-def label_conflicts(pictures: Sequence[Picture]) -> list[tuple[Picture, Picture]]:
-    """Pairs of identical pictures that carry different labels: (the one that counts, the one left out)."""
-    by_path = {picture.path: picture for picture in pictures}
-    pairs = [
-        (by_path[picture.verdict.removeprefix(DUPLICATE)], picture)
-        for picture in pictures
-        if picture.verdict.startswith(DUPLICATE)
-    ]
-    return [(kept, left) for kept, left in pairs if kept.label != left.label]
-
-
-def describe_left_out(pictures: Sequence[Picture], most: int = 20) -> str:
-    """One line naming what is left out and why; empty where nothing is."""
-    groups: dict[str, list[str]] = {}
-    for picture in pictures:
-        if picture.verdict != OK:
-            verdict = "duplicate" if picture.verdict.startswith(DUPLICATE) else picture.verdict
-            groups.setdefault(verdict, []).append(picture.path)
-    if not groups:
-        return ""
-    parts = []
-    for verdict, paths in sorted(groups.items()):
-        more = f", and {len(paths) - most} more" if len(paths) > most else ""
-        parts.append(f"{len(paths)} {verdict} ({', '.join(paths[:most])}{more})")
-    return f"left out {sum(map(len, groups.values()))} of {len(pictures)} files: {'; '.join(parts)}"
-
-
-def summary(pictures: Sequence[Picture]) -> str:
-    """A table of the verdicts for each part and class."""
-    verdicts = [OK, "duplicate", *VERDICTS[1:]]
-    counts = Counter(
-        (
-            picture.part,
-            picture.label,
-            "duplicate" if picture.verdict.startswith(DUPLICATE) else picture.verdict,
-        )
-        for picture in pictures
-    )
-    rows = sorted({(part, label) for part, label, _ in counts})
-    table = [["part", "class", *verdicts]]
-    table += [[part or "all", label, *(str(counts[part, label, v]) for v in verdicts)] for part, label in rows]
-    table.append(["", "total", *(str(sum(counts[*row, v] for row in rows)) for v in verdicts)])
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column < 2 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in table
-    )
 
 
 def write_csv(pictures: Sequence[Picture], path: Path) -> None:

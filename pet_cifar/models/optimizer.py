@@ -159,7 +159,7 @@ class OptimizedModule(LightningModule):
         for group, lr in zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True):
             group["initial_lr"] = lr
             group["lr"] = lr * self._lr_factor(schedule.last_epoch)
-        self._scheduled_lr = self.lr
+        schedule.optimizer.defaults["lr"] = self._scheduled_lr = self.lr
 
     def _parameter_groups(self) -> Groups:
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]

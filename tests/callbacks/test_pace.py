@@ -9,7 +9,7 @@ from lightning.pytorch.loggers import CSVLogger
 
 from pet_cifar.callbacks import Pace, pace
 from pet_cifar.data import DigitsDataModule
-from pet_cifar.models import ResidualCNN
+from pet_cifar.models import ImageClassifier, PlainCNN, ResidualCNN, SpeedrunCNN
 
 pytestmark = [
     # Lightning 2.6 with torch 2.11 and newer
@@ -43,7 +43,9 @@ class Watch(Callback):
         self.seconds.append(time.perf_counter() - self.start - self.slept)
 
 
-def fit(callback: Callback, **options: Any) -> tuple[Trainer, list[dict[str, str]]]:
+def fit(
+    callback: Callback, model: ImageClassifier | None = None, **options: Any
+) -> tuple[Trainer, list[dict[str, str]]]:
     trainer = Trainer(
         **{
             "accelerator": "cpu",
@@ -59,7 +61,7 @@ def fit(callback: Callback, **options: Any) -> tuple[Trainer, list[dict[str, str
             **options,
         }
     )
-    model = ResidualCNN(image_size=8, widths=[8, 8], lr=0.01)
+    model = model or ResidualCNN(image_size=8, widths=[8, 8], lr=0.01)
     trainer.fit(model, DigitsDataModule(image_size=8, batch_size=200))
     file = Path(str(trainer.log_dir)) / "metrics.csv"
     with file.open(newline="") as opened:
@@ -104,6 +106,19 @@ def test_the_logged_rate_is_the_one_that_the_step_was_made_with() -> None:
     _, rows = fit(watch, limit_val_batches=0)
     logged = {int(row["step"]): float(row["lr"]) for row in rows if row.get("lr")}
     assert logged == pytest.approx({step: watch.rates[step - 1] for step in logged})
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        PlainCNN(image_size=8, lr=0.01, head_lr_factor=0.1, schedule="constant", warmup_fraction=0),
+        SpeedrunCNN(image_size=8, widths=[8], lr=0.01, schedule="constant", warmup_fraction=0, optimizer="sgd"),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_the_logged_rate_is_the_one_that_was_asked_for_and_not_a_multiple(model: ImageClassifier) -> None:
+    _, rows = fit(Watch(), model, max_epochs=1, limit_val_batches=0)
+    assert {float(row["lr"]) for row in rows if row.get("lr")} == {0.01}
 
 
 def test_nothing_is_needed_of_a_logger() -> None:

@@ -61,7 +61,7 @@ def test_the_learning_rate_that_was_found_is_the_one_that_is_used(tmp_path: Path
     done = fit(tmp_path, [finder, rates], optimizer="sgd", lr=1e-7, schedule="cosine", warmup_fraction=0.25)
     (found,) = [one.optimal_lr.suggestion() for one in done.trainer.callbacks if hasattr(one, "optimal_lr")]  # type: ignore[attr-defined]
     assert found > 1e-5
-    assert done.model.lr == found
+    assert done.model.lr == done.trainer.optimizers[0].defaults["lr"] == found
     (seen,) = [one.rates for one in done.trainer.callbacks if isinstance(one, Rates)]  # type: ignore[attr-defined]
     seen = seen[-done.trainer.global_step :]
     assert max(map(max, seen)) == pytest.approx(found, rel=0.02)

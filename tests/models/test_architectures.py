@@ -1,5 +1,5 @@
 import inspect
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -90,6 +90,30 @@ def test_plain_cnn_has_the_homeworks_parameters() -> None:
 
 def test_plain_cnn_keeps_the_full_resolution() -> None:
     assert PlainCNN().backbone(torch.rand(1, 3, 32, 32)).shape == (1, 128, 32, 32)
+
+
+def test_the_plain_nets_dense_layer_has_a_rate_of_its_own() -> None:
+    model = PlainCNN(image_size=8, lr=0.5, head_lr_factor=0.1, weight_decay=0.3)
+    optimizer = cast(dict[str, Any], model.configure_optimizers())["optimizer"]
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    groups = {names[p]: group for group in optimizer.param_groups for p in group["params"]}
+    assert set(groups) == set(names.values())
+    for name, group in groups.items():
+        assert group["initial_lr"] == pytest.approx(0.05 if name.startswith("head") else 0.5)
+        assert group["weight_decay"] == (0 if name.endswith("bias") or name == "backbone.8.weight" else 0.3)
+
+
+def test_a_dense_layer_that_never_learns_is_refused() -> None:
+    with pytest.raises(InputError, match="head_lr_factor is 0; it is above 0"):
+        PlainCNN(head_lr_factor=0)
+
+
+def test_what_goes_through_the_plain_nets_convolutions_keeps_its_size() -> None:
+    torch.manual_seed(0)
+    model = PlainCNN()
+    with torch.no_grad():
+        features = cast(nn.Sequential, model.backbone)[:8](torch.randn(8, 3, 32, 32))
+    assert 0.5 < features.square().mean().item() < 2.5
 
 
 # The two nets that must be cheaper
