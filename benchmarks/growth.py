@@ -4,16 +4,19 @@
 
 The net is the homework's small CNN on gray pictures, 1,000 of 200 x 200 in batches of 8 unless a row says otherwise;
 where there are more pictures than the root's, each copy differs by a JPEG comment. Every row is a process of its own
-that starts from nothing: seconds of checking and decoding, of one cached epoch of batches without a net, milliseconds
-of a training step, and the largest resident memory. Two processes are two of the row for one, joined by ddp.
+that starts from nothing: seconds of checking and decoding, of one cached epoch of batches without a net, the median
+milliseconds of a training step, and the largest resident memory. Two processes are two of the row for one, joined by
+ddp.
 """
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,7 +24,8 @@ from memory import make
 from report import Report, parser, peak_gigabytes, told
 
 STANDARD = {"pictures": 1000, "size": 200, "batch": 8, "processes": 1}
-STEPS = 12
+STEPS = 60
+"""At most: of 12 the mean swung by a quarter from run to run."""
 LAWS = {
     "pictures": "check, decode, epoch: in proportion; step, memory: constant",
     "size": "epoch, step: with its square; decode: the file's own size, then the square; memory: the square",
@@ -80,7 +84,9 @@ def child(root: Path, row: dict[str, int]) -> dict[str, float]:
         callbacks=[Steps()],
     )
     trainer.fit(net, data)
-    found["step"] = 1000 * (Steps.ends[-1] - Steps.ends[1]) / (len(Steps.ends) - 2)
+    steps = [1000 * (end - start) for start, end in pairwise(Steps.ends[1:])]
+    found["step"], found["steps"] = statistics.median(steps), len(steps)
+    found["step_lower"], _, found["step_upper"] = statistics.quantiles(steps, n=4)
     found["memory"] = peak_gigabytes()
     found["threads"] = torch.get_num_threads()
     del pixels
@@ -106,7 +112,7 @@ def main() -> None:
         "check, s",
         "decode, s",
         "cached epoch, s",
-        "step, ms",
+        "step, ms (quartiles)",
         "resident, GB",
         "before the net, GB",
     ]
@@ -128,7 +134,8 @@ def main() -> None:
                 line = next(line for line in done.stdout.splitlines() if line.startswith("FOUND"))
                 found = json.loads(line.removeprefix("FOUND"))
                 seconds = [f"{found[name]:.2f}" for name in ("check", "decode", "epoch")]
-                cells = [*seconds, f"{found['step']:.0f}", f"{found['memory']:.2f}", f"{found['idle']:.2f}"]
+                step = f"{found['step']:.0f} ({found['step_lower']:.0f} to {found['step_upper']:.0f})"
+                cells = [*seconds, step, f"{found['memory']:.2f}", f"{found['idle']:.2f}"]
                 report.row(f"{kind} {value:,}", cells, found)
 
 
