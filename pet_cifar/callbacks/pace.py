@@ -1,6 +1,5 @@
 """How fast a run goes and how large its steps are."""
 
-import math
 import time
 from typing import Any
 
@@ -74,6 +73,4 @@ class Pace(Callback):
 def _learning_rate(optimizer: torch.optim.Optimizer) -> float:
     # of the parameters that follow the rate the run was given: others may have a multiple of it
     groups = optimizer.param_groups
-    given = optimizer.defaults.get("lr")
-    main = (group for group in groups if given is not None and math.isclose(group.get("initial_lr", -1), given))
-    return float(next(main, groups[0])["lr"])
+    return float(next((group for group in groups if group.get("lr_factor") == 1), groups[0])["lr"])

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -132,7 +133,7 @@ class Freezing:
         self.feature_views = feature_views
         self.base_lr_factor = base_lr_factor
         self.max_cache_gigabytes = max_cache_gigabytes
-        if base_lr_factor <= 0:
+        if not 0 < base_lr_factor < math.inf:
             raise InputError(
                 f"base_lr_factor is {base_lr_factor}; it is above 0; --model.freeze_until all trains no base"
             )
@@ -184,7 +185,7 @@ class Freezing:
             InputError: options that do not go with the trainer's or the data's.
         """
         trainer = module.trainer
-        self._freeze(self.fixed)
+        self.free()
         waits = getattr(trainer.strategy, "_ddp_kwargs", {}).get("find_unused_parameters", False)
         if stage == "fit" and len(self.courses) > 1 and trainer.world_size > 1 and not waits:
             raise InputError(
@@ -214,6 +215,10 @@ class Freezing:
             return Extractor(compute, key, self.feature_views, self.max_cache_gigabytes)
 
         data.extractor = extractor
+
+    def free(self) -> None:
+        """Frees all that any epoch trains: what an optimiser is made for."""
+        self._freeze(self.fixed)
 
     def start_epoch(self, epoch: int) -> None:
         """Freezes what this epoch, counted from 0, does not train."""

@@ -26,7 +26,7 @@ def build_optimizer(
 
     Args:
         name: ``sgd`` is Nesterov's.
-        groups: parameters with their ``weight_decay`` and, perhaps, ``lr``.
+        groups: parameters with their ``weight_decay`` and, perhaps, ``lr``; other keys are kept.
         lr: of groups without.
         momentum: of ``sgd`` and ``rmsprop``.
         fused: one pass over the memory instead of one for each operation; ``rmsprop`` has no such form.
@@ -69,11 +69,11 @@ def adopt_options(
             )
         if [len(group["params"]) for group in state["param_groups"]] != [len(own["params"]) for own in groups]:
             raise InputError(
-                "the checkpoint's optimizer trained other parameters than this net's would; go on with the options "
-                "it was trained with, or start anew without --ckpt_path"
+                "the checkpoint's optimizer trained other parameters than this net's would, or not all of them at one "
+                "learning rate; go on with the options it was trained with, or start anew without --ckpt_path"
             )
         for group, own in zip(state["param_groups"], groups, strict=True):
-            group["weight_decay"] = own["weight_decay"]
+            group["weight_decay"], group["lr_factor"] = own["weight_decay"], own["lr_factor"]
             if group.setdefault("initial_lr", own["lr"]) != own["lr"]:
                 old = group["initial_lr"]
                 group["lr"] = group["lr"] * (own["lr"] / old) if old else own["lr"]
@@ -154,30 +154,30 @@ class OptimizedModule(LightningModule):
         schedule = self.lr_schedulers()
         if self.lr == self._scheduled_lr or not isinstance(schedule, torch.optim.lr_scheduler.LambdaLR):
             return
-        old = self._scheduled_lr
-        schedule.base_lrs = [lr * (self.lr / old) if old else self.lr for lr in schedule.base_lrs]
+        # the search gives all groups the same rate; their factors come on top
+        schedule.base_lrs = [self.lr * group["lr_factor"] for group in schedule.optimizer.param_groups]
         for group, lr in zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True):
             group["initial_lr"] = lr
             group["lr"] = lr * self._lr_factor(schedule.last_epoch)
-        schedule.optimizer.defaults["lr"] = self._scheduled_lr = self.lr
+        self._scheduled_lr = self.lr
 
     def _parameter_groups(self) -> Groups:
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        base_factor, head_factor = self._lr_factors()
+        base_factor, head_factor = self._part_factors()
         base = set(self.backbone.parameters()) if base_factor != head_factor else set()
         groups: Groups = []
         for factor, part in (
             (head_factor, [p for p in trained if p not in base]),
             (base_factor, [p for p in trained if p in base]),
         ):
-            lr = self.lr * factor
+            rate = {"lr": self.lr * factor, "lr_factor": factor}
             groups += [
-                {"params": [p for p in part if p.ndim > 1], "lr": lr, "weight_decay": self.weight_decay},
-                {"params": [p for p in part if p.ndim <= 1], "lr": lr, "weight_decay": 0.0},
+                {"params": [p for p in part if p.ndim > 1], "weight_decay": self.weight_decay, **rate},
+                {"params": [p for p in part if p.ndim <= 1], "weight_decay": 0.0, **rate},
             ]
         return [group for group in groups if group["params"]]
 
-    def _lr_factors(self) -> tuple[float, float]:
+    def _part_factors(self) -> tuple[float, float]:
         """What the backbone's and the head's learning rates are of ``lr``."""
         return self.freezing.base_lr_factor if self.freezing else 1.0, 1.0
 
@@ -207,6 +207,8 @@ class OptimizedModule(LightningModule):
 
     def adopt_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Puts this run's options into a checkpoint from which it goes on."""
+        if self.freezing is not None:  # the learning rate's search goes on in the middle of an epoch
+            self.freezing.free()
         groups = self._parameter_groups()
         states = checkpoint.get("optimizer_states", [])
         adopt_options(states, self.optimizer_name, groups, self.momentum, fused=self._fuses())

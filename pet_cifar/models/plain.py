@@ -1,5 +1,6 @@
 """The homework's plain CNN for CIFAR-10."""
 
+import math
 from typing import Any
 
 from torch import nn
@@ -20,8 +21,9 @@ class PlainCNN(ImageClassifier):
         num_channels: 1 (gray) or 3.
         image_size: side in pixels.
         dropout: share of the flattened features that is dropped in training.
-        head_lr_factor: what the dense layer's learning rate is of ``lr``. Each of its outputs sums 131,072 features, so
-            that a step of ``adamw``, of the same size for every weight, moves it far; 0.03 is better than 1 there.
+        head_lr_factor: what the dense layer's learning rate is of ``lr``. Each of its outputs sums 131,072 features (at
+            32 x 32), so that a step of ``adamw``, of the same size for every weight, moves it far. Its weight decay
+            shrinks likewise.
         training: see `ImageClassifier`.
     """
 
@@ -35,7 +37,7 @@ class PlainCNN(ImageClassifier):
         **training: Any,
     ) -> None:
         super().__init__(num_classes=num_classes, num_channels=num_channels, image_size=image_size, **training)
-        if head_lr_factor <= 0:
+        if not 0 < head_lr_factor < math.inf:
             raise InputError(f"head_lr_factor is {head_lr_factor}; it is above 0")
         self.head_lr_factor = head_lr_factor
         self.backbone = nn.Sequential(
@@ -55,9 +57,10 @@ class PlainCNN(ImageClassifier):
             nn.Linear(128 * image_size * image_size, self.num_outputs),
         )
         for layer in self.backbone:
-            if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+            if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                nn.init.zeros_(layer.bias)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
 
-    def _lr_factors(self) -> tuple[float, float]:
+    def _part_factors(self) -> tuple[float, float]:
         return 1.0, self.head_lr_factor

@@ -8,6 +8,7 @@ sizes of the 96 % net are options.
 """
 
 import logging
+import math
 from itertools import pairwise
 from typing import Any, cast
 
@@ -148,7 +149,7 @@ class SpeedrunCNN(ImageClassifier):
         if not 0 < bn_momentum <= 1:
             raise InputError(f"bn_momentum is {bn_momentum}; it is a share, above 0 and at most 1")
         for name, value in (("bias_lr_factor", bias_lr_factor), ("logit_divisor", logit_divisor)):
-            if value <= 0:
+            if not 0 < value < math.inf:
                 raise InputError(f"{name} is {value}; it is above 0")
         for name, value in (("whitening_bias_epochs", whitening_bias_epochs), ("lookahead", lookahead)):
             if value < 0:
@@ -240,11 +241,13 @@ class SpeedrunCNN(ImageClassifier):
             {
                 "params": [parameter for parameter in trained if id(parameter) in own],
                 "lr": self.lr * factor,
+                "lr_factor": factor,
                 "weight_decay": self.weight_decay / factor,
             },
             {
                 "params": [parameter for parameter in trained if id(parameter) not in own],
                 "lr": self.lr,
+                "lr_factor": 1.0,
                 "weight_decay": self.weight_decay,
             },
         ]
@@ -257,5 +260,7 @@ class SpeedrunCNN(ImageClassifier):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes the average up again."""
+        # held still in some epochs, but the optimiser's in all
+        self._whitening_bias.requires_grad_(True)
         super().on_load_checkpoint(checkpoint)
         self._kept_average = checkpoint.get("lookahead")

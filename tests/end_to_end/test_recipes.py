@@ -55,13 +55,29 @@ def test_an_exponential_moving_average_is_what_is_scored_and_kept(tmp_path: Path
     assert all(torch.equal(value, kept[name]) for name, value in weights(slow).items())
 
 
+FACTORED = {"PlainCNN": {"head_lr_factor": 0.1}, "SpeedrunCNN": {"bias_lr_factor": 4.0, "whitening_bias_epochs": 0}}
+
+
+@pytest.mark.parametrize("net", FACTORED)
+def test_factors_come_on_top_of_the_learning_rate_that_was_found(tmp_path: Path, net: str) -> None:
+    finder = {"class_path": "LearningRateFinder", "init_args": {"num_training_steps": 30, "max_lr": 10.0}}
+    again = ("--model", net, "--model.widths", "[8]") if net == "SpeedrunCNN" else ("--model", net)
+    options = {**FACTORED[net], "optimizer": "sgd", "lr": 0.0, "schedule": "constant", "warmup_fraction": 0}
+    given = [part for name, value in options.items() for part in (f"--model.{name}", str(value))]
+    done = fit(tmp_path, [finder], *again, *given)
+    factors = {group["lr_factor"] for group in done.trainer.optimizers[0].param_groups}
+    assert factors == {1.0, *(value for name, value in FACTORED[net].items() if name.endswith("factor"))}
+    for group in done.trainer.optimizers[0].param_groups:
+        assert 0 < group["lr"] == pytest.approx(done.model.lr * group["lr_factor"])
+
+
 def test_the_learning_rate_that_was_found_is_the_one_that_is_used(tmp_path: Path) -> None:
     finder = {"class_path": "LearningRateFinder", "init_args": {"num_training_steps": 30, "max_lr": 10.0}}
     rates = {"class_path": "tests.end_to_end.test_recipes.Rates"}
     done = fit(tmp_path, [finder, rates], optimizer="sgd", lr=1e-7, schedule="cosine", warmup_fraction=0.25)
     (found,) = [one.optimal_lr.suggestion() for one in done.trainer.callbacks if hasattr(one, "optimal_lr")]  # type: ignore[attr-defined]
     assert found > 1e-5
-    assert done.model.lr == done.trainer.optimizers[0].defaults["lr"] == found
+    assert done.model.lr == found
     (seen,) = [one.rates for one in done.trainer.callbacks if isinstance(one, Rates)]  # type: ignore[attr-defined]
     seen = seen[-done.trainer.global_step :]
     assert max(map(max, seen)) == pytest.approx(found, rel=0.02)

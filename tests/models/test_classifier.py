@@ -471,6 +471,20 @@ def test_a_resumed_run_takes_its_own_rate_and_decay_from_its_first_step_on() -> 
     assert rates.rates[0] == 0.002, "the first step went by the old rate"
 
 
+def test_a_resumed_run_takes_its_own_factor() -> None:
+    options: dict[str, Any] = {"image_size": 8, "lr": 0.01, "schedule": "constant", "warmup_fraction": 0.0}
+    first = quiet_trainer(max_epochs=1, limit_val_batches=0)
+    first.fit(PlainCNN(head_lr_factor=0.5, **options), digits())
+    first.save_checkpoint("run.ckpt")
+    second = quiet_trainer(max_epochs=2, limit_val_batches=0)
+    second.fit(PlainCNN(head_lr_factor=0.1, **options), digits(), ckpt_path="run.ckpt")
+    rates = {group["lr_factor"]: group["lr"] for group in second.optimizers[0].param_groups}
+    assert rates == pytest.approx({1.0: 0.01, 0.1: 0.001})
+    third = quiet_trainer(max_epochs=2, limit_val_batches=0)
+    with pytest.raises(InputError, match="or not all of them at one learning rate; go on with the options"):
+        third.fit(PlainCNN(head_lr_factor=1.0, **options), digits(), ckpt_path="run.ckpt")
+
+
 def test_another_optimizer_cannot_go_on() -> None:
     first = quiet_trainer(max_epochs=1, limit_val_batches=0)
     first.fit(small(optimizer="adamw"), digits())

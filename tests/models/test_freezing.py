@@ -4,6 +4,7 @@ from typing import Any, cast
 import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import LearningRateFinder
 from torch import Tensor, nn
 
 from pet_cifar.data import DigitsDataModule
@@ -154,6 +155,21 @@ def test_stages_are_freed_at_their_epochs(optimizer: str) -> None:
     assert "backbone.bn2.running_mean" in recorder.changed[1]
     assert not [name for name in recorder.changed[1] if name.startswith(("backbone.conv_stem", "backbone.blocks.2"))]
     assert {"backbone.conv_stem.weight", "backbone.bn1.running_mean"} <= recorder.changed[2]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")
+def test_a_staged_runs_learning_rate_is_searched() -> None:
+    model = small(freeze_until="all", unfreeze=STAGES, base_lr_factor=0.1, schedule="constant", warmup_fraction=0.0)
+    recorder = Recorder()
+    finder = LearningRateFinder(num_training_steps=20, max_lr=1.0)
+    trainer = quiet_trainer(max_epochs=2, limit_train_batches=22, limit_val_batches=0, callbacks=[finder, recorder])
+    trainer.fit(model, datamodule=digits())
+    assert finder.optimal_lr is not None
+    assert model.lr == finder.optimal_lr.suggestion()
+    assert {group["lr"] / group["lr_factor"] for group in trainer.optimizers[0].param_groups} == {model.lr}
+    assert recorder.changed[-2] == {"head.1.weight", "head.1.bias"}
+    assert "backbone.conv_head.weight" in recorder.changed[-1]
+    assert "backbone.conv_stem.weight" not in recorder.changed[-1]
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
