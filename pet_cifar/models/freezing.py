@@ -135,7 +135,7 @@ class Freezing:
         self.max_cache_gigabytes = max_cache_gigabytes
         if not 0 < base_lr_factor < math.inf:
             raise InputError(
-                f"base_lr_factor is {base_lr_factor}; it is above 0; --model.freeze_until all trains no base"
+                f"base_lr_factor is {base_lr_factor}; it is a number above 0; --model.freeze_until all trains no base"
             )
         if feature_views < 1:
             raise InputError(f"feature_views is {feature_views}; it is 1 or more")

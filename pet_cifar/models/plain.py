@@ -38,7 +38,7 @@ class PlainCNN(ImageClassifier):
     ) -> None:
         super().__init__(num_classes=num_classes, num_channels=num_channels, image_size=image_size, **training)
         if not 0 < head_lr_factor < math.inf:
-            raise InputError(f"head_lr_factor is {head_lr_factor}; it is above 0")
+            raise InputError(f"head_lr_factor is {head_lr_factor}; it is a number above 0")
         self.head_lr_factor = head_lr_factor
         self.backbone = nn.Sequential(
             nn.Conv2d(num_channels, 32, 5, padding="same"),

@@ -150,7 +150,7 @@ class SpeedrunCNN(ImageClassifier):
             raise InputError(f"bn_momentum is {bn_momentum}; it is a share, above 0 and at most 1")
         for name, value in (("bias_lr_factor", bias_lr_factor), ("logit_divisor", logit_divisor)):
             if not 0 < value < math.inf:
-                raise InputError(f"{name} is {value}; it is above 0")
+                raise InputError(f"{name} is {value}; it is a number above 0")
         for name, value in (("whitening_bias_epochs", whitening_bias_epochs), ("lookahead", lookahead)):
             if value < 0:
                 raise InputError(f"{name} is {value}; it is 0 or more")

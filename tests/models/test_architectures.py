@@ -1,4 +1,5 @@
 import inspect
+import math
 from typing import Any, cast
 
 import pytest
@@ -103,9 +104,12 @@ def test_the_plain_nets_dense_layer_has_a_rate_of_its_own() -> None:
         assert group["weight_decay"] == (0 if name.endswith("bias") or name == "backbone.8.weight" else 0.3)
 
 
-def test_a_dense_layer_that_never_learns_is_refused() -> None:
-    with pytest.raises(InputError, match="head_lr_factor is 0; it is above 0"):
-        PlainCNN(head_lr_factor=0)
+@pytest.mark.parametrize("factor", [0.0, -1.0, math.inf, math.nan])
+def test_factors_that_are_no_factors_are_refused(factor: float) -> None:
+    with pytest.raises(InputError, match=f"head_lr_factor is {factor}; it is a number above 0"):
+        PlainCNN(head_lr_factor=factor)
+    with pytest.raises(InputError, match=f"bias_lr_factor is {factor}; it is a number above 0"):
+        SpeedrunCNN(bias_lr_factor=factor)
 
 
 def test_what_goes_through_the_plain_nets_convolutions_keeps_its_size() -> None:

@@ -336,7 +336,7 @@ def test_other_weights_get_other_features() -> None:
         ({"freeze_until": "blocks.1", "unfreeze": {1: "all"}}, "all frees nothing more"),
         ({"freeze_until": "all", "unfreeze": {0: "nothing"}}, "give 1 or more"),
         ({"freeze_until": "all", "feature_views": 0}, "feature_views is 0"),
-        ({"base_lr_factor": 0.0}, "base_lr_factor is 0.0; it is above 0"),
+        ({"base_lr_factor": 0.0}, "base_lr_factor is 0.0; it is a number above 0"),
         ({"cache_features": True}, "nothing stays frozen to the end: freeze_until is nothing"),
         (
             {"cache_features": True, "freeze_until": "all", "unfreeze": {3: "nothing"}},
