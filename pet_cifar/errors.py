@@ -1,6 +1,7 @@
 """What a user is meant to read when something is wrong."""
 
 import difflib
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,12 +49,29 @@ def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
         raise InputError(f"{name} is {value!r}; it is one of {', '.join(map(str, known))}{nearest}")
 
 
-def check_widths(widths: Sequence[int]) -> None:
+def check_positive(name: str, value: float, otherwise: str = "") -> None:
+    """Refuses what nothing can be multiplied with or divided by: 0, a negative number, infinity, or none at all.
+
+    Args:
+        name: of the option.
+        value: that was given.
+        otherwise: what else can be done.
+
+    Raises:
+        InputError: it is not a number above 0.
+    """
+    if not 0 < value < math.inf:
+        raise InputError(f"{name} is {value}; it is a number above 0{otherwise}")
+
+
+def check_stages(widths: Sequence[int], blocks: int = 1) -> None:
     """Refuses a net without layers, and layers without channels.
 
     Raises:
         InputError: there is no number, or one below 1.
     """
+    if blocks < 1:
+        raise InputError(f"blocks is {blocks}; give the blocks of a stage, at least 1")
     if not widths or min(widths) < 1:
         raise InputError(f"widths are {list(widths)}; give the channels of one stage or more, each at least 1")
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pet_cifar.data.loader import Batch
-from pet_cifar.errors import InputError, check_choice
+from pet_cifar.errors import InputError, check_choice, check_positive
 from pet_cifar.models.compiling import compile_parts
 from pet_cifar.models.metrics import StageMetrics
 from pet_cifar.models.mixing import Mix, mixed
@@ -98,8 +98,7 @@ class ImageClassifier(OptimizedModule):
             raise InputError(f"image_size is {image_size}; it is a side in pixels, at least 1")
         if not 0 <= label_smoothing < 1:
             raise InputError(f"label_smoothing is {label_smoothing}; it is from 0 up to below 1")
-        if mix_alpha <= 0:
-            raise InputError(f"mix_alpha is {mix_alpha}; it is above 0")
+        check_positive("mix_alpha", mix_alpha)
         self.num_classes = num_classes
         self.num_outputs = 1 if num_classes == 2 else num_classes
         self.label_smoothing = label_smoothing

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.data.features import Extractor
-from pet_cifar.errors import InputError, did_you_mean
+from pet_cifar.errors import InputError, check_positive, did_you_mean
 
 if TYPE_CHECKING:
     from pet_cifar.models.classifier import ImageClassifier
@@ -133,10 +132,7 @@ class Freezing:
         self.feature_views = feature_views
         self.base_lr_factor = base_lr_factor
         self.max_cache_gigabytes = max_cache_gigabytes
-        if not 0 < base_lr_factor < math.inf:
-            raise InputError(
-                f"base_lr_factor is {base_lr_factor}; it is a number above 0; --model.freeze_until all trains no base"
-            )
+        check_positive("base_lr_factor", base_lr_factor, "; --model.freeze_until all trains no base")
         if feature_views < 1:
             raise InputError(f"feature_views is {feature_views}; it is 1 or more")
         if feature_views > 1 and not cache_features:

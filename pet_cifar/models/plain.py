@@ -1,11 +1,10 @@
 """The homework's plain CNN for CIFAR-10."""
 
-import math
 from typing import Any
 
 from torch import nn
 
-from pet_cifar.errors import InputError
+from pet_cifar.errors import check_positive
 from pet_cifar.models.classifier import ImageClassifier
 from pet_cifar.models.dropout import Dropout
 
@@ -37,8 +36,7 @@ class PlainCNN(ImageClassifier):
         **training: Any,
     ) -> None:
         super().__init__(num_classes=num_classes, num_channels=num_channels, image_size=image_size, **training)
-        if not 0 < head_lr_factor < math.inf:
-            raise InputError(f"head_lr_factor is {head_lr_factor}; it is a number above 0")
+        check_positive("head_lr_factor", head_lr_factor)
         self.head_lr_factor = head_lr_factor
         self.backbone = nn.Sequential(
             nn.Conv2d(num_channels, 32, 5, padding="same"),

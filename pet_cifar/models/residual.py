@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pet_cifar.errors import InputError, check_widths
+from pet_cifar.errors import InputError, check_stages
 from pet_cifar.models.classifier import ImageClassifier
 
 
@@ -63,7 +63,7 @@ class ResidualCNN(ImageClassifier):
     ) -> None:
         super().__init__(num_classes=num_classes, num_channels=num_channels, image_size=image_size, **training)
         widths = [64, 128, 256] if widths is None else widths
-        check_widths(widths)
+        check_stages(widths, blocks)
         if image_size < 2 ** len(widths):
             raise InputError(
                 f"image_size is {image_size}; ResidualCNN halves it {len(widths)} times and needs at least "

@@ -8,7 +8,6 @@ sizes of the 96 % net are options.
 """
 
 import logging
-import math
 from itertools import pairwise
 from typing import Any, cast
 
@@ -18,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pet_cifar.data.datamodule import ImageDataModule
-from pet_cifar.errors import InputError, check_widths
+from pet_cifar.errors import InputError, check_positive, check_stages
 from pet_cifar.models.classifier import ImageClassifier
 from pet_cifar.models.lookahead import Lookahead
 from pet_cifar.models.optimizer import Groups
@@ -137,7 +136,7 @@ class SpeedrunCNN(ImageClassifier):
     ) -> None:
         super().__init__(num_classes=num_classes, num_channels=num_channels, image_size=image_size, **training)
         widths = [64, 256, 256] if widths is None else widths
-        check_widths(widths)
+        check_stages(widths)
         reduced = (image_size - PATCH + 1) // 2 ** len(widths)
         if reduced < 1:
             raise InputError(
@@ -148,9 +147,8 @@ class SpeedrunCNN(ImageClassifier):
             raise InputError(f"depth is {depth}; a group has at least 1 convolution")
         if not 0 < bn_momentum <= 1:
             raise InputError(f"bn_momentum is {bn_momentum}; it is a share, above 0 and at most 1")
-        for name, value in (("bias_lr_factor", bias_lr_factor), ("logit_divisor", logit_divisor)):
-            if not 0 < value < math.inf:
-                raise InputError(f"{name} is {value}; it is a number above 0")
+        check_positive("bias_lr_factor", bias_lr_factor)
+        check_positive("logit_divisor", logit_divisor)
         for name, value in (("whitening_bias_epochs", whitening_bias_epochs), ("lookahead", lookahead)):
             if value < 0:
                 raise InputError(f"{name} is {value}; it is 0 or more")

@@ -147,6 +147,22 @@ def test_blocks_says_how_many_blocks_a_stage_has(net: type[ResidualCNN | Incepti
     assert len(blocks) == 6
 
 
+@pytest.mark.parametrize("net", [ResidualCNN, InceptionCNN])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"widths": []}, r"widths are \[\]; give the channels"),
+        ({"widths": [16, -8]}, r"widths are \[16, -8\]"),
+        ({"blocks": 0}, "blocks is 0; give the blocks of a stage, at least 1"),
+    ],
+)
+def test_stages_without_layers_are_refused(
+    net: type[ResidualCNN | InceptionCNN], options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        net(**options)
+
+
 def test_inception_widths_that_cannot_be_divided_are_refused() -> None:
     with pytest.raises(InputError, match=r"widths are \[8, 12\]"):
         InceptionCNN(widths=[8, 12])
