@@ -24,7 +24,6 @@ from pet_cifar.callbacks import Board, Curves, HyperParameters, LastCheckpoint, 
 from pet_cifar.callbacks.picture import Picture
 from pet_cifar.data import ImageDataModule
 from pet_cifar.errors import InputError
-from pet_cifar.memory import keep_freed_memory
 from pet_cifar.models import ImageClassifier
 from pet_cifar.models.summary import summary
 from pet_cifar.parser import Parser, unwrapped
@@ -226,7 +225,6 @@ class PetCifarCLI(LightningCLI):
 def run_trainer(args: Sequence[str]) -> PetCifarCLI:
     """Completes the options of one of the Trainer's verbs from its checkpoint and runs it."""
     _set_up_messages()
-    keep_freed_memory()
     verb, *words = args
     words, run = options.take(words, "--run")
     if run is not None:

@@ -23,8 +23,8 @@ def keep_freed_memory() -> bool:
     if platform.libc_ver()[0] != "glibc":
         return False
     libc = ctypes.CDLL(None)
-    largest = ctypes.c_int(2**31 - 1)
-    return bool(libc.mallopt(M_MMAP_MAX, 0) and libc.mallopt(M_TRIM_THRESHOLD, largest))
+    # -1 is never; the largest number would be 2 GiB, which large batches exceed
+    return bool(libc.mallopt(M_MMAP_MAX, 0) and libc.mallopt(M_TRIM_THRESHOLD, -1))
 
 
 def peak_memory() -> int | None:

@@ -22,6 +22,21 @@ done = keep_freed_memory()
 page_faults()
 print(done, page_faults())
 """
+# 3 GiB that nobody touches, so that they take no memory
+LARGE = """
+import ctypes
+from pet_cifar.memory import keep_freed_memory
+
+keep_freed_memory()
+libc = ctypes.CDLL(None)
+libc.malloc.argtypes, libc.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
+libc.free.argtypes = [ctypes.c_void_p]
+libc.sbrk.argtypes, libc.sbrk.restype = [ctypes.c_ssize_t], ctypes.c_void_p
+block = libc.malloc(3 * 2**30)
+end = libc.sbrk(0)
+libc.free(block)
+print(end - libc.sbrk(0))
+"""
 
 
 def run() -> tuple[bool, int]:
@@ -39,6 +54,13 @@ def test_glibc_reuses_freed_memory_without_page_faults() -> None:
     assert done
     # 64 MiB are 16,384 pages
     assert faults < 100
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these settings")
+def test_glibc_keeps_blocks_of_several_gigabytes_too() -> None:
+    command = [sys.executable, "-c", LARGE]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert int(done.stdout) == 0
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] == "glibc", reason="what happens elsewhere")

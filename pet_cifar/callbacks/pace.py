@@ -53,7 +53,7 @@ class Pace(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stops the clock."""
         if not trainer.sanity_checking:
-            self._seconds += time.perf_counter() - self._start
+            self._seconds += _now(trainer) - self._start
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock again."""
@@ -61,13 +61,22 @@ class Pace(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs the epoch."""
-        seconds = self._seconds + time.perf_counter() - self._start
-        pl_module.log("epoch_seconds", seconds)
-        pl_module.log("images_per_second", self._images * trainer.world_size / seconds)
+        seconds = self._seconds + _now(trainer) - self._start
+        found = {"epoch_seconds": seconds, "images_per_second": self._images * trainer.world_size / seconds}
         device = trainer.strategy.root_device
         memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_memory()
         if memory is not None:
-            pl_module.log("memory_gb", memory / 1e9)
+            found["memory_gb"] = memory / 1e9
+        for name, value in found.items():
+            # a tensor: Lightning copies a number to the device and waits for it
+            pl_module.log(name, torch.tensor(value))
+
+
+def _now(trainer: Trainer) -> float:
+    # what the steps have given the device to do is part of them
+    if trainer.strategy.root_device.type == "cuda":
+        torch.cuda.synchronize(trainer.strategy.root_device)
+    return time.perf_counter()
 
 
 def _learning_rate(optimizer: torch.optim.Optimizer) -> float:

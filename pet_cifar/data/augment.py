@@ -108,7 +108,8 @@ class Augment:
             mean = image.mean((1, 2, 3), keepdim=True)
             image = mean + (image - mean) * factor(self.contrast, contrast)
         if self.saturation and image.shape[1] == 3:
-            gray = (image * image.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
+            red, green, blue = image.split(1, 1)
+            gray = 0.299 * red + 0.587 * green + 0.114 * blue
             image = gray + (image - gray) * factor(self.saturation, saturation)
         return image.clamp(0, 1) if self.brightness or self.contrast or self.saturation else image
 

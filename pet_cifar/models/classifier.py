@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pet_cifar.data.loader import Batch
 from pet_cifar.errors import InputError, check_choice, check_positive
+from pet_cifar.memory import keep_freed_memory
 from pet_cifar.models.compiling import compile_parts
 from pet_cifar.models.metrics import StageMetrics
 from pet_cifar.models.mixing import Mix, mixed
@@ -40,6 +41,7 @@ class ImageClassifier(OptimizedModule):
             only rises, ``triangle`` rises linearly from lr / 5 and falls linearly to 0.07 lr (Jordan, arXiv
             2404.00498).
         warmup_fraction: share of the run in which the learning rate rises.
+        final_lr_factor: the share of ``lr`` at which the schedule ends, null for the schedule's own.
         label_smoothing: share of the target spread evenly over all classes.
         mix: mixes the training pictures of a batch in pairs, and their labels: ``mixup``, ``cutmix``, ``both`` (one of
             the two at random for each batch) or ``none``. ``train/acc`` then counts a pair as its larger share.
@@ -76,6 +78,7 @@ class ImageClassifier(OptimizedModule):
         weight_decay: float = 0.01,
         schedule: Schedule = "one_cycle",
         warmup_fraction: float = 0.25,
+        final_lr_factor: float | None = None,
         label_smoothing: float = 0.0,
         mix: Mix = "none",
         mix_alpha: float = 1.0,
@@ -85,7 +88,7 @@ class ImageClassifier(OptimizedModule):
         mean: list[float] | None = None,
         std: list[float] | None = None,
     ) -> None:
-        super().__init__(optimizer, lr, momentum, weight_decay, schedule, warmup_fraction)
+        super().__init__(optimizer, lr, momentum, weight_decay, schedule, warmup_fraction, final_lr_factor)
         self.save_hyperparameters()
         for name, value, kind in (
             ("mix", mix, Mix),
@@ -121,11 +124,13 @@ class ImageClassifier(OptimizedModule):
         self.test_metrics = StageMetrics("test", num_classes)
 
     def setup(self, stage: str) -> None:
-        """Readies the net for a run: its layout in memory, what is frozen, the training pictures' mean, compilation.
+        """Readies the net for a run: memory, what is frozen, the training pictures' mean, compilation.
 
         Raises:
             InputError: the net cannot do what its options ask for.
         """
+        if self.trainer.strategy.root_device.type == "cpu":
+            keep_freed_memory()
         self.to(memory_format=self.memory_format)
         new = not self.trained_before and self.trainer.ckpt_path is None
         if self.freezing is not None:

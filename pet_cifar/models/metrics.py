@@ -7,12 +7,7 @@ import torch
 from lightning import LightningModule
 from torch import Tensor, nn
 from torchmetrics import Metric
-from torchmetrics.classification import (
-    MulticlassAccuracy,
-    MulticlassAUROC,
-    MulticlassCalibrationError,
-    MulticlassF1Score,
-)
+from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassCalibrationError
 
 Stage = Literal["train", "val", "test"]
 
@@ -42,6 +37,40 @@ class MeanLoss(Metric):
         return self.total / self.count
 
 
+class ClassScores(Metric):
+    """The macro F1 score, over the classes that occur in labels or predictions, and each class's accuracy.
+
+    torchmetrics' own count with ``torch.bincount``, which waits for a GPU at every update.
+
+    Args:
+        num_classes: 2 or more.
+    """
+
+    full_state_update = False
+    right: Tensor
+    labelled: Tensor
+    predicted: Tensor
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        for name in ("right", "labelled", "predicted"):
+            self.add_state(name, torch.zeros(num_classes, dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, probabilities: Tensor, label: Tensor) -> None:
+        """Takes one batch: probabilities (B, num_classes) and class numbers (B,)."""
+        numbers = torch.arange(len(self.right), device=label.device)
+        truth, guess = (one[:, None] == numbers for one in (label, probabilities.argmax(1)))
+        self.right += (truth & guess).sum(0)
+        self.labelled += truth.sum(0)
+        self.predicted += guess.sum(0)
+
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """F1, and each class's accuracy, shape (num_classes,): 0 for a class without pictures."""
+        both = self.labelled + self.predicted
+        f1 = 2 * self.right / both.clamp(min=1)
+        return f1.sum() / (both > 0).sum().clamp(min=1), self.right / self.labelled.clamp(min=1)
+
+
 class StageMetrics(nn.Module):
     """The metrics of one stage, updated by batch, logged by epoch under ``<stage>/<name>``.
 
@@ -60,8 +89,7 @@ class StageMetrics(nn.Module):
         self.loss = MeanLoss()
         metrics: dict[str, Metric] = {"acc": MulticlassAccuracy(num_classes, average="micro", validate_args=False)}
         if stage != "train":
-            metrics["f1"] = MulticlassF1Score(num_classes, average="macro", validate_args=False)
-            metrics["class_acc"] = MulticlassAccuracy(num_classes, average=None, validate_args=False)
+            metrics["classes"] = ClassScores(num_classes)
             if num_classes == 2:
                 metrics["auroc"] = MulticlassAUROC(num_classes, validate_args=False)
             metrics["calibration_error"] = MulticlassCalibrationError(num_classes, validate_args=False)
@@ -79,8 +107,9 @@ class StageMetrics(nn.Module):
         values: dict[str, Tensor] = {}
         for name, metric in [("loss", self.loss), *self.metrics.items()]:
             assert isinstance(metric, Metric)
-            if name == "class_acc":
-                values |= {f"acc_{one}": value for one, value in zip(class_names, metric.compute(), strict=True)}
+            if isinstance(metric, ClassScores):
+                values["f1"], each = metric.compute()
+                values |= {f"acc_{one}": value for one, value in zip(class_names, each, strict=True)}
             else:
                 values[name] = metric.compute()
             metric.reset()

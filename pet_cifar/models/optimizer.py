@@ -111,6 +111,7 @@ class OptimizedModule(LightningModule):
         weight_decay: float,
         schedule: Schedule,
         warmup_fraction: float,
+        final_lr_factor: float | None,
     ) -> None:
         super().__init__()
         check_choice("optimizer", optimizer, get_args(OptimizerName))
@@ -123,12 +124,17 @@ class OptimizedModule(LightningModule):
             raise InputError(f"momentum is {momentum}; it is from 0 up to below 1")
         if not 0 <= warmup_fraction < 1:
             raise InputError(f"warmup_fraction is {warmup_fraction}; it is a share of the run, from 0 up to below 1")
+        if final_lr_factor is not None and not 0 <= final_lr_factor <= 1:
+            raise InputError(f"final_lr_factor is {final_lr_factor}; it is a share of lr, from 0 to 1")
+        if final_lr_factor is not None and schedule == "constant":
+            raise InputError(f"final_lr_factor is {final_lr_factor}, but schedule constant never falls; leave one out")
         self.optimizer_name = optimizer
         self.lr = self._scheduled_lr = lr
         self.momentum = momentum
         self.weight_decay = weight_decay
         self.schedule = schedule
         self.warmup_fraction = warmup_fraction
+        self.final_lr_factor = final_lr_factor
         self.freezing: Freezing | None = None
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -187,7 +193,7 @@ class OptimizedModule(LightningModule):
         if math.isinf(total):  # only the constant schedule gets here, and a share of nothing is no warm-up
             return 1.0
         progress = step / total
-        return schedule_factor(self.schedule, progress, self.warmup_fraction)
+        return schedule_factor(self.schedule, progress, self.warmup_fraction, self.final_lr_factor)
 
     def total_steps(self) -> float:
         """Steps of the whole run; infinity where none is given."""

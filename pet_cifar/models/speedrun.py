@@ -193,8 +193,10 @@ class SpeedrunCNN(ImageClassifier):
             return
         count = len(data.parts["train"])
         rows = np.linspace(0, count - 1, min(count, WHITENED)).astype(np.int64)
-        image = data.pixels("train").take(rows).to(self.mean.device).float().div_(255)
-        filters = whitening_filters((image - self.mean) / self.std)
+        # where the net will be
+        device = self.trainer.strategy.root_device
+        image = data.pixels("train").take(rows).to(device).float().div_(255)
+        filters = whitening_filters((image - self.mean.to(device)) / self.std.to(device)).to(self.mean.device)
         weight = cast(Tensor, self.backbone.get_submodule("0").weight)
         weight.data.copy_(torch.cat([filters, -filters]))
 

@@ -133,6 +133,9 @@ def test_the_one_logit_speaks_for_the_second_class() -> None:
         ({"weight_decay": float("nan")}, "weight_decay is nan"),
         ({"warmup_fraction": 1.0}, "warmup_fraction is 1.0"),
         ({"warmup_fraction": -0.1}, "warmup_fraction is -0.1"),
+        ({"final_lr_factor": 1.5}, "final_lr_factor is 1.5; it is a share of lr"),
+        ({"final_lr_factor": float("nan")}, "final_lr_factor is nan"),
+        ({"final_lr_factor": 0.1, "schedule": "constant"}, "schedule constant never falls"),
         ({"label_smoothing": 1.0}, "label_smoothing is 1.0"),
         ({"mix_alpha": 0.0}, "mix_alpha is 0.0; it is a number above 0"),
         ({"mix_alpha": float("inf")}, "mix_alpha is inf"),
@@ -293,6 +296,14 @@ def test_schedules_halfway_down_are_at_half() -> None:
     assert schedule_factor("cosine", 0.1, 0.2) == pytest.approx(0.5)
     assert schedule_factor("one_cycle", 0.6, 0.2) == pytest.approx((1 + 1e-4) / 2)
     assert schedule_factor("one_cycle", 0.1, 0.2) == pytest.approx((1 + 1 / 25) / 2)
+
+
+@pytest.mark.parametrize("schedule", [schedule for schedule in SCHEDULES if schedule != "constant"])
+@pytest.mark.parametrize("final", [0.0, 0.3, 1.0])
+def test_a_schedule_ends_where_it_is_told_and_its_rise_is_the_same(schedule: Schedule, final: float) -> None:
+    assert schedule_factor(schedule, 1.0, 0.1, final) == pytest.approx(final, abs=1e-12)
+    assert schedule_factor(schedule, 0.55, 0.1, final) == pytest.approx((1 + final) / 2)
+    assert schedule_factor(schedule, 0.05, 0.1, final) == schedule_factor(schedule, 0.05, 0.1)
 
 
 def test_schedule_stays_at_its_end_beyond_the_run() -> None:

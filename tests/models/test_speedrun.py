@@ -241,10 +241,11 @@ def test_biases_of_norms_learn_fast_and_decay_by_the_same_amount_a_step() -> Non
     assert len(fast["params"]) + len(slow["params"]) == sum(one.requires_grad for one in model.parameters())
 
 
-def test_the_triangle_is_that_of_interpolation() -> None:
+@pytest.mark.parametrize(("warmup", "final", "end"), [(0.23, None, 0.07), (0.1, 0.0, 0.0)])
+def test_the_triangle_is_that_of_interpolation(warmup: float, final: float | None, end: float) -> None:
     points = np.linspace(0, 1, 101)
-    expected = np.interp(points, [0, 0.23, 1], [0.2, 1.0, 0.07])
-    assert [schedule_factor("triangle", point, 0.23) for point in points] == pytest.approx(expected)
+    expected = np.interp(points, [0, warmup, 1], [0.2, 1.0, end])
+    assert [schedule_factor("triangle", point, warmup, final) for point in points] == pytest.approx(expected)
 
 
 def test_lookahead_written_out() -> None:
