@@ -14,7 +14,8 @@ import time
 
 from report import Measured, Report, parser, told
 
-IMPORTS = "import torch, lightning.pytorch"
+# neither counts how Python ends
+IMPORTS = "import os, torch, lightning.pytorch; os._exit(0)"
 FIRST_STEP = """
 import time
 start = time.perf_counter()

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -26,7 +27,9 @@ pytestmark = [
 
 # in one epoch of 28 steps, without validation in between
 FEW, MANY = 4, 14
-RUN = ("fit", "--config", str(Path(__file__).parents[1] / "configs" / "digits_residual.yaml"))
+# no thread of the loader: what counts here sees only the thread it was started in
+DIGITS = str(Path(__file__).parents[1] / "configs" / "digits_residual.yaml")
+RUN = ("fit", "--config", DIGITS, "--data.num_workers", "0")
 
 
 def fit(steps: int, *options: str) -> None:
@@ -59,8 +62,66 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
-# what waits for the device: a value that Python asks for, a copy to the host, a shape that follows from values
+# what waits for the device: a value that Python asks for, a shape that follows from values
 WAITING = ("_local_scalar_dense", "nonzero", "unique", "masked_select", "bincount", "is_nonzero", "equal.default")
+# and a copy to the host, or of Python's numbers from it, which on the CPU is no operation
+COPIES = ("cpu", "numpy", "tolist", "new_tensor")
+
+
+def waits(run: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """What a run waits for, by name."""
+    copies: Counter[str] = Counter()
+
+    def counted(name: str) -> Callable[..., Any]:
+        original = getattr(Tensor, name)
+
+        def copy(self: Tensor, *arguments: Any, **options: Any) -> Any:
+            copies[name] += 1
+            return original(self, *arguments, **options)
+
+        return copy
+
+    def tensor(*arguments: Any, **options: Any) -> Tensor:
+        if options.get("device") is not None:
+            copies["tensor"] += 1
+        return made(*arguments, **options)
+
+    made = torch.tensor
+    with monkeypatch.context() as patched, Operations() as mode:
+        for name in COPIES:
+            patched.setattr(Tensor, name, counted(name))
+        patched.setattr(torch, "tensor", tensor)
+        run()
+    waiting = {name: number for name, number in mode.counts.items() if any(word in name for word in WAITING)}
+    return Counter(waiting) + copies
+
+
+# TensorBoard's pictures have their own budget
+UNDRAWN = ("--trainer.callbacks+", "Board", "--trainer.callbacks.max_megabytes", "0")
+
+
+def test_a_batch_of_validation_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def count(batches: int) -> Counter[str]:
+        options = ["--data.batch_size", "10", "--trainer.limit_val_batches", str(batches), "--trainer.max_epochs", "1"]
+        return waits(lambda: main([*RUN, *options, *UNDRAWN]), monkeypatch)
+
+    few, many = count(4), count(14)
+    assert few["cpu"] > 0
+    # torchmetrics' calibration error asks whether it was given logits, on the CPU alone
+    assert many - few == {"aten._local_scalar_dense.default": 10}
+
+
+def test_an_epoch_copies_to_the_host_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    def count(epochs: int) -> Counter[str]:
+        options = ["--data.batch_size", "50", "--trainer.max_epochs", str(epochs)]
+        return waits(lambda: main([*RUN, *options, *UNDRAWN]), monkeypatch)
+
+    few, many = count(2), count(4)
+    an_epoch = {name: (many[name] - few[name]) / 2 for name in many if many[name] != few[name]}
+    # what is on the host already, Python reads as often as it likes
+    an_epoch.pop("aten._local_scalar_dense.default")
+    # the metrics of each stage; the scores that pictures share
+    assert an_epoch == {"cpu": 5}
 
 
 @pytest.mark.parametrize(
@@ -69,9 +130,10 @@ WAITING = ("_local_scalar_dense", "nonzero", "unique", "masked_select", "bincoun
         (),
         ("--model.optimizer", "adamw", "--model.label_smoothing", "0.1"),
         ("--data.augment", '{"flip": "alternating", "translate": 1, "cutout": 2, "brightness": 0.1}'),
+        ("--data.augment", '{"saturation": 0.1, "contrast": 0.1, "crop": 0.9}', "--data.image_size", "16"),
     ],
 )
-def test_no_step_waits_for_the_device(options: tuple[str, ...]) -> None:
+def test_no_step_waits_for_the_device(options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     def count(steps: int) -> Counter[str]:
         with Operations() as mode:
             fit(steps, *options)
@@ -80,7 +142,7 @@ def test_no_step_waits_for_the_device(options: tuple[str, ...]) -> None:
 
     operations = each_step(count)
     assert operations["aten.convolution_backward.default"] >= 1
-    assert {name: number for name, number in operations.items() if any(word in name for word in WAITING)} == {}
+    assert each_step(lambda steps: waits(lambda: fit(steps, *options), monkeypatch)) == {}
     # the picture to floats, and numbers of an augmentation to places
     assert operations["aten._to_copy.default"] <= 4
 

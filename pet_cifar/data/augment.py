@@ -108,8 +108,7 @@ class Augment:
             mean = image.mean((1, 2, 3), keepdim=True)
             image = mean + (image - mean) * factor(self.contrast, contrast)
         if self.saturation and image.shape[1] == 3:
-            red, green, blue = image.split(1, 1)
-            gray = 0.299 * red + 0.587 * green + 0.114 * blue
+            gray = 0.299 * image[:, :1] + 0.587 * image[:, 1:2] + 0.114 * image[:, 2:]
             image = gray + (image - gray) * factor(self.saturation, saturation)
         return image.clamp(0, 1) if self.brightness or self.contrast or self.saturation else image
 

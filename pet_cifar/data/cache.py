@@ -72,7 +72,7 @@ class FilePixels:
 
 
 class DevicePixels:
-    """The whole set on the device; a batch never crosses from the host."""
+    """The whole set on the device; only row numbers cross from the host."""
 
     def __init__(self, array: NDArray[np.uint8], device: torch.device) -> None:
         self.tensor = torch.tensor(array, device=device)
@@ -123,12 +123,13 @@ def open_pixels(
     if cache == "none":
         return DecodedPixels(checked, num_threads)
     needed = count * math.prod(shape)
+    in_memory = cache == "ram" or (cache == "device" and device.type == "cpu")
+    if in_memory and (memory := available_memory()) < needed:
+        raise InputError(
+            f"the decoded pictures need {needed / 1e9:.1f} GB of memory and {memory / 1e9:.1f} GB are available; "
+            "give cache: disk, or none"
+        )
     if cache == "ram":
-        if (memory := available_memory()) < needed:
-            raise InputError(
-                f"the decoded pictures need {needed / 1e9:.1f} GB of memory and {memory / 1e9:.1f} GB are available; "
-                "give cache: disk, or none"
-            )
         array = np.empty((count, *shape), np.uint8)
         _decode_all(checked, count, array.__setitem__, num_threads)
         return ArrayPixels(array)

@@ -13,6 +13,7 @@ from pet_cifar.data.decode import decode
 from pet_cifar.data.download import fetch
 from pet_cifar.data.manifest import Part, Picture
 from pet_cifar.data.split import check_fraction, split
+from pet_cifar.data.threads import cores
 from pet_cifar.data.unpack import unpack_zip
 from pet_cifar.errors import InputError
 
@@ -83,7 +84,7 @@ class CatsDogsDataModule(ImageDataModule):
             for path in manifest.scan(self.folder, directory)
         ]
         listing = manifest.state_directory(self.root) / "cats_dogs.csv"
-        return manifest.check_files(self.folder, files, listing, self.num_workers)
+        return manifest.check_files(self.folder, files, listing, cores())
 
     def divide(self, pictures: list[Picture]) -> dict[Part, list[Picture]]:
         """Takes the test part first, then the validation part out of the rest."""

@@ -13,6 +13,7 @@ from pet_cifar.data.decode import decode, fit_array
 from pet_cifar.data.download import fetch
 from pet_cifar.data.manifest import Part, Picture
 from pet_cifar.data.split import split
+from pet_cifar.data.threads import cores
 from pet_cifar.data.unpack import read_pickle, unpack_tar
 from pet_cifar.errors import InputError
 
@@ -81,7 +82,7 @@ class CIFAR10DataModule(ImageDataModule):
                 for path in manifest.scan(self.folder, f"{part}/{name}")
             ]
             listing = manifest.state_directory(self.root) / "cifar10.csv"
-            listed = manifest.check_files(self.folder, files, listing, self.num_workers)
+            listed = manifest.check_files(self.folder, files, listing, cores())
         self._num_train = sum(picture.part == "train" for picture in listed)
         return listed
 

@@ -23,6 +23,7 @@ from pet_cifar.data.loader import Batch, BatchLoader, check_batch_size
 from pet_cifar.data.manifest import Part, Picture
 from pet_cifar.data.room import Cache, Place, choose, missing_bytes
 from pet_cifar.data.split import check_fraction, fingerprint
+from pet_cifar.data.threads import cores
 from pet_cifar.errors import InputError, check_choice
 
 
@@ -40,10 +41,10 @@ class ImageDataModule(LightningDataModule):
         batch_size: pictures a process and step.
         val_fraction: share of what is not test that validates, in (0, 1).
         split_seed: of the division; has nothing to do with the run's seed.
-        num_workers: threads that decode and prepare batches ahead; never changes a result.
+        num_workers: threads that prepare batches ahead; never changes a result. Decoding takes all cores.
         cache: where decoded pictures are kept: ``disk`` (a memory-mapped file beside the data, made once for all
-            runs), ``ram`` (decoded anew by every run), ``device`` (the file, and a copy of it on the GPU, where batches
-            are made without the host) or ``none`` (decoded at every access); never changes a result. ``auto`` takes
+            runs), ``ram`` (decoded anew by every run), ``device`` (the file, and a copy of it on the GPU, so
+            that a step copies no picture) or ``none`` (decoded at every access); never changes a result. ``auto`` takes
             what there is room for, and says which.
         augment: random changes of the training pictures; null for none.
         on_bad_file: ``skip`` leaves unreadable pictures out and names them, ``error`` stops.
@@ -100,6 +101,7 @@ class ImageDataModule(LightningDataModule):
         self.extractor: Callable[[], Extractor] | None = None
         self._pixels: dict[Part, Pixels] = {}
         self._place: Place | None = None if cache == "auto" else cache
+        self._placed_for = self._device
         self._features: dict[Part, StoredFeatures] = {}
         self._copies: torch.cuda.Stream | None = None
         self._views = range(1)
@@ -143,6 +145,10 @@ class ImageDataModule(LightningDataModule):
         """Lists and divides the pictures; the second call of a run finds everything done."""
         # of another net, perhaps; this run's sets it anew
         self.extractor, self._features, self._views = None, {}, range(1)
+        if self._device != self._placed_for and self.cache in ("auto", "device"):
+            # asked for before there was a trainer, or under another one
+            self._pixels, self._place = {}, None if self.cache == "auto" else self.cache
+        self._placed_for = self._device
         if self.parts:
             return
         if not self.listed:  # by this process
@@ -218,15 +224,17 @@ class ImageDataModule(LightningDataModule):
     def pixels(self, part: Part) -> Pixels:
         """The pictures of a part by row number, decoded at the first call unless ``cache`` is ``none``."""
         if part not in self._pixels:
-            pictures = self.parts[part]
+            pictures, place = self.parts[part], self._chosen_place()
+            # one process makes the file of all on this machine
+            processes = self.trainer.num_devices if self.trainer and place in ("none", "ram") else 1
             self._pixels[part] = open_pixels(
                 lambda row: self.read(pictures[row]),
                 len(pictures),
                 (self.num_channels, self.image_size, self.image_size),
-                self._chosen_place(),
+                place,
                 file=self._file(part),
                 device=self._device,
-                num_threads=self.num_workers,
+                num_threads=max(1, cores() // processes),
             )
             if self.cache == "device" and self._device.type != "cuda":
                 rank_zero_info(f"cache: device is {self._device}'s memory here, for want of a GPU")

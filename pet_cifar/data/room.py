@@ -18,7 +18,7 @@ def choose(
 ) -> tuple[Place, str]:
     """Where decoded pictures are best kept, and why.
 
-    On an accelerator that has four times the room: there, because no batch then waits for the host. Else in a file,
+    On an accelerator that has four times the room: there, as no picture then crosses from the host. Else in a file,
     which all runs share and of which the system keeps in memory what fits. Else in memory, up to half of what is
     available. Else nowhere.
 

@@ -1,5 +1,7 @@
 """Work on many pictures in a few threads."""
 
+import os
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,11 +20,17 @@ SHORT = 0.0005
 """Seconds an item takes below which threads only wait for Python's lock: pictures of 32 x 32 take longer in two."""
 
 
+def cores() -> int:
+    """Processors that this process may use, at least 1."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 def in_threads(work: Callable[[Item], Result], items: Sequence[Item], num_threads: int, title: str) -> Iterator[Result]:
     """Yields ``work`` of each item, in order, under a progress bar.
 
-    What fails, Ctrl-C too, stops the work now and not after everything that waits. Where the first items are done at
-    once, one thread does all.
+    What fails, Ctrl-C too, stops the work now and not after everything that waits. Where most of the first items are
+    done at once, one thread does all.
     """
     bar = tqdm(total=len(items), desc=title, unit="", disable=None, leave=False)
     with bar:
@@ -33,8 +41,8 @@ def in_threads(work: Callable[[Item], Result], items: Sequence[Item], num_thread
             took.append(time.perf_counter() - start)
             yield result
             bar.update()
-        # the shortest: the machine may have had other work
-        seconds = min(took, default=0.0)
+        # the middle: one may be damaged, and done at once, and the machine may have had other work
+        seconds = statistics.median(took or [0.0])
         size = max(1, min(64, int(CHUNK_SECONDS / max(seconds, 1e-6))))
         chunks = [items[first : first + size] for first in range(PROBE, len(items), size)]
 

@@ -216,12 +216,13 @@ def test_a_picture_of_another_shape_or_type_is_refused(file: Path, cache: Place,
         )
 
 
+@pytest.mark.parametrize("cache", ["ram", "device"])
 def test_too_little_memory_is_told_before_anything_is_decoded(
-    source: Source, file: Path, monkeypatch: pytest.MonkeyPatch
+    source: Source, file: Path, monkeypatch: pytest.MonkeyPatch, cache: Place
 ) -> None:
     monkeypatch.setattr(caching, "available_memory", lambda: 1000.0)
     with pytest.raises(InputError, match="GB of memory and 0.0 GB are available; give cache: disk, or none"):
-        opened(source, "ram", file)
+        opened(source, cache, file)
     assert not source.reads
 
 

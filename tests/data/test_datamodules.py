@@ -15,6 +15,7 @@ from sklearn.datasets import load_digits
 
 from pet_cifar.data import cats_dogs, download
 from pet_cifar.data.augment import Augment
+from pet_cifar.data.cache import DevicePixels
 from pet_cifar.data.cats_dogs import CatsDogsDataModule
 from pet_cifar.data.cifar10 import CIFAR10DataModule
 from pet_cifar.data.datamodule import ImageDataModule
@@ -492,6 +493,24 @@ def test_cache_and_workers_change_no_batch(cats_dogs_root: Path, cache: Cache, n
     for batch, other in zip(module.train_dataloader(), expected, strict=True):
         assert batch.seed == other.seed
         assert all(torch.equal(a, b) for a, b in zip(batch[:4], other[:4], strict=True))
+
+
+@pytest.mark.parametrize("cache", ["device", "disk"])
+def test_pictures_asked_for_before_the_run_follow_it_to_its_device(
+    cats_dogs_root: Path, monkeypatch: pytest.MonkeyPatch, cache: Cache
+) -> None:
+    module = cats(cats_dogs_root, cache=cache)
+    before = module.pixels("train")
+    assert module.pixels("train") is before
+    elsewhere = torch.device("meta")
+    monkeypatch.setattr(type(module), "_device", elsewhere)
+    module.setup("fit")
+    after = module.pixels("train")
+    if cache == "disk":
+        assert after is before
+    else:
+        assert isinstance(after, DevicePixels)
+        assert after.tensor.device == elsewhere
 
 
 def test_a_changed_picture_makes_another_file_of_pixels(cats_dogs_root: Path) -> None:

@@ -1,9 +1,10 @@
+import os
 import threading
 import time
 
 import pytest
 
-from pet_cifar.data.threads import in_threads
+from pet_cifar.data.threads import cores, in_threads
 
 
 @pytest.mark.parametrize("threads", [0, 1, 3])
@@ -25,6 +26,29 @@ def test_long_work_is_shared_and_short_work_is_not() -> None:
 
     assert len(run(0.002)) > 2
     assert run(0) == {threading.get_ident()}
+
+
+@pytest.mark.parametrize("quick", range(4))
+def test_one_quick_item_among_the_first_changes_nothing(quick: int) -> None:
+    seen = set()
+
+    def work(item: int) -> None:
+        seen.add(threading.get_ident())
+        time.sleep(0 if item == quick else 0.002)
+
+    list(in_threads(work, range(64), 3, ""))
+    assert len(seen) > 2
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux ties a process to cores")
+def test_the_cores_are_those_that_the_process_may_use() -> None:
+    allowed = os.sched_getaffinity(0)
+    assert cores() == len(allowed)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 @pytest.mark.parametrize("seconds", [0, 0.001])
