@@ -5,9 +5,10 @@
     python benchmarks/time_to_accuracy.py --root data 100s 600s -- --trainer.precision bf16-mixed
 
 Each budget is ``configs/cifar10_cpu.yaml`` with some options, run as a user runs it: ``pet-cifar fit``, then
-``pet-cifar test --run``; both processes count, from start to end. The pictures are checked and decoded before, which
-is timed beside, in an empty folder. The homework is stopped when it reaches 73.6 %, or after ``--keras-seconds``; its
-tests after each epoch do not count.
+``pet-cifar test --run``; both processes count, from start to end. The pictures are checked and decoded before, once
+for all runs, which is timed beside, in an empty folder. The homework is stopped when it reaches 73.6 %, or after
+``--keras-seconds``; its tests after each epoch do not count. How many times sooner ours is, is told with reading the
+pictures on both sides, and with it on neither.
 """
 
 import json
@@ -99,7 +100,9 @@ def main() -> None:
             f"Keras homework: {words} {seconds:.0f} s ({last['test_accuracy']:.1f} % after epoch {last['epoch']:.0f})"
         )
         if fastest:
-            print(f"ours is {'' if reached else 'more than '}{seconds / fastest:.0f} times as fast")
+            more = "" if reached else "more than "
+            read, bare = seconds / (fastest + prepared), (seconds - found["load_seconds"]) / fastest
+            print(f"ours is {more}{read:.0f} times as fast with reading the pictures, {more}{bare:.0f} without")
 
 
 if __name__ == "__main__":

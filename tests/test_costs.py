@@ -68,7 +68,7 @@ WAITING = ("_local_scalar_dense", "nonzero", "unique", "masked_select", "bincoun
 COPIES = ("cpu", "numpy", "tolist", "new_tensor")
 
 
-def waits(run: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+def waits(run: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """What a run waits for, by name."""
     copies: Counter[str] = Counter()
 

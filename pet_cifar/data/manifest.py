@@ -10,7 +10,8 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
@@ -185,9 +186,11 @@ def write_csv(pictures: Sequence[Picture], path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f"{path.name}.{os.getpid()}.part")
         with part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, [field.name for field in fields(Picture)])
-            writer.writeheader()
-            writer.writerows(asdict(picture) for picture in pictures)
+            names = [field.name for field in fields(Picture)]
+            writer = csv.writer(file)
+            writer.writerow(names)
+            # asdict copies every value, which for small pictures is a tenth of checking them
+            writer.writerows(map(attrgetter(*names), pictures))
         part.replace(path)
 
 

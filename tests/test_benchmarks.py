@@ -1,0 +1,123 @@
+"""What the programs in ``benchmarks`` make of what they measured."""
+
+import json
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from report import Measured, Report, parsed, parser, share, told
+from speedrun import cells, hand_over, reference
+from step import step_seconds
+
+from pet_cifar.data import CIFAR10DataModule
+from pet_cifar.data.manifest import Part
+from pet_cifar.errors import InputError
+from tests.conftest import CIFAR10, write_cifar10_folders
+
+# speaks as the reference does, of the pictures that it finds
+REFERENCE = """
+import sys
+import torch
+train, test = (torch.load(f"cifar10/{name}.pt") for name in ("train", "test"))
+assert train["images"].dtype == torch.uint8 and train["images"].shape[1:] == (32, 32, 3)
+assert test["classes"] == train["classes"]
+print("|  run     |  epoch  |  train_loss  |  val_acc  |  tta_val_acc  |  total_time_seconds  |")
+for number, accuracy in enumerate((0.1, 0.94, 0.9425)):
+    print(f"|  {number}     |      0  |      1.2345  |   0.5000  |               |              0.1234  |")
+    print(f"|          |   eval  |      1.2345  |   0.9000  |  {accuracy:.4f}  |  {number + 3}.1250  |")
+print("Mean: 0.9412    Std: 0.0013")
+sys.exit(len(sys.argv) - 1)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> CIFAR10DataModule:
+    return CIFAR10DataModule(write_cifar10_folders(tmp_path / "data"))
+
+
+def test_the_reference_gets_all_our_pictures_mixed_with_their_labels(folder: CIFAR10DataModule, tmp_path: Path) -> None:
+    hand_over(folder, tmp_path / "handed")
+    files: tuple[tuple[str, tuple[Part, ...]], ...] = (("train", ("train", "val")), ("test", ("test",)))
+    for name, parts in files:
+        found = torch.load(tmp_path / "handed" / f"{name}.pt")
+        images, labels = found["images"], found["labels"]
+        assert found["classes"] == list(CIFAR10)
+        ours = [
+            (int(label), pixels.tobytes())
+            for part in parts
+            for label, pixels in zip(
+                folder.labels(part),
+                folder.pixels(part).take(np.arange(len(folder.parts[part]))).numpy(),
+                strict=True,
+            )
+        ]
+        theirs = [
+            (int(label), image.permute(2, 0, 1).contiguous().numpy().tobytes())
+            for label, image in zip(labels, images, strict=True)
+        ]
+        assert sorted(theirs) == sorted(ours)
+        # not one class after the other, as the folders are
+        assert len(set(labels[: len(labels) // 5].tolist())) > 3
+
+
+def test_what_the_reference_says_of_its_runs(folder: CIFAR10DataModule, tmp_path: Path) -> None:
+    program = tmp_path / "reference.py"
+    program.write_text(REFERENCE)
+    runs = reference(program, folder)
+    assert [run["accuracy"] for run in runs] == pytest.approx([10, 94, 94.25])
+    assert [run["seconds"] for run in runs] == [3.125, 4.125, 5.125]
+
+
+@pytest.mark.parametrize(("code", "words"), [("raise SystemExit(3)", "ended with status 3"), ("", "told of 0 runs")])
+def test_a_reference_that_fails_is_told(folder: CIFAR10DataModule, tmp_path: Path, code: str, words: str) -> None:
+    program = tmp_path / "reference.py"
+    program.write_text(code)
+    with pytest.raises(SystemExit, match=words):
+        reference(program, folder)
+
+
+def test_the_cells_of_a_speedrun() -> None:
+    found = cells([94.0, 93.0, 95.0, 94.2], [3.0, 1.0, 2.0], 93.9, 60.0)
+    assert list(map(str, found)) == ["94.05", "0.82", "75 %", "2 (1 to 3)", "60.0"]
+    assert list(map(str, cells([94.0], [3.0], 94.0, None))) == ["94.00", "", "0 %", "3", ""]
+
+
+@pytest.mark.parametrize(("gpu", "seconds"), [(False, 2.0), (True, 4.0)])
+def test_the_first_steps_do_not_count(monkeypatch: pytest.MonkeyPatch, gpu: bool, seconds: float) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    # the middle one where the host does the work, else the mean
+    assert step_seconds([0.0, 50.0, 100.0, 101.0, 103.0, 112.0]) == seconds
+
+
+def test_a_report_prints_its_rows_and_keeps_every_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "figures.json"
+    output.write_text("an hour's figures")
+    report = Report(["what", "ours", "share"], Namespace(output=output, root=Path("data")), "two rounds")
+    one, limit = Measured([3.0, 1.0, 2.0]), Measured([4.0])
+    report.row("a row", [one, share(one, limit)], {"ours": one, "limit": limit})
+    report.keep("beside", {"seconds": 5.0})
+    assert (tmp_path / "figures_1.json").read_text() == "an hour's figures"
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-3:] == ["| what | ours | share |", "| --- | --- | --- |", "| a row | 2 (1 to 3) | 50 % |"]
+    known = json.loads(output.read_text())
+    assert known["figures"]["a row"]["ours"] == {"n": 3, "median": 2, "spread": [1, 3], "values": [3, 1, 2]}
+    assert known["figures"]["beside"] == {"seconds": 5.0}
+    assert torch.__version__.startswith(known["conditions"]["versions"]["torch"].split("+")[0])
+
+
+def test_options_behind_two_dashes_are_the_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["step.py", "--root", "here", "--", "--trainer.precision", "bf16-mixed"])
+    arguments, rest = parsed(parser("What a step costs."))
+    assert (arguments.root, arguments.output) == (Path("here"), Path("step.json"))
+    assert rest == ["--trainer.precision", "bf16-mixed"]
+
+
+def test_wrong_input_is_told_in_a_line() -> None:
+    def fails() -> None:
+        raise InputError("no pictures in data; give --root")
+
+    with pytest.raises(SystemExit, match="^error: no pictures in data; give --root$"):
+        told(fails)
