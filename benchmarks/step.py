@@ -3,6 +3,9 @@
     python benchmarks/step.py --root data configs/cats_dogs_cnn.yaml configs/cifar10_plain.yaml
     python benchmarks/step.py --root data --keras .venv-keras/bin/python    # made by `make keras`
     python benchmarks/step.py --root data -- --trainer.precision bf16-mixed
+    # on a GPU
+    python benchmarks/step.py --root data configs/cifar10_residual.yaml -- --trainer.precision bf16-mixed \\
+      --model.compile true --trainer.benchmark true
 
 For each config, ``--rounds`` times turn by turn in one process: ``pet-cifar fit`` with all its default loggers and
 callbacks, and a plain loop over the same net, batches, augmentation, optimiser, schedule. Both are timed from the end

@@ -1,9 +1,11 @@
 import csv
 import time
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
 
@@ -135,3 +137,16 @@ def test_nothing_is_needed_of_a_logger() -> None:
     )
     trainer.fit(ResidualCNN(image_size=8, widths=[8, 8]), DigitsDataModule(image_size=8, batch_size=200))
     assert trainer.callback_metrics["images_per_second"].item() > 0
+
+
+def test_the_clock_is_read_when_a_gpu_has_done_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = [10.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: seconds[0])
+    # what was given to the device ends three seconds later
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: seconds.append(seconds.pop() + 3.0))
+    on_gpu = SimpleNamespace(root_device=torch.device("cuda", 0))
+    trainer = cast(Trainer, SimpleNamespace(strategy=on_gpu, sanity_checking=False))
+    watch, module = Pace(), cast(LightningModule, None)
+    watch.on_train_epoch_start(trainer, module)
+    watch.on_validation_start(trainer, module)
+    assert watch._seconds == 3.0

@@ -19,7 +19,7 @@ from pet_cifar.data import CatsDogsDataModule, DigitsDataModule, ImageDataModule
 from pet_cifar.data.augment import Augment
 from pet_cifar.data.manifest import Part
 from pet_cifar.errors import InputError
-from pet_cifar.models import CatsDogsCNN, ImageClassifier, PlainCNN, ResidualCNN
+from pet_cifar.models import CatsDogsCNN, ImageClassifier, PlainCNN, ResidualCNN, classifier
 from pet_cifar.models.metrics import StageMetrics
 from pet_cifar.models.optimizer import OptimizerName
 from pet_cifar.models.schedule import Schedule, schedule_factor
@@ -73,6 +73,13 @@ def small(**options: Any) -> ResidualCNN:
 def weights_equal(one: ImageClassifier, other: ImageClassifier) -> bool:
     a, b = one.state_dict(), other.state_dict()
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_freed_memory_is_kept_on_the_cpu_from_python_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[bool] = []
+    monkeypatch.setattr(classifier, "keep_freed_memory", lambda: kept.append(True))
+    quiet_trainer(max_steps=1, limit_val_batches=0).fit(small(), digits())
+    assert kept
 
 
 # Loss and probabilities
