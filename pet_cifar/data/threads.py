@@ -41,8 +41,8 @@ def in_threads(work: Callable[[Item], Result], items: Sequence[Item], num_thread
             took.append(time.perf_counter() - start)
             yield result
             bar.update()
-        # the middle: one may be damaged, and done at once, and the machine may have had other work
-        seconds = statistics.median(took or [0.0])
+        # the second shortest: one may be damaged, and done at once; the machine may have had other work in two
+        seconds = statistics.median_low(took or [0.0])
         size = max(1, min(64, int(CHUNK_SECONDS / max(seconds, 1e-6))))
         chunks = [items[first : first + size] for first in range(PROBE, len(items), size)]
 

@@ -40,6 +40,18 @@ def test_one_quick_item_among_the_first_changes_nothing(quick: int) -> None:
     assert len(seen) > 2
 
 
+@pytest.mark.parametrize("slow", [(0, 1), (1, 3)])
+def test_two_slow_items_among_the_first_change_nothing(slow: tuple[int, int]) -> None:
+    seen = set()
+
+    def work(item: int) -> None:
+        seen.add(threading.get_ident())
+        time.sleep(0.02 if item in slow else 0)
+
+    list(in_threads(work, range(64), 3, ""))
+    assert seen == {threading.get_ident()}
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux ties a process to cores")
 def test_the_cores_are_those_that_the_process_may_use() -> None:
     allowed = os.sched_getaffinity(0)
