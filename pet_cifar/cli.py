@@ -88,4 +88,8 @@ def main(args: Sequence[str] | None = None) -> "PetCifarCLI | None":
 
 def run_from_shell() -> None:
     """Runs `main`; what a console script returns would become its exit status."""
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:  # while torch is imported, or pictures are checked; a Trainer has its own way
+        print("pet-cifar: interrupted", file=sys.stderr)
+        raise SystemExit(130) from None

@@ -12,7 +12,7 @@ import torch
 import yaml
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from pet_cifar import lightning_cli
+from pet_cifar import cli, lightning_cli
 from pet_cifar.cli import main
 from pet_cifar.errors import InputError
 from pet_cifar.lightning_cli import PetCifarCLI, run_trainer
@@ -353,3 +353,16 @@ def test_a_run_that_fails_at_once_leaves_no_directory(tmp_path: Path, capsys: py
     with pytest.raises(InputError):
         run_trainer(["fit", "--config", config, "--data.root", str(tmp_path / "empty")])
     assert not list(Path("lightning_logs/cats_dogs_cnn").glob("*"))
+
+
+def test_ctrl_c_before_there_is_a_trainer_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "main", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        cli.run_from_shell()
+    assert stop.value.code == 130
+    assert capsys.readouterr().err == "pet-cifar: interrupted\n"
