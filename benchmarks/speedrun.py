@@ -116,14 +116,14 @@ def reference(program: Path, data: CIFAR10DataModule) -> list[dict[str, float]]:
     return runs
 
 
-def cells(accuracies: Sequence[float], seconds: Sequence[float], line: float, cold: float | None) -> list[object]:
+def cells(accuracies: Sequence[float], seconds: Sequence[float], line: float, cold: float) -> list[object]:
     """What the table says of some runs."""
     return [
         f"{statistics.mean(accuracies):.2f}",
         f"{statistics.stdev(accuracies):.2f}" if len(accuracies) > 1 else "",
         f"{100 * statistics.mean(one > line for one in accuracies):.0f} %",
         Measured(seconds),
-        "" if cold is None else f"{cold:.1f}",
+        f"{cold:.1f}",
     ]
 
 
@@ -163,7 +163,7 @@ def main() -> None:
     if arguments.reference:
         theirs = reference(arguments.reference, CIFAR10DataModule(arguments.root))
         accuracies, seconds = ([run[what] for run in theirs] for what in ("accuracy", "seconds"))
-        # its first seconds may be of dummy data, and its pictures' accuracy then is none
+        # its cold run may be on random labels, whose accuracy says nothing
         report.row(
             arguments.reference.stem,
             cells(accuracies[1:], seconds[1:], arguments.line, seconds[0]),

@@ -82,7 +82,7 @@ def test_a_reference_that_fails_is_told(folder: CIFAR10DataModule, tmp_path: Pat
 def test_the_cells_of_a_speedrun() -> None:
     found = cells([94.0, 93.0, 95.0, 94.2], [3.0, 1.0, 2.0], 93.9, 60.0)
     assert list(map(str, found)) == ["94.05", "0.82", "75 %", "2 (1 to 3)", "60.0"]
-    assert list(map(str, cells([94.0], [3.0], 94.0, None))) == ["94.00", "", "0 %", "3", ""]
+    assert list(map(str, cells([94.0], [3.0], 94.0, 5.0))) == ["94.00", "", "0 %", "3", "5.0"]
 
 
 @pytest.mark.parametrize(("gpu", "seconds"), [(False, 2.0), (True, 4.0)])
