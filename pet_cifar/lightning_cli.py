@@ -13,7 +13,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateFinder, ModelCheckpoint
 from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
@@ -25,6 +25,7 @@ from pet_cifar.callbacks.picture import Picture
 from pet_cifar.data import ImageDataModule
 from pet_cifar.errors import InputError
 from pet_cifar.models import ImageClassifier
+from pet_cifar.models.lr_finder import LRFinder
 from pet_cifar.models.summary import summary
 from pet_cifar.parser import Parser, unwrapped
 from pet_cifar.processor import computes_bfloat16
@@ -127,6 +128,11 @@ class PetCifarCLI(LightningCLI):
             kwargs["logger"] = self._loggers()
         callbacks = given["callbacks"] or []
         callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+        if self.checkpoint and any(type(one) is LearningRateFinder for one in callbacks):
+            raise InputError(
+                "Lightning's LearningRateFinder would search again and begin at epoch 0; "
+                f"{LRFinder.__name__} keeps the rate that was found"
+            )
         kwargs["callbacks"] = [
             # first, so that Pace's clock does not measure what the user's own do at the end of an epoch
             *(one for one in self._callbacks(given) if not any(_same(one, other) for other in callbacks)),

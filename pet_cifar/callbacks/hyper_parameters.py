@@ -109,6 +109,8 @@ def hyper_parameters(trainer: Trainer, module: LightningModule) -> dict[str, Any
             "schedule": None,
             **{key: optimizer.defaults.get(key) for key in ("lr", "weight_decay")},
         }
+    else:
+        own["lr"] = getattr(module, "lr", own.get("lr"))  # a search may have found another
     data = getattr(trainer, "datamodule", None)
     options = {key: value for key, value in own.items() if key not in COMMON and value is not None}
     augment = getattr(data, "augment", None)

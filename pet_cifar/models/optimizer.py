@@ -156,11 +156,11 @@ class OptimizedModule(LightningModule):
         return device.type in ("cpu", "cuda") and not clips and not (scales and self.optimizer_name == "sgd")
 
     def follow_lr(self) -> None:
-        """Hands a rate that Lightning's LearningRateFinder has found on to the schedule, which has the old one."""
+        """Hands a rate that a search has found on to the schedule, which has the old one."""
         schedule = self.lr_schedulers()
         if self.lr == self._scheduled_lr or not isinstance(schedule, torch.optim.lr_scheduler.LambdaLR):
             return
-        # the search gives all groups the same rate; their factors come on top
+        # the search leaves all groups at the same rate; their factors come on top
         schedule.base_lrs = [self.lr * group["lr_factor"] for group in schedule.optimizer.param_groups]
         for group, lr in zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True):
             group["initial_lr"] = lr

@@ -11,6 +11,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from pet_cifar.cli import main
 from pet_cifar.lightning_cli import PetCifarCLI
+from pet_cifar.models import lr_finder
 
 CONFIG = Path(__file__).parents[2] / "configs" / "digits_residual.yaml"
 
@@ -60,7 +61,7 @@ FACTORED = {"PlainCNN": {"head_lr_factor": 0.1}, "SpeedrunCNN": {"bias_lr_factor
 
 @pytest.mark.parametrize("net", FACTORED)
 def test_factors_come_on_top_of_the_learning_rate_that_was_found(tmp_path: Path, net: str) -> None:
-    finder = {"class_path": "LearningRateFinder", "init_args": {"num_training_steps": 30, "max_lr": 10.0}}
+    finder = {"class_path": "LRFinder", "init_args": {"num_training_steps": 30, "max_lr": 10.0}}
     again = ("--model", net, "--model.widths", "[8]") if net == "SpeedrunCNN" else ("--model", net)
     options = {**FACTORED[net], "optimizer": "sgd", "lr": 0.0, "schedule": "constant", "warmup_fraction": 0}
     given = [part for name, value in options.items() for part in (f"--model.{name}", str(value))]
@@ -72,7 +73,7 @@ def test_factors_come_on_top_of_the_learning_rate_that_was_found(tmp_path: Path,
 
 
 def test_the_learning_rate_that_was_found_is_the_one_that_is_used(tmp_path: Path) -> None:
-    finder = {"class_path": "LearningRateFinder", "init_args": {"num_training_steps": 30, "max_lr": 10.0}}
+    finder = {"class_path": "LRFinder", "init_args": {"num_training_steps": 30, "max_lr": 10.0}}
     rates = {"class_path": "tests.end_to_end.test_recipes.Rates"}
     done = fit(tmp_path, [finder, rates], optimizer="sgd", lr=1e-7, schedule="cosine", warmup_fraction=0.25)
     (found,) = [one.optimal_lr.suggestion() for one in done.trainer.callbacks if hasattr(one, "optimal_lr")]  # type: ignore[attr-defined]
@@ -82,6 +83,54 @@ def test_the_learning_rate_that_was_found_is_the_one_that_is_used(tmp_path: Path
     seen = seen[-done.trainer.global_step :]
     assert max(map(max, seen)) == pytest.approx(found, rel=0.02)
     assert seen[0] == [0.0] * len(seen[0])
+
+
+def test_a_searched_run_that_goes_on_keeps_its_rate_and_its_epochs(tmp_path: Path) -> None:
+    finder = {"class_path": "LRFinder", "init_args": {"num_training_steps": 20}}
+    short = ("--trainer.limit_train_batches", "12")
+    first = fit(tmp_path, [finder], *short, optimizer="sgd", lr=1e-7, schedule="constant")
+    last = Path(first.trainer.log_dir or "") / "checkpoints" / "last.ckpt"
+    kept = torch.load(last, weights_only=True)
+    assert kept["hyper_parameters"]["lr"] == first.model.lr != 1e-7
+    again = main(["fit", "--ckpt_path", str(last), "--trainer.max_epochs", "3"])
+    assert again is not None
+    assert again.model.lr == first.model.lr
+    assert {group["lr"] for group in again.trainer.optimizers[0].param_groups} == {first.model.lr}
+    assert again.trainer.global_step == 3 * 12
+    with pytest.raises(SystemExit):
+        main(["fit", "--ckpt_path", str(last), "--trainer.callbacks", "LearningRateFinder"])
+
+
+def test_a_search_that_finds_nothing_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def told(*options: str, **search: float) -> str:
+        with pytest.raises(SystemExit):
+            fit(tmp_path, [{"class_path": "LRFinder", "init_args": search}], *options, optimizer="sgd")
+        return capsys.readouterr().err
+
+    assert "the whole run has 10 steps" in told("--trainer.limit_train_batches", "5")
+    assert "num_training_steps is 10; give at least 20" in told(num_training_steps=10)
+    assert "min_lr is 0.0" in told(min_lr=0.0)
+    assert "from 100.0 to 1000000.0: the loss exploded at step" in told(min_lr=100.0, max_lr=1e6, num_training_steps=20)
+
+
+def test_the_search_gives_each_group_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[list[float]] = []
+    real = lr_finder._apart
+
+    def seen(optimizer: torch.optim.Optimizer, *rest: Any) -> None:
+        real(optimizer, *rest)
+        rates.append([group["lr"] for group in optimizer.param_groups])
+
+    monkeypatch.setattr(lr_finder, "_apart", seen)
+    finder = {"class_path": "LRFinder", "init_args": {"min_lr": 1e-6, "max_lr": 1e-2, "num_training_steps": 20}}
+    net = ("--model", "SpeedrunCNN", "--model.widths", "[8]", "--model.optimizer", "sgd", "--model.bias_lr_factor", "8")
+    done = fit(tmp_path, [finder], *net, "--model.whitening_bias_epochs", "0")
+    factors = [group["lr_factor"] for group in done.trainer.optimizers[0].param_groups]
+    assert set(factors) == {1.0, 8.0}
+    assert len(rates) == 20
+    for step, one in enumerate(rates):
+        rate = 1e-6 * (1e4 ** ((step + 1) / 20) if step else 1)
+        assert one == pytest.approx([rate * factor for factor in factors])
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")
