@@ -27,7 +27,7 @@ from typing import Literal
 import numpy as np
 import torch
 from PIL import Image
-from report import Measured, Report, parser, peak_gigabytes, share, told
+from report import Measured, Report, parser, peak_gigabytes, positive, share, told
 
 from pet_cifar.data import CatsDogsDataModule
 from pet_cifar.data.cache import FilePixels, open_pixels
@@ -107,11 +107,11 @@ def memory(files: Sequence[Path], count: int, size: int) -> None:
 def main() -> None:
     """Prints a row for each way of reading."""
     options = parser(__doc__)
-    options.add_argument("--size", type=int, default=200)
-    options.add_argument("--pictures", type=int, default=1000)
+    options.add_argument("--size", type=positive, default=200)
+    options.add_argument("--pictures", type=positive, default=1000)
     options.add_argument("--large", type=int, default=25_000, help="pictures of the memory figure; 0 for none")
-    options.add_argument("--rounds", type=int, default=5)
-    options.add_argument("--batch-size", type=int, default=32)
+    options.add_argument("--rounds", type=positive, default=5)
+    options.add_argument("--batch-size", type=positive, default=32)
     options.add_argument("--memory-only", action="store_true", help="what the process of its own runs")
     arguments = options.parse_args()
     data = CatsDogsDataModule(arguments.root)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import yaml
 from lightning import Callback, Trainer, seed_everything
-from report import Measured, Report, parser, share, told
+from report import Measured, Report, parser, positive, share, told
 
 from pet_cifar import data as datamodules
 from pet_cifar import models
@@ -119,8 +119,8 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("configs", nargs="*", type=Path, default=CONFIGS)
     options.add_argument("--weights", help="a file for all of these configs, where there is no network")
-    options.add_argument("--pictures", type=int, default=256)
-    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--pictures", type=positive, default=256)
+    options.add_argument("--rounds", type=positive, default=3)
     options.add_argument("--pass-only", action="store_true", help="no fit")
     arguments = options.parse_args()
     keep_freed_memory()

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from memory import make
-from report import Report, parser, peak_gigabytes, told
+from report import Report, parser, peak_gigabytes, positive, told
 
 STANDARD = {"pictures": 1000, "size": 200, "batch": 8, "processes": 1}
 STEPS = 60
@@ -95,10 +95,10 @@ def child(root: Path, row: dict[str, int]) -> dict[str, float]:
 def main() -> None:
     """Prints a row for each process, in four groups."""
     options = parser(__doc__)
-    options.add_argument("--pictures", type=int, nargs="*", default=[1000, 4000, 10_000, 25_000])
-    options.add_argument("--sizes", type=int, nargs="*", default=[100, 200, 350, 500])
-    options.add_argument("--batches", type=int, nargs="*", default=[8, 32, 128])
-    options.add_argument("--processes", type=int, nargs="*", default=[1, 2])
+    options.add_argument("--pictures", type=positive, nargs="*", default=[1000, 4000, 10_000, 25_000])
+    options.add_argument("--sizes", type=positive, nargs="*", default=[100, 200, 350, 500])
+    options.add_argument("--batches", type=positive, nargs="*", default=[8, 32, 128])
+    options.add_argument("--processes", type=positive, nargs="*", default=[1, 2])
     options.add_argument("--child", help="what a row's own process runs")
     arguments = options.parse_args()
     if arguments.child:

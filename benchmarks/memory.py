@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import yaml
-from report import Report, parsed, parser, resident, told
+from report import Report, parsed, parser, positive, resident, told
 
 CONFIG = Path(__file__).parents[1] / "configs" / "cats_dogs_vgg16_500px_frozen.yaml"
 
@@ -55,8 +55,8 @@ def main() -> None:
     """Prints a row for each command as soon as it is done."""
     options = parser(__doc__)
     options.add_argument("config", nargs="?", type=Path, default=CONFIG)
-    options.add_argument("--pictures", type=int, default=25_000)
-    options.add_argument("--steps", type=int, default=36, help="of training; a third of them for validation and test")
+    options.add_argument("--pictures", type=positive, default=25_000)
+    options.add_argument("--steps", type=positive, default=36, help="of training; a third of it for each test")
     arguments, rest = parsed(options)
     note = f"{arguments.pictures:,} pictures; {arguments.config.stem}"
     with tempfile.TemporaryDirectory(prefix="pet_cifar_memory_") as temporary:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from report import Report, parsed, parser, told
+from report import Report, parsed, parser, positive, told
 
 from pet_cifar.cli import main as pet_cifar
 
@@ -99,8 +99,8 @@ def main() -> None:
     """Prints a row for each config as soon as it is done."""
     options = parser(__doc__)
     options.add_argument("configs", nargs="*", type=Path, default=CONFIGS)
-    options.add_argument("--epochs", type=int, default=5, help="a multiple of the default cadences")
-    options.add_argument("--steps", type=int, default=4, help="of each epoch, 2 or more: Lightning takes 1 for all")
+    options.add_argument("--epochs", type=positive, default=5, help="a multiple of the default cadences")
+    options.add_argument("--steps", type=positive, default=4, help="of each epoch")
     arguments, rest = parsed(options)
     note = f"{arguments.epochs} epochs of {arguments.steps} steps"
     columns = ["config", "a whole epoch, s", "pictures an epoch, s", "share", "by difference of the fits, s"]

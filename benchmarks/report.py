@@ -7,7 +7,7 @@ import platform
 import resource
 import statistics
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -143,6 +143,13 @@ def parser(description: str | None) -> ArgumentParser:
     output = Path(f"{Path(sys.argv[0]).stem}.json")
     made.add_argument("--output", type=Path, default=output, help=f"a JSON file for all figures (default: {output})")
     return made
+
+
+def positive(text: str) -> int:
+    """An option's whole number, 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"{text} is not a whole number, 1 or more")
+    return int(text)
 
 
 def parsed(options: ArgumentParser) -> tuple[Namespace, list[str]]:

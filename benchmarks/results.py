@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from report import Measured, Report, parsed, parser, resident, told
+from report import Measured, Report, parsed, parser, positive, resident, told
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
@@ -41,7 +41,7 @@ def main() -> None:
     """Runs every config with every seed and prints a row for each config as soon as it is done."""
     options = parser(__doc__)
     options.add_argument("configs", nargs="*", type=Path, default=CONFIGS)
-    options.add_argument("--seeds", type=int, default=3)
+    options.add_argument("--seeds", type=positive, default=3)
     arguments, rest = parsed(options)
     note = f"{arguments.seeds} seeds: mean accuracy ± standard deviation, median seconds (lowest to highest)"
     report = Report(["config", "test accuracy", "seconds, fit and test"], arguments, note)

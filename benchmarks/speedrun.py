@@ -26,7 +26,7 @@ import torch
 import yaml
 from features import build
 from lightning import Trainer, seed_everything
-from report import Measured, Report, parser, told
+from report import Measured, Report, parser, positive, told
 
 from pet_cifar.data import CIFAR10DataModule, ImageDataModule
 from pet_cifar.data.manifest import Part
@@ -131,7 +131,7 @@ def main() -> None:
     """Prints a row for ours and one for the reference."""
     options = parser(__doc__)
     options.add_argument("config", nargs="?", type=Path, default=CONFIG)
-    options.add_argument("--runs", type=int, default=20, help="warm ones, after the cold one")
+    options.add_argument("--runs", type=positive, default=20, help="warm ones, after the cold one")
     options.add_argument("--line", type=float, default=94.0, help="accuracy whose share of runs is counted, in percent")
     options.add_argument("--reference", type=Path, help="the reference program's file")
     options.add_argument("--cpu", action="store_true", help="widths 16, 16, 16, one epoch, not compiled")

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-from report import Measured, Report, parser, told
+from report import Measured, Report, parser, positive, told
 
 # neither counts how Python ends
 IMPORTS = "import os, torch, lightning.pytorch; os._exit(0)"
@@ -57,7 +57,7 @@ def seconds(command: list[str]) -> tuple[float, str]:
 def main() -> None:
     """Prints the table and the import profile."""
     options = parser(__doc__)
-    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--rounds", type=positive, default=5)
     options.add_argument("--config", default="configs/digits_residual.yaml")
     arguments = options.parse_args()
     python = [sys.executable, "-c"]

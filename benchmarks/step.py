@@ -29,7 +29,7 @@ from typing import Any
 
 import torch
 from lightning import Callback, seed_everything
-from report import Measured, Report, parsed, parser, told
+from report import Measured, Report, parsed, parser, positive, told
 from torch.utils.flop_counter import FlopCounterMode
 
 import pet_cifar.lightning_cli as command_line
@@ -165,7 +165,7 @@ def main() -> None:
     """Prints a row for each config."""
     options = parser(__doc__)
     options.add_argument("configs", nargs="*", type=Path, default=CONFIGS)
-    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--rounds", type=positive, default=5)
     options.add_argument("--steps", type=int, default=0, help="0 for about a quarter of a minute")
     options.add_argument("--keras", help="the Python that has Keras")
     arguments, rest = parsed(options)

@@ -16,10 +16,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import Any
 
-from report import Measured, Report, parsed, parser, told
+from report import Measured, Report, parsed, parser, positive, told
 from results import run
 
 CONFIG = Path(__file__).parents[1] / "configs" / "cifar10_cpu.yaml"
@@ -59,11 +60,17 @@ def keras(python: str, root: Path, seconds: float) -> dict[str, Any]:
         return found
 
 
+def _budget(name: str) -> str:
+    if name not in BUDGETS:
+        raise ArgumentTypeError(f"{name} is none of {', '.join(BUDGETS)}")
+    return name
+
+
 def main() -> None:
     """Prints a row for each budget, and the homework's."""
     options = parser(__doc__)
-    options.add_argument("budgets", nargs="*", choices=[*BUDGETS, []], default=list(BUDGETS))
-    options.add_argument("--seeds", type=int, default=3)
+    options.add_argument("budgets", nargs="*", type=_budget, default=list(BUDGETS), help="of " + ", ".join(BUDGETS))
+    options.add_argument("--seeds", type=positive, default=3)
     options.add_argument("--first-seed", type=int, default=0, help="to go on after an earlier run")
     options.add_argument("--keras", help="the Python that has Keras")
     options.add_argument("--keras-seconds", type=float, default=3000)

@@ -19,7 +19,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from pet_cifar import options, runs
+from pet_cifar import advice, options, runs
 from pet_cifar.callbacks import Board, Curves, HyperParameters, LastCheckpoint, Pace, ProgressBar, RunCard, ScoreFiles
 from pet_cifar.callbacks.picture import Picture
 from pet_cifar.data import ImageDataModule
@@ -27,8 +27,7 @@ from pet_cifar.errors import InputError
 from pet_cifar.models import ImageClassifier
 from pet_cifar.models.lr_finder import LRFinder
 from pet_cifar.models.summary import summary
-from pet_cifar.parser import Parser, unwrapped
-from pet_cifar.processor import computes_bfloat16
+from pet_cifar.parser import Parser, refuse_null, unwrapped
 
 LOGS = Path("lightning_logs")
 
@@ -77,6 +76,7 @@ class PetCifarCLI(LightningCLI):
         """
         self._numbered: list[TensorBoardLogger | CSVLogger] = []
         self._claimed: Path | None = None
+        self.typed = typed
         self.command = f"pet-cifar {shlex.join(typed)}"
         self.name = name
         self.checkpoint = checkpoint
@@ -102,8 +102,16 @@ class PetCifarCLI(LightningCLI):
         parser.add_argument(
             "--run", type=str | None, help="Take model, data and best checkpoint from this run directory."
         )
-        for attribute in ("num_classes", "num_channels", "image_size"):
+        assert isinstance(parser, Parser)
+        parser.take_whole_numbers_as_such()
+        for attribute in advice.FROM_DATA:
             parser.link_arguments(f"data.{attribute}", f"model.init_args.{attribute}", apply_on="instantiate")
+
+    def _set_seed(self) -> None:
+        seed = self._get(self.config, "seed_everything")
+        if not isinstance(seed, bool) and not 0 <= seed < 2**32:
+            raise InputError(f"--seed_everything is {seed}; it is a number from 0 to {2**32 - 1}")
+        super()._set_seed()
 
     def _parse_ckpt_path(self) -> None:
         # Lightning would let the checkpoint's hyper-parameters win over the command line
@@ -111,8 +119,10 @@ class PetCifarCLI(LightningCLI):
         pass
 
     def before_instantiate_classes(self) -> None:
-        """Prints what was overridden: the checkpoint's options by a config file's, all by the command line's."""
+        """Refuses null for a value, and prints what was overridden, by a config file or the command line."""
         self._dump_config()
+        for part in ("model", "data"):
+            refuse_null(part, self._get(self.config, part))
         for line in options.overridden(self.given, self.config_dump):
             _print(line)
 
@@ -178,21 +188,26 @@ class PetCifarCLI(LightningCLI):
         return callbacks
 
     def after_instantiate_classes(self) -> None:
-        """Prints the net where that is all that is asked for."""
+        """Checks that the net follows its data; prints it where that is all that is asked for."""
+        asked = options.asked(self.given, self.typed, "model", advice.FROM_DATA)
+        advice.check_follows_data(asked, {name: getattr(self.datamodule, name) for name in advice.FROM_DATA})
         if self._get(self.config, "print_model"):
             print(summary(self.model))
             raise SystemExit(0)
 
     def before_fit(self) -> None:
-        """Takes a run directory, and prints the net and whether another precision would be faster."""
+        """Takes a run directory, and prints the net and what its options cost."""
         if self.trainer.is_global_zero:
             if self._numbered and self.trainer.loggers == self._numbered:
                 self._claimed = _claim(self._numbered)
             print(summary(self.model))
-            precision = str(self.trainer.precision)
-            chosen = precision == "32-true" and "--trainer.precision" in self.command
-            if self.trainer.strategy.root_device.type == "cpu" and not chosen:
-                print(_about_bfloat16(precision), end="")
+            for line in advice.before_run(
+                on_cpu=self.trainer.strategy.root_device.type == "cpu",
+                compiles=self.model.compiles,
+                precision=str(self.trainer.precision),
+                chosen="--trainer.precision" in self.command,
+            ):
+                print(line)
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Runs a verb; what fails at once leaves no empty run directory."""
@@ -206,12 +221,21 @@ class PetCifarCLI(LightningCLI):
     def after_fit(self) -> None:
         """Says where the run is."""
         directory = self.trainer.log_dir
+        self._tell_what_was_scored()
         if self.trainer.is_global_zero and self.trainer.loggers and directory:
             print(f"run directory: {directory}")
             if list(Path(directory).glob("checkpoints/*.ckpt")):
                 print(f"test it with: pet-cifar test --run {directory}")
             elif self.checkpoint:
                 print("nothing was left to train: raise --trainer.max_epochs to go on")
+
+    def after_validate(self) -> None:
+        """Says whether it was all pictures."""
+        self._tell_what_was_scored()
+
+    def _tell_what_was_scored(self) -> None:
+        for line in advice.after_run(self.trainer):
+            _print(line)
 
     def after_predict(self) -> None:
         """Says where the probabilities are."""
@@ -224,6 +248,7 @@ class PetCifarCLI(LightningCLI):
         directory = self.trainer.log_dir
         if self.trainer.is_global_zero and "test/acc" in self.trainer.callback_metrics:
             print(f"test accuracy: {100 * self.trainer.callback_metrics['test/acc'].item():.2f} %")
+            self._tell_what_was_scored()
             if directory and self.trainer.loggers:
                 print(f"run directory: {directory}\nlook at it with: pet-cifar board {directory}")
 
@@ -278,15 +303,6 @@ def _claim(loggers: Sequence[TensorBoardLogger | CSVLogger]) -> Path:
             number = int(loggers[0].version) + 1
             for logger in loggers:
                 logger._version = number
-
-
-def _about_bfloat16(precision: str) -> str:
-    """A line where the other precision is faster on this processor."""
-    if precision == "32-true" and computes_bfloat16():
-        return "this processor computes bfloat16: --trainer.precision bf16-mixed is faster, and rounds more\n"
-    if precision.startswith("bf16") and computes_bfloat16() is False:
-        return f"this processor does not compute bfloat16: --trainer.precision 32-true is faster than {precision}\n"
-    return ""
 
 
 @rank_zero_only

@@ -59,6 +59,29 @@ def values(options: Sequence[str], names: Sequence[str]) -> list[str]:
     return found
 
 
+def asked(
+    given: Sequence[Mapping[str, Any]], options: Sequence[str], part: str, names: Sequence[str]
+) -> dict[str, object]:
+    """What is asked for of a class's arguments.
+
+    Args:
+        given: configs, of which the last wins.
+        options: which win over the configs.
+        part: ``model`` or ``data``.
+        names: of the arguments.
+    """
+    found: dict[str, object] = {}
+    for name in names:
+        for config in given:
+            chosen = config.get(part)
+            arguments = chosen.get("init_args") if isinstance(chosen, Mapping) else None
+            if isinstance(arguments, Mapping) and name in arguments:
+                found[name] = arguments[name]
+        for text in values(options, (f"--{part}.{name}", f"--{part}.init_args.{name}")):
+            found[name] = yaml.safe_load(text)
+    return found
+
+
 def take(options: Sequence[str], name: str) -> tuple[list[str], str | None]:
     """Removes an option; returns what is left and the option's last value, None where it is not there."""
     found = values(options, (name,))

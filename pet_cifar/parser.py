@@ -1,11 +1,15 @@
 """The parser of every command: a wrong option is answered in one line, with the closest right one."""
 
+import functools
 import inspect
+import operator
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from importlib import import_module
+from typing import Any, NoReturn, get_args, get_type_hints
 
+from jsonargparse import Namespace
 from lightning import Callback
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser
@@ -18,7 +22,7 @@ from pet_cifar.models import ImageClassifier
 # of an option that may also be null, within a class
 _WRONG_VALUE = (
     r"class_path .*? Parser key \"([\w.]+)\": Does not validate .*?Subtypes: \[(.+?), <class 'NoneType'>\] "
-    r".*?Given value: (.+?) - Expected a <class 'NoneType'>"
+    r".*?Given value:(.*?) - Expected a <class 'NoneType'>"
 )
 # of an option that takes words, numbers or both
 _NO_KIND = (
@@ -34,6 +38,20 @@ class Parser(LightningArgumentParser):
         # an option cut short would be taken for another one without a word
         super().__init__(*args, allow_abbrev=False, **kwargs)
 
+    def take_whole_numbers_as_such(self) -> None:
+        """Takes the 1 of ``--trainer.limit_train_batches 1`` for one batch, and 1.0 for all.
+
+        Of a number that may be whole or a share the library tries the share first, where Python itself has cached
+        the two types in that order.
+        """
+        for action in self._actions:
+            kinds = get_args(vars(action).get("_typehint"))
+            if float in kinds and int in kinds[kinds.index(float) :]:
+                # int | X is of another type than Optional[X], whose order would be the cached one again
+                vars(action)["_typehint"] = functools.reduce(
+                    operator.or_, sorted(kinds, key=lambda kind: kind is not int)
+                )
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Tells what is wrong in one line."""
         if not self.exit_on_error:  # a parser within the parser, whose error is still to be put in its place
@@ -43,23 +61,24 @@ class Parser(LightningArgumentParser):
     def _explain(self, message: str) -> str:
         key = re.match(r"Parser key \"([\w.]+)\"", message)
         name = key[1] if key else ""
-        part = name.split(".")[0]
-        if wrong := re.search(r"Option '([\w.]+)' is not accepted", message):
-            near = did_you_mean(wrong[1], _argument_names(part))
-            return f"--{name}.{wrong[1]}: there is no such option{near}; see --{part}.help CLASS"
+        if wrong := re.search(r"Parser key \"([\w.]+)\": Expected an? (.+?)\. Got value: (\S+)", message):
+            return f"--{name}.{wrong[1]}: expected {_plain(wrong[2])}, got {wrong[3]}"
+        if wrong := re.search(r"class_path '[\w.]*?(\w+)': the following arguments are required: (\w+)", message):
+            return f"--{name} {wrong[1]} needs a {wrong[2]}; give --{name}.{wrong[2]} after it"
+        if wrong := re.search(r"(?:class_path '[\w.]*?(\w+)': )?Option '([\w.]+)' is not accepted", message):
+            near = did_you_mean(wrong[2], _argument_names(name, wrong[1]))
+            return f"--{name}.{wrong[2]}: there is no such option{near}; see --{name}.help {wrong[1] or 'CLASS'}"
         if wrong := re.search(r"Expected a dot import path string: (\S+)", message):
             classes = [cls.__name__ for cls in _subclasses(name)]
             # of callbacks there are dozens
             known = f"; there are {classes}" if name in ("model", "data") else ""
             return f"--{name} {wrong[1]}: there is no such class{did_you_mean(wrong[1], classes)}{known}"
-        if wrong := re.search(r"Parser key \"([\w.]+)\": Expected an? (.+?)\. Got value: (\S+)", message):
-            return f"--{name}.{wrong[1]}: expected {_plain(wrong[2])}, got {wrong[3]}"
         if wrong := re.search(_NO_KIND, message):
             path = ".".join(re.findall(r"Parser key \"([\w.]+)\"", message[: wrong.end(1) + 1]))
             kinds = wrong[2].removesuffix(", <class 'NoneType'>")
             return f"--{path}: expected {_plain(kinds)}, got {wrong[3]}"
         if wrong := re.search(_WRONG_VALUE, message):
-            return f"--{name}.{wrong[1]}: expected {_plain(wrong[2])}, got {wrong[3]}"
+            return f"--{name}.{wrong[1]}: expected {_plain(wrong[2])}, got {wrong[3].strip() or 'nothing'}"
         if wrong := re.search(r"Errors: - Expected an? (.+?) - Expected .* Given value: (\S+)", message):
             return f"--{name}: expected {_plain(wrong[1])}, got {wrong[2]}"
         if wrong := re.search(r"[Uu]nrecognized arguments: (-{0,2}[\w.]+)", message):
@@ -88,6 +107,23 @@ def unwrapped() -> Iterator[None]:
         raise inner or error from None
 
 
+def refuse_null(option: str, chosen: Namespace) -> None:
+    """Refuses null for an argument that needs a value, which the library takes for one that is not given.
+
+    Args:
+        option: ``model`` or ``data``.
+        chosen: its ``class_path`` and ``init_args``.
+    """
+    module, _, name = chosen["class_path"].rpartition(".")
+    kinds: dict[str, Any] = {}
+    for base in reversed(getattr(import_module(module), name).__mro__[:-1]):
+        kinds |= get_type_hints(base.__init__)
+    for key, value in chosen["init_args"].items():
+        kind = kinds.get(key, Any)
+        if value is None and kind is not Any and type(None) not in get_args(kind):
+            raise InputError(f"--{option}.{key}: expected {_plain(str(kind))}, got null")
+
+
 def _plain(kind: str) -> str:
     return re.sub(r"<class '(\w+)'>", r"\1", kind).replace("typing.Literal", "one of ")
 
@@ -100,6 +136,9 @@ def _subclasses(option: str) -> list[type]:
     return found
 
 
-def _argument_names(part: str) -> list[str]:
-    classes = [*_subclasses(part), *([Augment] if part == "data" else [])]
-    return [name for cls in classes for name in inspect.signature(cls).parameters]
+def _argument_names(option: str, cls: str | None) -> list[str]:
+    """Of a class by its name, or of all that the option takes."""
+    classes = [one for one in _subclasses(option) if cls in (None, one.__name__)]
+    classes += [Augment] if option == "data" else []
+    # a net's own and, where it hands the others on, its bases'
+    return [name for one in classes for base in one.__mro__[:-1] for name in inspect.signature(base).parameters]

@@ -44,10 +44,16 @@ class ProgressBar(TQDMProgressBar):
 
     # An epoch's training metrics are logged after this callback's on_train_epoch_end: its line comes a little later.
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Finds the epoch: one that goes on has started before."""
+        super().on_train_start(trainer, pl_module)
+        self._epoch_to_print = trainer.current_epoch
+
     def on_train_epoch_start(self, trainer: Trainer, *args: Any) -> None:
         """Prints the line of the epoch before."""
         super().on_train_epoch_start(trainer, *args)
-        self._print_line(trainer)
+        if self._epoch_to_print != trainer.current_epoch:
+            self._print_line(trainer)
         self._epoch_to_print = trainer.current_epoch
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,5 +1,6 @@
 """Batches as a pure function of (seed, epoch, step, rank)."""
 
+import logging
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +14,8 @@ from torch import Tensor
 from pet_cifar.data.augment import RANDOM_NUMBERS
 from pet_cifar.data.cache import Pixels
 from pet_cifar.errors import InputError
+
+log = logging.getLogger(__name__)
 
 ORDER, AUGMENT, STEP, SIDE = range(4)
 """Purposes of random numbers, each with a stream of its own."""
@@ -114,8 +117,16 @@ class BatchLoader:
         self.sides = self._generator(SIDE, 0).random(len(labels)) < 0.5 if alternate else None
         self.pin = pin
         self.trained = trained
-        # a set smaller than one batch is one batch
-        self.batch_size = min(batch_size, len(labels) // world_size) if shuffle else batch_size
+        self.batch_size = batch_size
+        if shuffle and batch_size > len(labels) // world_size:
+            # a set smaller than one batch is one batch
+            self.batch_size = len(labels) // world_size
+            if rank == 0:
+                log.warning(
+                    "batch_size is %d: all %d training pictures are one step, and must fit into memory together",
+                    batch_size,
+                    self.batch_size * world_size,
+                )
         self._step = 0
         self._resume_step = 0
 

@@ -1,13 +1,14 @@
 """A learning rate from a search before the run."""
 
 import logging
-from typing import Any
+from typing import Any, cast
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateFinder
 from torch.optim import Optimizer
 
 from pet_cifar.errors import InputError
+from pet_cifar.models.optimizer import OptimizedModule
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +57,10 @@ class LRFinder(LearningRateFinder):
             InputError: there were too few steps for it, or the loss exploded at once.
         """
         if trainer.ckpt_path is not None or trainer.global_step:
-            if self.found is None:
+            if self.found is not None:
+                cast(OptimizedModule, pl_module).lr = self.found
+            elif trainer.is_global_zero:
                 log.warning("LRFinder: the checkpoint is of a run without a search; it goes on at the lr it is given")
-            else:
-                pl_module.lr = self.found
             return
         handles = [optimizer.register_step_pre_hook(_apart) for optimizer in trainer.optimizers]
         try:

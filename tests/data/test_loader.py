@@ -74,10 +74,16 @@ def test_evaluation_keeps_the_order_and_draws_nothing() -> None:
     assert all(not batch.uniform.any() for batch in batches)
 
 
-def test_a_training_set_smaller_than_a_batch_is_one_batch() -> None:
+def test_a_training_set_smaller_than_a_batch_is_one_batch(caplog: pytest.LogCaptureFixture) -> None:
     (batch,) = loader(5, 64)
     assert sorted(batch.row.tolist()) == list(range(5))
     assert [len(list(loader(7, 64, world_size=2, rank=rank))) for rank in range(2)] == [1, 1]
+    assert caplog.messages[0].startswith("batch_size is 64: all 5 training pictures are one step")
+    caplog.clear()
+    loader(5, 8, rank=1, world_size=2)
+    loader(8, 8)
+    loader(5, 8, shuffle=False)
+    assert not caplog.messages
 
 
 def test_an_evaluation_set_smaller_than_a_batch_is_one_batch() -> None:

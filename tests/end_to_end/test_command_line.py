@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from lightning import Callback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from pet_cifar import cli, lightning_cli
+from pet_cifar import advice, cli, lightning_cli
 from pet_cifar.cli import main
 from pet_cifar.errors import InputError
 from pet_cifar.lightning_cli import PetCifarCLI, run_trainer
@@ -29,6 +30,14 @@ QUICK = [
     "--trainer.limit_train_batches",
     "4",
 ]
+
+
+class Interrupted(Callback):
+    """Ctrl-C in the second step."""
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        if args[-1] == 1:
+            raise KeyboardInterrupt
 
 
 def fit(*options: str) -> PetCifarCLI:
@@ -90,6 +99,25 @@ def test_help_answers_within_half_a_second() -> None:
         ),
         (["fit", *QUICK, "--trainer.max_epochs", "-5"], ["`max_epochs` must be a non-negative integer or -1"]),
         (["fit", *QUICK, "--model.lr", "fast"], ["--model.lr", "expected float", "fast"]),
+        (["fit", *QUICK, "--model.lr", "null"], ["--model.lr: expected float, got null"]),
+        (["fit", *QUICK, "--model.mix", "null"], ["--model.mix: expected one of ['none', 'mixup'", "got null"]),
+        (["fit", *QUICK, "--data.batch_size", "null"], ["--data.batch_size: expected int, got null"]),
+        (["fit", *QUICK, "--model.widths="], ["--model.widths: expected list[int], got nothing"]),
+        (["fit", *QUICK, "--seed_everything", "-1"], ["--seed_everything is -1"]),
+        (["fit", *QUICK, "--model.image_size", "64"], ["--model.image_size is 64", "give --data.image_size 64"]),
+        (["fit", *QUICK, "--model.num_classes=3"], ["--model.num_classes is 3", "whose is 10; leave it out"]),
+        (
+            ["fit", *QUICK, "--trainer.callbacks+", "LRFinder", "--trainer.callbacks.min_lr", "low"],
+            ["--trainer.callbacks.min_lr: expected float, got low"],
+        ),
+        (
+            ["fit", *QUICK, "--trainer.callbacks+", "LRFinder", "--trainer.callbacks.minlr", "1"],
+            ["did you mean min_lr?", "--trainer.callbacks.help LRFinder"],
+        ),
+        (
+            ["fit", *QUICK, "--trainer.callbacks+", "EarlyStopping"],
+            ["EarlyStopping needs a monitor; give --trainer.callbacks.monitor"],
+        ),
         (["fit", *QUICK, "--model.optimizer", "adam"], ["--model.optimizer", "adamw", "adam"]),
         (
             ["fit", "--model", "VGG16Classifier", "--data", "DigitsDataModule", "--model.unfreeze", "block4"],
@@ -329,10 +357,49 @@ def test_two_processes_from_the_shell_score_every_picture_once() -> None:
     ],
 )
 def test_a_faster_precision_is_told(precision: str, native: bool | None, words: str, monkeypatch: Any) -> None:
-    monkeypatch.setattr(lightning_cli, "computes_bfloat16", lambda: native)
-    line = lightning_cli._about_bfloat16(precision)
-    assert line.startswith(words)
-    assert bool(line) == bool(words)
+    monkeypatch.setattr(advice, "computes_bfloat16", lambda: native)
+    lines = list(advice.before_run(on_cpu=True, compiles=False, precision=precision, chosen=False))
+    assert len(lines) == bool(words)
+    assert "".join(lines).startswith(words)
+    assert not list(advice.before_run(on_cpu=False, compiles=False, precision=precision, chosen=False))
+    if precision == "32-true":
+        assert not list(advice.before_run(on_cpu=True, compiles=False, precision=precision, chosen=True))
+
+
+def test_compiling_on_a_processor_is_told() -> None:
+    (line,) = advice.before_run(on_cpu=True, compiles=True, precision="16-mixed", chosen=False)
+    assert "--model.compile false begins at once" in line
+    assert not list(advice.before_run(on_cpu=False, compiles=True, precision="16-mixed", chosen=False))
+
+
+def test_a_limit_of_one_is_one_batch_and_scores_of_a_part_say_so(capsys: pytest.CaptureFixture[str]) -> None:
+    ones = ("--trainer.limit_train_batches", "1", "--trainer.limit_val_batches", "1")
+    done = fit(*ones)
+    assert done.trainer.num_training_batches == done.trainer.global_step == 1
+    assert "val/acc is of the first 1 of 3 batches" in capsys.readouterr().out
+    run = ("--run", "lightning_logs/digits_residual")
+    main(["test", *run, "--trainer.limit_test_batches", "1.0"])
+    assert "batches" not in capsys.readouterr().out
+    main(["test", *run, "--trainer.limit_test_batches", "0.5"])
+    assert "test/acc is of the first 1 of 3 batches" in capsys.readouterr().out
+
+
+def test_a_config_file_cannot_contradict_its_data(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("other.yaml").write_text("model:\n  init_args:\n    num_channels: 1\n")
+    assert "--model.num_channels is 1, but the net follows the data, whose is 3" in refused(
+        capsys, "fit", *QUICK, "--config", "other.yaml"
+    )
+
+
+def test_the_line_of_an_epoch_that_goes_on_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        fit("--trainer.callbacks+", "tests.end_to_end.test_command_line.Interrupted")
+    capsys.readouterr()
+    last = "lightning_logs/digits_residual/version_0/checkpoints/last.ckpt"
+    assert torch.load(last, weights_only=True)["global_step"] == 2
+    main(["fit", "--ckpt_path", last, "--trainer.callbacks", "[]", "--trainer.max_epochs", "2"])
+    lines = [line.split(":")[0] for line in capsys.readouterr().out.splitlines() if line.startswith("epoch ")]
+    assert lines == ["epoch 0", "epoch 1"]
 
 
 def test_runs_that_start_together_get_directories_of_their_own(tmp_path: Path) -> None:

@@ -1,0 +1,56 @@
+"""What a run is told beside its results: that an option makes it faster or slower, or a figure say less."""
+
+from collections.abc import Iterator
+
+from lightning import Trainer
+
+from pet_cifar.errors import InputError
+from pet_cifar.processor import computes_bfloat16
+
+FROM_DATA = ("num_classes", "num_channels", "image_size")
+"""What a net takes from its data, whatever its own options say."""
+
+
+def before_run(*, on_cpu: bool, compiles: bool, precision: str, chosen: bool) -> Iterator[str]:
+    """Lines on what the options cost.
+
+    Args:
+        on_cpu: whether the run has no GPU.
+        compiles: whether the net is compiled.
+        precision: of the run.
+        chosen: whether the user has named it.
+    """
+    if on_cpu and compiles:
+        yield "compiling the net, for which the first steps wait; --model.compile false begins at once"
+    if on_cpu and precision == "32-true" and not chosen and computes_bfloat16():
+        yield "this processor computes bfloat16: --trainer.precision bf16-mixed is faster, and rounds more"
+    if on_cpu and precision.startswith("bf16") and computes_bfloat16() is False:
+        yield f"this processor does not compute bfloat16: --trainer.precision 32-true is faster than {precision}"
+
+
+def after_run(trainer: Trainer) -> Iterator[str]:
+    """A line where a limit left pictures out of the last scores."""
+    part = "test" if trainer.state.fn == "test" else "val"
+    loader = trainer.test_dataloaders if part == "test" else trainer.val_dataloaders
+    scored = sum(trainer.num_test_batches if part == "test" else trainer.num_val_batches)
+    if loader is not None and 0 < scored < len(loader):
+        yield (
+            f"{part}/acc is of the first {scored} of {len(loader)} batches, which may hold one class alone; without "
+            f"--trainer.limit_{part}_batches it is of all"
+        )
+
+
+def check_follows_data(asked: dict[str, object], has: dict[str, object]) -> None:
+    """Refuses options of the net that its data decides, where they ask for something else.
+
+    Args:
+        asked: by the user, by name.
+        has: the data, by name.
+
+    Raises:
+        InputError: they differ.
+    """
+    for name, value in asked.items():
+        if value != has[name]:
+            way = f"give --data.image_size {value}" if name == "image_size" else "leave it out"
+            raise InputError(f"--model.{name} is {value}, but the net follows the data, whose is {has[name]}; {way}")
