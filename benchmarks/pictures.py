@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from report import Report, parsed, parser, positive, told
 
@@ -36,7 +37,7 @@ def measure(config: Path, root: str, epochs: int, steps: int, options: list[str]
 
     from pet_cifar.callbacks import Board, Curves, HyperParameters
     from pet_cifar.callbacks.picture import Picture
-    from pet_cifar.lightning_cli import PetCifarCLI
+    from pet_cifar.defaults import default_callbacks
 
     clock = {"inside": 0.0, "start": 0.0, "seconds": 0.0}
     step_times: list[float] = []
@@ -67,10 +68,8 @@ def measure(config: Path, root: str, epochs: int, steps: int, options: list[str]
 
         return call
 
-    defaults = PetCifarCLI._callbacks
-
-    def callbacks(cli: PetCifarCLI, trainer: Any) -> list[Callback]:
-        chosen = [one for one in defaults(cli, trainer) if pictures or not isinstance(one, kinds)]
+    def callbacks(*given: Any) -> list[Callback]:
+        chosen = [one for one in default_callbacks(*given) if pictures or not isinstance(one, kinds)]
         for one in chosen:
             if isinstance(one, kinds):
                 for name in dir(one):
@@ -78,14 +77,13 @@ def measure(config: Path, root: str, epochs: int, steps: int, options: list[str]
                         setattr(one, name, timed(getattr(one, name)))
         return [*chosen, Watch()]
 
-    PetCifarCLI._callbacks = callbacks  # type: ignore[method-assign, assignment]
     small = ["--trainer.max_epochs", str(epochs), "--trainer.limit_train_batches", str(steps)]
     small += ["--trainer.limit_val_batches", "4", "--trainer.enable_checkpointing", "false"]
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            cli = pet_cifar(["fit", "--config", str(config), "--data.root", root, *small, *options])
-    finally:
-        PetCifarCLI._callbacks = defaults  # type: ignore[method-assign]
+    with (
+        patch("pet_cifar.lightning_cli.default_callbacks", callbacks),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
+        cli = pet_cifar(["fit", "--config", str(config), "--data.root", root, *small, *options])
     assert cli is not None
     return {
         "fit": clock["seconds"],

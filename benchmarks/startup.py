@@ -41,8 +41,8 @@ class First(Callback):
         import os
         os._exit(0)
 import pet_cifar.lightning_cli as cli
-callbacks = cli.PetCifarCLI._callbacks
-cli.PetCifarCLI._callbacks = lambda self, trainer: [*callbacks(self, trainer), First()]
+callbacks = cli.default_callbacks
+cli.default_callbacks = lambda *given: [*callbacks(*given), First()]
 main(["fit", "--config", CONFIG, "--data.num_workers", "0"])
 """
 

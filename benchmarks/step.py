@@ -26,15 +26,17 @@ import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from lightning import Callback, seed_everything
 from report import Measured, Report, parsed, parser, positive, told
 from torch.utils.flop_counter import FlopCounterMode
 
-import pet_cifar.lightning_cli as command_line
+from pet_cifar import lightning_cli
 from pet_cifar.cli import main as pet_cifar
 from pet_cifar.data.loader import Batch
+from pet_cifar.defaults import default_callbacks
 from pet_cifar.memory import keep_freed_memory
 from pet_cifar.models import ImageClassifier
 
@@ -67,18 +69,16 @@ def step_seconds(ends: list[float]) -> float:
 def fit(config: Path, root: Path, steps: int, options: list[str]) -> tuple[float, Any]:
     """Seconds a step of the command line, and the finished command."""
     clock = Clock()
-    callbacks = command_line.PetCifarCLI._callbacks
-    command_line.PetCifarCLI._callbacks = lambda self, trainer: [*callbacks(self, trainer), clock]  # type: ignore[method-assign]
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            done = pet_cifar(
-                [
-                    *("fit", "--config", str(config), "--data.root", str(root), "--trainer.max_epochs", "1"),
-                    *("--trainer.limit_train_batches", str(steps), "--trainer.limit_val_batches", "1", *options),
-                ]
-            )
-    finally:
-        command_line.PetCifarCLI._callbacks = callbacks  # type: ignore[method-assign]
+    with (
+        patch.object(lightning_cli, "default_callbacks", lambda *given: [*default_callbacks(*given), clock]),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
+        done = pet_cifar(
+            [
+                *("fit", "--config", str(config), "--data.root", str(root), "--trainer.max_epochs", "1"),
+                *("--trainer.limit_train_batches", str(steps), "--trainer.limit_val_batches", "1", *options),
+            ]
+        )
     return step_seconds(clock.ends), done
 
 

@@ -1,35 +1,28 @@
 """The Trainer's verbs: a LightningCLI with this project's defaults, and checkpoints that bring their own config."""
 
 import json
-import logging
 import os
 import shlex
-import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateFinder, ModelCheckpoint
-from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from pet_cifar import advice, options, runs
-from pet_cifar.callbacks import Board, Curves, HyperParameters, LastCheckpoint, Pace, ProgressBar, RunCard, ScoreFiles
-from pet_cifar.callbacks.picture import Picture
 from pet_cifar.data import ImageDataModule
+from pet_cifar.defaults import FileLogger, claim, default_callbacks, new_run, replaces, scored_run
 from pet_cifar.errors import InputError
+from pet_cifar.messages import set_up_messages
 from pet_cifar.models import ImageClassifier
 from pet_cifar.models.lr_finder import LRFinder
 from pet_cifar.models.summary import summary
 from pet_cifar.parser import Parser, refuse_null, unwrapped
-
-LOGS = Path("lightning_logs")
 
 # Lightning 2.6 calls what jsonargparse 4.49 deprecates, once a run
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
@@ -74,7 +67,7 @@ class PetCifarCLI(LightningCLI):
             checkpoint: that the options were completed from, if any.
             given: the checkpoint's config and the config files, of which it is told what was overridden.
         """
-        self._numbered: list[TensorBoardLogger | CSVLogger] = []
+        self._numbered: list[FileLogger] = []
         self._claimed: Path | None = None
         self.typed = typed
         self.command = f"pet-cifar {shlex.join(typed)}"
@@ -109,7 +102,7 @@ class PetCifarCLI(LightningCLI):
 
     def _set_seed(self) -> None:
         seed = self._get(self.config, "seed_everything")
-        if not isinstance(seed, bool) and not 0 <= seed < 2**32:
+        if not isinstance(seed, bool) and (seed is None or not 0 <= seed < 2**32):
             raise InputError(f"--seed_everything is {seed}; it is a number from 0 to {2**32 - 1}")
         super()._set_seed()
 
@@ -135,7 +128,12 @@ class PetCifarCLI(LightningCLI):
         """Adds the default loggers, and the default callbacks that the user did not name."""
         given = self._get(self.config_init, "trainer")
         if given["logger"] in (None, True):
-            kwargs["logger"] = self._loggers()
+            run = runs.run_of_checkpoint(self.checkpoint) if self.checkpoint else None
+            if run is not None and self.subcommand != "fit":
+                kwargs["logger"] = scored_run(run)
+            else:
+                self._numbered = new_run(self.name or (run.parent.name if run else type(self.model).__name__))
+                kwargs["logger"] = list(self._numbered)
         callbacks = given["callbacks"] or []
         callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
         if self.checkpoint and any(type(one) is LearningRateFinder for one in callbacks):
@@ -143,49 +141,12 @@ class PetCifarCLI(LightningCLI):
                 "Lightning's LearningRateFinder would search again and begin at epoch 0; "
                 f"{LRFinder.__name__} keeps the rate that was found"
             )
-        kwargs["callbacks"] = [
-            # first, so that Pace's clock does not measure what the user's own do at the end of an epoch
-            *(one for one in self._callbacks(given) if not any(_same(one, other) for other in callbacks)),
-            *callbacks,
-        ]
+        ours = default_callbacks(str(self.subcommand), self.command, given)
+        # first, so that Pace's clock does not measure what the user's own do at the end of an epoch
+        kwargs["callbacks"] = [one for one in ours if not any(replaces(other, one) for other in callbacks)] + callbacks
         if given["logger"] is False and not any(isinstance(one, ModelCheckpoint) for one in callbacks):
             kwargs["enable_checkpointing"] = False
         return super().instantiate_trainer(**kwargs)
-
-    def _loggers(self) -> list[Logger]:
-        run = runs.run_of_checkpoint(self.checkpoint) if self.checkpoint else None
-        if run is not None and self.subcommand != "fit":
-            # into the run that is scored, whose metrics.csv a CSVLogger would delete
-            return [TensorBoardLogger(run.parent.parent, run.parent.name, run.name, default_hp_metric=False)]
-        name = self.name or (run.parent.name if run else type(self.model).__name__)
-        tensorboard = TensorBoardLogger(LOGS, name, default_hp_metric=False)
-        self._numbered = [tensorboard, CSVLogger(LOGS, name, tensorboard.version)]
-        return list(self._numbered)
-
-    def _callbacks(self, trainer: Mapping[str, Any]) -> list[Callback]:
-        callbacks: list[Callback] = [Pace()]
-        if self.subcommand != "predict":
-            callbacks.append(Board())
-        if self.subcommand == "fit":
-            callbacks += [RunCard(self.command), Curves(), HyperParameters()]
-        callbacks += [
-            kind()
-            for kind in Picture.__subclasses__()
-            if kind.by_default and (self.subcommand == "fit" or (kind.shows_scores and self.subcommand != "predict"))
-        ]
-        # without a logger there is no run directory, and Lightning would write into the working one
-        if trainer["logger"] is not False:
-            callbacks.append(ScoreFiles())
-        if trainer["enable_progress_bar"] is not False:
-            callbacks.append(ProgressBar())
-        keeps = trainer["enable_checkpointing"] is not False and trainer["logger"] is not False
-        if keeps and self.subcommand == "fit":
-            monitor = None if trainer["limit_val_batches"] == 0 else "val/acc"
-            callbacks += [
-                ModelCheckpoint(filename="best", monitor=monitor, mode="max", enable_version_counter=False),
-                LastCheckpoint(),
-            ]
-        return callbacks
 
     def after_instantiate_classes(self) -> None:
         """Checks that the net follows its data; prints it where that is all that is asked for."""
@@ -199,7 +160,7 @@ class PetCifarCLI(LightningCLI):
         """Takes a run directory, and prints the net and what its options cost."""
         if self.trainer.is_global_zero:
             if self._numbered and self.trainer.loggers == self._numbered:
-                self._claimed = _claim(self._numbered)
+                self._claimed = claim(self._numbered)
             print(summary(self.model))
             for line in advice.before_run(
                 on_cpu=self.trainer.strategy.root_device.type == "cpu",
@@ -255,7 +216,7 @@ class PetCifarCLI(LightningCLI):
 
 def run_trainer(args: Sequence[str]) -> PetCifarCLI:
     """Completes the options of one of the Trainer's verbs from its checkpoint and runs it."""
-    _set_up_messages()
+    set_up_messages()
     verb, *words = args
     words, run = options.take(words, "--run")
     if run is not None:
@@ -285,48 +246,6 @@ def run_trainer(args: Sequence[str]) -> PetCifarCLI:
     return PetCifarCLI([verb, *words], args, name, checkpoint, given)
 
 
-def _same(one: Callback, other: Callback) -> bool:
-    """Whether the user's ``other`` callback takes the place of our ``one``."""
-    if isinstance(one, ModelCheckpoint):
-        return isinstance(other, ModelCheckpoint) and other.filename == one.filename
-    return isinstance(other, LightningProgressBar if isinstance(one, ProgressBar) else type(one))
-
-
-def _claim(loggers: Sequence[TensorBoardLogger | CSVLogger]) -> Path:
-    """Numbers a run; another, started at the same time, may have taken the number that was free."""
-    while True:
-        directory = Path(loggers[0].log_dir)
-        try:
-            directory.mkdir(parents=True)
-            return directory
-        except FileExistsError:
-            number = int(loggers[0].version) + 1
-            for logger in loggers:
-                logger._version = number
-
-
 @rank_zero_only
 def _print(line: str) -> None:
     print(line)
-
-
-def _set_up_messages() -> None:
-    """Shows our own log, and hides what libraries say that no user can act on."""
-    log = logging.getLogger("pet_cifar")
-    if not log.handlers:
-        log.addHandler(logging.StreamHandler(sys.stderr))
-        log.setLevel(logging.INFO)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "Tip:" not in record.msg)
-    for message in (
-        "LightningCLI's args parameter is intended",  # completing the options from a checkpoint needs it
-        ".*isinstance.treespec, LeafSpec.. is deprecated",  # Lightning 2.6 with torch 2.11 and newer
-        "Experiment logs directory .* exists and is not empty",  # the config was written there just before
-        "The number of training batches .* is smaller than the logging interval",
-        "The '.*_dataloader' does not have many workers",  # ours are threads
-        "It is recommended to use .*sync_dist=True",  # our metrics have exchanged what they count
-        "Be aware that when using `ckpt_path`, callbacks",  # a test keeps no checkpoints
-        "Found .* in eval mode at the start of training",  # a frozen base stays in evaluation
-        "The dirpath has changed from",  # a run that goes on has a directory of its own
-        "Checkpoint directory .* exists and is not empty",
-    ):
-        warnings.filterwarnings("ignore", message=message)

@@ -13,7 +13,7 @@ import yaml
 from lightning import Callback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from pet_cifar import advice, cli, lightning_cli
+from pet_cifar import advice, cli, defaults
 from pet_cifar.cli import main
 from pet_cifar.errors import InputError
 from pet_cifar.lightning_cli import PetCifarCLI, run_trainer
@@ -408,7 +408,7 @@ def test_runs_that_start_together_get_directories_of_their_own(tmp_path: Path) -
         tensorboard = TensorBoardLogger(tmp_path, "net")
         both.append([tensorboard, CSVLogger(tmp_path, "net", tensorboard.version)])
     for loggers in both:
-        lightning_cli._claim(loggers)
+        defaults.claim(loggers)
     names = [[Path(one.log_dir).name for one in loggers] for loggers in both]
     assert names == [["version_0", "version_0"], ["version_1", "version_1"]]
 
