@@ -56,7 +56,7 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("config", nargs="?", type=Path, default=CONFIG)
     options.add_argument("--pictures", type=positive, default=25_000)
-    options.add_argument("--steps", type=positive, default=36, help="of training; a third of it for each test")
+    options.add_argument("--steps", type=positive, default=36, help="of training; a third as many of the others")
     arguments, rest = parsed(options)
     note = f"{arguments.pictures:,} pictures; {arguments.config.stem}"
     with tempfile.TemporaryDirectory(prefix="pet_cifar_memory_") as temporary:
@@ -68,7 +68,7 @@ def main() -> None:
         maker.join()
         if maker.exitcode:
             raise SystemExit(maker.exitcode)
-        some = str(max(2, arguments.steps // 3))
+        some = str(max(1, arguments.steps // 3))
         keeps = "cache_features" in yaml.safe_load(arguments.config.read_text())["model"]["init_args"]
         same = ["--data.root", str(root), *(["--model.cache_features", "false"] if keeps else []), *rest]
         fit = ["fit", "--config", str(arguments.config), *same]

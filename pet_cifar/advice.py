@@ -4,11 +4,7 @@ from collections.abc import Iterator
 
 from lightning import Trainer
 
-from pet_cifar.errors import InputError
 from pet_cifar.processor import computes_bfloat16
-
-FROM_DATA = ("num_classes", "num_channels", "image_size")
-"""What a net takes from its data, whatever its own options say."""
 
 
 def before_run(*, on_cpu: bool, compiles: bool, precision: str, chosen: bool) -> Iterator[str]:
@@ -30,27 +26,13 @@ def before_run(*, on_cpu: bool, compiles: bool, precision: str, chosen: bool) ->
 
 def after_run(trainer: Trainer) -> Iterator[str]:
     """A line where a limit left pictures out of the last scores."""
+    if trainer.fast_dev_run or trainer.overfit_batches:  # type: ignore[attr-defined]
+        return
     part = "test" if trainer.state.fn == "test" else "val"
     loader = trainer.test_dataloaders if part == "test" else trainer.val_dataloaders
     scored = sum(trainer.num_test_batches if part == "test" else trainer.num_val_batches)
-    if loader is not None and 0 < scored < len(loader):
+    if loader is not None and f"{part}/acc" in trainer.callback_metrics and scored < len(loader):
         yield (
             f"{part}/acc is of the first {scored} of {len(loader)} batches, which may hold one class alone; without "
             f"--trainer.limit_{part}_batches it is of all"
         )
-
-
-def check_follows_data(asked: dict[str, object], has: dict[str, object]) -> None:
-    """Refuses options of the net that its data decides, where they ask for something else.
-
-    Args:
-        asked: by the user, by name.
-        has: the data, by name.
-
-    Raises:
-        InputError: they differ.
-    """
-    for name, value in asked.items():
-        if value != has[name]:
-            way = f"give --data.image_size {value}" if name == "image_size" else "leave it out"
-            raise InputError(f"--model.{name} is {value}, but the net follows the data, whose is {has[name]}; {way}")

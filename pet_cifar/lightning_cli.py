@@ -19,8 +19,7 @@ from pet_cifar.data import ImageDataModule
 from pet_cifar.defaults import FileLogger, claim, default_callbacks, new_run, replaces, scored_run
 from pet_cifar.errors import InputError
 from pet_cifar.messages import set_up_messages
-from pet_cifar.models import ImageClassifier
-from pet_cifar.models.lr_finder import LRFinder
+from pet_cifar.models import ImageClassifier, LRFinder
 from pet_cifar.models.summary import summary
 from pet_cifar.parser import Parser, refuse_null, unwrapped
 
@@ -97,7 +96,7 @@ class PetCifarCLI(LightningCLI):
         )
         assert isinstance(parser, Parser)
         parser.take_whole_numbers_as_such()
-        for attribute in advice.FROM_DATA:
+        for attribute in options.FROM_DATA:
             parser.link_arguments(f"data.{attribute}", f"model.init_args.{attribute}", apply_on="instantiate")
 
     def _set_seed(self) -> None:
@@ -136,10 +135,11 @@ class PetCifarCLI(LightningCLI):
                 kwargs["logger"] = list(self._numbered)
         callbacks = given["callbacks"] or []
         callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
-        if self.checkpoint and any(type(one) is LearningRateFinder for one in callbacks):
+        goes_on = self.checkpoint is not None and self.subcommand == "fit"
+        if goes_on and any(type(one) is LearningRateFinder for one in callbacks):
             raise InputError(
-                "Lightning's LearningRateFinder would search again and begin at epoch 0; "
-                f"{LRFinder.__name__} keeps the rate that was found"
+                "Lightning's LearningRateFinder would search again and begin at epoch 0; give --trainer.callbacks "
+                f"{LRFinder.__name__}, which does not, or --trainer.callbacks []"
             )
         ours = default_callbacks(str(self.subcommand), self.command, given)
         # first, so that Pace's clock does not measure what the user's own do at the end of an epoch
@@ -150,8 +150,8 @@ class PetCifarCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Checks that the net follows its data; prints it where that is all that is asked for."""
-        asked = options.asked(self.given, self.typed, "model", advice.FROM_DATA)
-        advice.check_follows_data(asked, {name: getattr(self.datamodule, name) for name in advice.FROM_DATA})
+        data = {name: getattr(self.datamodule, name) for name in options.FROM_DATA}
+        options.check_follows_data(self.given, self.typed, data)
         if self._get(self.config, "print_model"):
             print(summary(self.model))
             raise SystemExit(0)

@@ -10,6 +10,9 @@ import yaml
 
 from pet_cifar.errors import InputError
 
+FROM_DATA = ("num_classes", "num_channels", "image_size")
+"""What a net takes from its data, whatever its own options say."""
+
 
 def read_config(path: Path) -> dict[str, Any]:
     """The keys of a YAML file.
@@ -59,27 +62,29 @@ def values(options: Sequence[str], names: Sequence[str]) -> list[str]:
     return found
 
 
-def asked(
-    given: Sequence[Mapping[str, Any]], options: Sequence[str], part: str, names: Sequence[str]
-) -> dict[str, object]:
-    """What is asked for of a class's arguments.
+def check_follows_data(given: Sequence[Mapping[str, Any]], options: Sequence[str], data: Mapping[str, object]) -> None:
+    """Refuses what is asked of the net where its data, which decides, has something else.
 
     Args:
         given: configs, of which the last wins.
         options: which win over the configs.
-        part: ``model`` or ``data``.
-        names: of the arguments.
+        data: what the data has, by the name of the net's argument.
+
+    Raises:
+        InputError: they differ.
     """
-    found: dict[str, object] = {}
-    for name in names:
+    for name, has in data.items():
+        asked = has
         for config in given:
-            chosen = config.get(part)
-            arguments = chosen.get("init_args") if isinstance(chosen, Mapping) else None
-            if isinstance(arguments, Mapping) and name in arguments:
-                found[name] = arguments[name]
-        for text in values(options, (f"--{part}.{name}", f"--{part}.init_args.{name}")):
-            found[name] = yaml.safe_load(text)
-    return found
+            model = config.get("model")
+            arguments = model.get("init_args") if isinstance(model, Mapping) else None
+            if isinstance(arguments, Mapping):
+                asked = arguments.get(name, asked)
+        for text in values(options, (f"--model.{name}", f"--model.init_args.{name}")):
+            asked = yaml.safe_load(text)
+        if asked != has:
+            way = f"give --data.image_size {asked}" if name == "image_size" else "leave it out"
+            raise InputError(f"--model.{name} is {asked}, but the net follows the data, whose is {has}; {way}")
 
 
 def take(options: Sequence[str], name: str) -> tuple[list[str], str | None]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any, NoReturn, get_args, get_type_hints
+from typing import Any, NoReturn, get_args
 
 from jsonargparse import Namespace
 from lightning import Callback
@@ -64,7 +64,7 @@ class Parser(LightningArgumentParser):
         if wrong := re.search(r"Parser key \"([\w.]+)\": Expected an? (.+?)\. Got value: (\S+)", message):
             return f"--{name}.{wrong[1]}: expected {_plain(wrong[2])}, got {wrong[3]}"
         if wrong := re.search(r"class_path '[\w.]*?(\w+)': the following arguments are required: (\w+)", message):
-            return f"--{name} {wrong[1]} needs a {wrong[2]}; give --{name}.{wrong[2]} after it"
+            return f"--{name} {wrong[1]}: {wrong[2]} is missing; give --{name}.{wrong[2]} after it"
         if wrong := re.search(r"(?:class_path '[\w.]*?(\w+)': )?Option '([\w.]+)' is not accepted", message):
             near = did_you_mean(wrong[2], _argument_names(name, wrong[1]))
             return f"--{name}.{wrong[2]}: there is no such option{near}; see --{name}.help {wrong[1] or 'CLASS'}"
@@ -115,12 +115,14 @@ def refuse_null(option: str, chosen: Namespace) -> None:
         chosen: its ``class_path`` and ``init_args``.
     """
     module, _, name = chosen["class_path"].rpartition(".")
-    kinds: dict[str, Any] = {}
-    for base in reversed(getattr(import_module(module), name).__mro__[:-1]):
-        kinds |= get_type_hints(base.__init__)
-    for key, value in chosen["init_args"].items():
-        kind = kinds.get(key, Any)
-        if value is None and kind is not Any and type(None) not in get_args(kind):
+    parameters = _parameters(getattr(import_module(module), name))
+    for key, value in (chosen.get("init_args") or {}).items():
+        one = parameters.get(key)
+        # where it is the default the class knows what to do with it, whatever it is said to take
+        if value is not None or one is None or one.default is None:
+            continue
+        kind = one.annotation
+        if not isinstance(kind, str) and kind not in (Any, one.empty) and type(None) not in get_args(kind):
             raise InputError(f"--{option}.{key}: expected {_plain(str(kind))}, got null")
 
 
@@ -140,5 +142,16 @@ def _argument_names(option: str, cls: str | None) -> list[str]:
     """Of a class by its name, or of all that the option takes."""
     classes = [one for one in _subclasses(option) if cls in (None, one.__name__)]
     classes += [Augment] if option == "data" else []
-    # a net's own and, where it hands the others on, its bases'
-    return [name for one in classes for base in one.__mro__[:-1] for name in inspect.signature(base).parameters]
+    return [name for one in classes for name in _parameters(one)]
+
+
+def _parameters(cls: type) -> dict[str, inspect.Parameter]:
+    """The arguments of a class and, where it hands the others on, of its bases."""
+    found: dict[str, inspect.Parameter] = {}
+    for base in cls.__mro__[:-1]:
+        own = inspect.signature(base).parameters.values()
+        named = [one for one in own if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
+        found = {one.name: one for one in named} | found
+        if not any(one.kind is one.VAR_KEYWORD for one in own):
+            break
+    return found

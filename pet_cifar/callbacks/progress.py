@@ -28,6 +28,11 @@ class ProgressBar(TQDMProgressBar):
         if not self._in_terminal:
             self.disable()
 
+    def enable(self) -> None:
+        """Draws again, after Lightning's search for a learning rate, where it was drawn before."""
+        if self._in_terminal and (self._trainer is None or self._trainer.is_global_zero):
+            super().enable()
+
     def init_sanity_tqdm(self) -> Tqdm:
         """Makes a bar that is not shown."""
         return Tqdm(disable=True)

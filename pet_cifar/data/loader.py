@@ -123,9 +123,10 @@ class BatchLoader:
             self.batch_size = len(labels) // world_size
             if rank == 0:
                 log.warning(
-                    "batch_size is %d: all %d training pictures are one step, and must fit into memory together",
+                    "batch_size is %d: an epoch is one step of all %d training pictures, which must fit into memory "
+                    "together; a smaller --data.batch_size makes more steps",
                     batch_size,
-                    self.batch_size * world_size,
+                    len(labels),
                 )
         self._step = 0
         self._resume_step = 0

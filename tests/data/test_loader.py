@@ -78,7 +78,7 @@ def test_a_training_set_smaller_than_a_batch_is_one_batch(caplog: pytest.LogCapt
     (batch,) = loader(5, 64)
     assert sorted(batch.row.tolist()) == list(range(5))
     assert [len(list(loader(7, 64, world_size=2, rank=rank))) for rank in range(2)] == [1, 1]
-    assert caplog.messages[0].startswith("batch_size is 64: all 5 training pictures are one step")
+    assert caplog.messages[0].startswith("batch_size is 64: an epoch is one step of all 5 training pictures")
     caplog.clear()
     loader(5, 8, rank=1, world_size=2)
     loader(8, 8)

@@ -116,7 +116,7 @@ def test_help_answers_within_half_a_second() -> None:
         ),
         (
             ["fit", *QUICK, "--trainer.callbacks+", "EarlyStopping"],
-            ["EarlyStopping needs a monitor; give --trainer.callbacks.monitor"],
+            ["EarlyStopping: monitor is missing; give --trainer.callbacks.monitor"],
         ),
         (["fit", *QUICK, "--model.optimizer", "adam"], ["--model.optimizer", "adamw", "adam"]),
         (
