@@ -76,10 +76,7 @@ def check_follows_data(given: Sequence[Mapping[str, Any]], options: Sequence[str
     for name, has in data.items():
         asked = has
         for config in given:
-            model = config.get("model")
-            arguments = model.get("init_args") if isinstance(model, Mapping) else None
-            if isinstance(arguments, Mapping):
-                asked = arguments.get(name, asked)
+            asked = dict(_flatten(config)).get(f"model.init_args.{name}", asked)
         for text in values(options, (f"--model.{name}", f"--model.init_args.{name}")):
             asked = yaml.safe_load(text)
         if asked != has:
