@@ -26,7 +26,7 @@ test-floors:
 	$(MAKE) VENV=.venv-floors UV_FLAGS="--resolution lowest-direct" .venv-floors/.installed
 	.venv-floors/bin/python -m pytest -n 2 --dist loadfile -m "not real_data"
 
-# what benchmarks/keras_homework.py runs in: the newest pair that was measured
+# what benchmarks/keras_baseline.py runs in: the newest pair that was measured
 keras: .venv-keras/.installed
 
 .venv-keras/.installed:

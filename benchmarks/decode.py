@@ -2,7 +2,7 @@
 
     python benchmarks/decode.py --root data
 
-For gray and colour pictures of ``--size`` pixels out of the root's cats and dogs, ``--rounds`` times, turn by turn:
+For gray and color pictures of ``--size`` pixels out of the root's cats and dogs, ``--rounds`` times, turn by turn:
 
 - check: every file hashed and decoded to its end, as the manifest does it, against nothing.
 - decode: files to resized uint8 pixels in the cache's file, against the bare decoder: Pillow with the same calls and
@@ -10,7 +10,7 @@ For gray and colour pictures of ``--size`` pixels out of the root's cats and dog
 - cached: whole batches from that file (order, random numbers, pixels, labels) against copying as many bytes that
   lie side by side in memory.
 
-Then ``--large`` pictures in colour, decoded into a cache and read once more, in a process of its own: resident memory.
+Then ``--large`` pictures in color, decoded into a cache and read once more, in a process of its own: resident memory.
 """
 
 import os
@@ -30,10 +30,10 @@ from PIL import Image
 from report import Measured, Report, parser, peak_gigabytes, positive, share, told
 
 from pet_cifar.data import CatsDogsDataModule
-from pet_cifar.data.cache import FilePixels, open_pixels
-from pet_cifar.data.decode import decode
 from pet_cifar.data.loader import BatchLoader
 from pet_cifar.data.manifest import check_files
+from pet_cifar.data.pixels.cache import FilePixels, open_pixels
+from pet_cifar.data.pixels.decode import decode
 
 CORES = os.cpu_count() or 1
 
@@ -117,7 +117,7 @@ def main() -> None:
     data = CatsDogsDataModule(arguments.root)
     data.prepare_data()
     data.setup("fit")
-    paths = [picture.path for part in data.parts.values() for picture in part][: arguments.pictures]
+    paths = [picture.path for split in data.splits.values() for picture in split][: arguments.pictures]
     files = [data.folder / path for path in paths]
     count, size = len(files), arguments.size
     if arguments.memory_only:
@@ -129,7 +129,7 @@ def main() -> None:
     report = Report(["what", "pictures/s", "limit, pictures/s", "share"], arguments, note)
     rounds, batch, times = range(arguments.rounds), arguments.batch_size, 10
     listed = [(path, "", "") for path in paths]
-    kinds: tuple[tuple[Literal[1, 3], str], ...] = ((1, "gray"), (3, "colour"))
+    kinds: tuple[tuple[Literal[1, 3], str], ...] = ((1, "gray"), (3, "color"))
     with tempfile.TemporaryDirectory(prefix="pet_cifar_decode_") as temporary:
         folder = Path(temporary)
         for threads in sorted({1, CORES}):
@@ -160,7 +160,7 @@ def main() -> None:
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         before, most, built, read = map(float, done.stdout.split())
         print(
-            f"{arguments.large:,} pictures of {size} x {size} in colour, {arguments.large * 3 * size**2 / 1e9:.2f} GB: "
+            f"{arguments.large:,} pictures of {size} x {size} in color, {arguments.large * 3 * size**2 / 1e9:.2f} GB: "
             f"{most:.2f} GB resident at most, {before:.2f} GB of it before the first picture; decoded in "
             f"{built:.0f} s, read in {read:.1f} s"
         )

@@ -24,9 +24,9 @@ from pet_cifar import data as datamodules
 from pet_cifar import models
 from pet_cifar.data import ImageDataModule
 from pet_cifar.data.augment import Augment
-from pet_cifar.data.features import Extractor, store_features
-from pet_cifar.memory import keep_freed_memory
-from pet_cifar.models import ImageClassifier
+from pet_cifar.data.pixels.feature_cache import Extractor, store_features
+from pet_cifar.hardware import keep_freed_memory
+from pet_cifar.training import ImageClassifier
 
 CONFIGS = [
     path
@@ -58,9 +58,9 @@ def rates(net: ImageClassifier, data: ImageDataModule, pictures: int, rounds: in
 
     def compute(image: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode():
-            return freezing.before(net.normalised(image.to(device)))
+            return freezing.before(net.normalized(image.to(device)))
 
-    pictures = min(pictures, len(data.parts["train"]))
+    pictures = min(pictures, len(data.splits["train"]))
     rows = np.arange(pictures)
     ready = [
         data.view("train", some, 0).to(device) for some in np.split(rows, rows[data.batch_size :: data.batch_size])
@@ -80,7 +80,7 @@ def rates(net: ImageClassifier, data: ImageDataModule, pictures: int, rounds: in
             pictures,
             ["pictures"],
             directory=directory,
-            part="train",
+            split="train",
             batch_size=data.batch_size,
         )
         found["ours"].append(pictures / (time.perf_counter() - start))

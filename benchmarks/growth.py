@@ -41,7 +41,7 @@ def child(root: Path, row: dict[str, int]) -> dict[str, float]:
     from lightning.pytorch.strategies import DDPStrategy
 
     from pet_cifar.data import CatsDogsDataModule
-    from pet_cifar.memory import keep_freed_memory
+    from pet_cifar.hardware import keep_freed_memory
     from pet_cifar.models import CatsDogsCNN
 
     keep_freed_memory()
@@ -62,12 +62,12 @@ def child(root: Path, row: dict[str, int]) -> dict[str, float]:
     found["check"] = time.perf_counter() - start
     data.setup("fit")
     start = time.perf_counter()
-    pixels = [data.pixels(part) for part in data.parts]
+    pixels = [data.pixels(split) for split in data.splits]
     found["decode"] = time.perf_counter() - start
     start = time.perf_counter()
     for _ in data.train_dataloader():
         pass
-    found["epoch"] = (time.perf_counter() - start) / len(data.parts["train"]) * row["pictures"]
+    found["epoch"] = (time.perf_counter() - start) / len(data.splits["train"]) * row["pictures"]
     found["idle"] = peak_gigabytes()
     net = CatsDogsCNN(image_size=row["size"], channels_last=True, mean=[0.5], std=[0.25])
     trainer = Trainer(

@@ -32,7 +32,7 @@ def make(root: Path, source: Path, pictures: int) -> None:
     for name in ("Cat", "Dog"):
         folder = root / "PetImages" / name
         folder.mkdir(parents=True)
-        own = [one for part in data.parts.values() for one in part if one.label == name.lower()]
+        own = [one for split in data.splits.values() for one in split if one.label == name.lower()]
         for number in range(pictures // 2):
             content = (data.folder / own[number % len(own)].path).read_bytes()
             comment = f"picture {number}".encode()

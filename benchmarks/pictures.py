@@ -21,7 +21,7 @@ from unittest.mock import patch
 
 from report import Report, parsed, parser, positive, told
 
-from pet_cifar.cli import main as pet_cifar
+from pet_cifar.cli.main import main as pet_cifar
 
 CONFIGS = [
     path
@@ -35,13 +35,13 @@ def measure(config: Path, root: str, epochs: int, steps: int, options: list[str]
     import torch
     from lightning import Callback, Trainer
 
-    from pet_cifar.callbacks import Board, Curves, HyperParameters
-    from pet_cifar.callbacks.picture import Picture
-    from pet_cifar.defaults import default_callbacks
+    from pet_cifar.callbacks import Board, CustomScalars, HyperParameters
+    from pet_cifar.callbacks.images.base import ImageCallback
+    from pet_cifar.cli.defaults import default_callbacks
 
     clock = {"inside": 0.0, "start": 0.0, "seconds": 0.0}
     step_times: list[float] = []
-    kinds = (Board, Curves, HyperParameters, Picture)
+    kinds = (Board, CustomScalars, HyperParameters, ImageCallback)
 
     class Watch(Callback):
         def on_train_start(self, *_: Any) -> None:
@@ -80,7 +80,7 @@ def measure(config: Path, root: str, epochs: int, steps: int, options: list[str]
     small = ["--trainer.max_epochs", str(epochs), "--trainer.limit_train_batches", str(steps)]
     small += ["--trainer.limit_val_batches", "4", "--trainer.enable_checkpointing", "false"]
     with (
-        patch("pet_cifar.lightning_cli.default_callbacks", callbacks),
+        patch("pet_cifar.cli.trainer.default_callbacks", callbacks),
         contextlib.redirect_stdout(io.StringIO()),
     ):
         cli = pet_cifar(["fit", "--config", str(config), "--data.root", root, *small, *options])

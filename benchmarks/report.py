@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pet_cifar.errors import InputError
-from pet_cifar.memory import in_bytes, peak_memory
-from pet_cifar.processor import processor_name
+from pet_cifar.hardware import in_bytes, peak_memory, processor_name
 
 PACKAGES = ("torch", "torchvision", "lightning", "pillow", "numpy")
 

@@ -29,9 +29,9 @@ from lightning import Trainer, seed_everything
 from report import Measured, Report, parser, positive, told
 
 from pet_cifar.data import CIFAR10DataModule, ImageDataModule
-from pet_cifar.data.manifest import Part
-from pet_cifar.memory import keep_freed_memory
-from pet_cifar.models import ImageClassifier
+from pet_cifar.data.manifest import Split
+from pet_cifar.hardware import keep_freed_memory
+from pet_cifar.training import ImageClassifier
 
 CONFIG = Path(__file__).parents[1] / "configs" / "cifar10_speedrun94.yaml"
 
@@ -83,10 +83,10 @@ def hand_over(data: CIFAR10DataModule, folder: Path) -> None:
     data.prepare_data()
     data.setup("fit")
     folder.mkdir(parents=True)
-    files: tuple[tuple[str, tuple[Part, ...]], ...] = (("train", ("train", "val")), ("test", ("test",)))
+    files: tuple[tuple[str, tuple[Split, ...]], ...] = (("train", ("train", "val")), ("test", ("test",)))
     for name, parts in files:
-        pixels = torch.cat([data.pixels(part).take(np.arange(len(data.parts[part]))).cpu() for part in parts])
-        labels = torch.cat([torch.from_numpy(data.labels(part)) for part in parts])
+        pixels = torch.cat([data.pixels(split).take(np.arange(len(data.splits[split]))).cpu() for split in parts])
+        labels = torch.cat([torch.from_numpy(data.labels(split)) for split in parts])
         # it whitens the first 5,000 training pictures, which in folders are of one class
         order = torch.from_numpy(np.random.default_rng(0).permutation(len(labels)))
         images = pixels[order].permute(0, 2, 3, 1).contiguous()

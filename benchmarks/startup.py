@@ -19,7 +19,7 @@ IMPORTS = "import os, torch, lightning.pytorch; os._exit(0)"
 FIRST_STEP = """
 import time
 start = time.perf_counter()
-from pet_cifar.cli import main
+from pet_cifar.cli.main import main
 from pet_cifar.data import ImageDataModule
 data = 0.0
 def timed(name):
@@ -40,7 +40,7 @@ class First(Callback):
         print("FIRST", time.perf_counter() - start, data, flush=True)
         import os
         os._exit(0)
-import pet_cifar.lightning_cli as cli
+import pet_cifar.cli.trainer as cli
 callbacks = cli.default_callbacks
 cli.default_callbacks = lambda *given: [*callbacks(*given), First()]
 main(["fit", "--config", CONFIG, "--data.num_workers", "0"])
@@ -88,7 +88,7 @@ def main() -> None:
         [measured["first_step"], f"{limit:.2f}", f"1.3 times the import and {measured['data'].median:.2f} s of data"],
         {**measured, "limit": limit},
     )
-    _, profile = seconds([sys.executable, "-X", "importtime", "-c", "import pet_cifar.lightning_cli"])
+    _, profile = seconds([sys.executable, "-X", "importtime", "-c", "import pet_cifar.cli.trainer"])
     lines = [re.match(r"import time:\s+(\d+) \|\s+(\d+) \|( +)(\S+)", line) for line in profile.splitlines()]
     rows = sorted(((int(one[2]), one[4]) for one in lines if one and len(one[3]) <= 7), reverse=True)
     print("\nslowest imports of the command line, with all that they import:")

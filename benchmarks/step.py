@@ -8,7 +8,7 @@
       --model.compile true --trainer.benchmark true
 
 For each config, ``--rounds`` times turn by turn in one process: ``pet-cifar fit`` with all its default loggers and
-callbacks, and a plain loop over the same net, batches, augmentation, optimiser, schedule. Both are timed from the end
+callbacks, and a plain loop over the same net, batches, augmentation, optimizer, schedule. Both are timed from the end
 of the third step to the end of the last one. The peak is what a product of two 4,096 x 4,096 matrices reaches in the
 run's precision; the operations of a step are counted, not estimated. On the CPU the middle step counts, which other
 work on the machine hardly moves, so that what is not done in every step does not: benchmarks/pictures.py has whole
@@ -33,12 +33,12 @@ from lightning import Callback, seed_everything
 from report import Measured, Report, parsed, parser, positive, told
 from torch.utils.flop_counter import FlopCounterMode
 
-from pet_cifar import lightning_cli
-from pet_cifar.cli import main as pet_cifar
+from pet_cifar.cli import trainer
+from pet_cifar.cli.defaults import default_callbacks
+from pet_cifar.cli.main import main as pet_cifar
 from pet_cifar.data.loader import Batch
-from pet_cifar.defaults import default_callbacks
-from pet_cifar.memory import keep_freed_memory
-from pet_cifar.models import ImageClassifier
+from pet_cifar.hardware import keep_freed_memory
+from pet_cifar.training import ImageClassifier
 
 CONFIGS = [Path(__file__).parents[1] / "configs" / f"{name}.yaml" for name in ("cats_dogs_cnn", "cifar10_plain")]
 KERAS = {"cats_dogs_cnn": ["cats_dogs"], "cifar10_plain": ["cifar10", "--max-seconds", "90"]}
@@ -70,7 +70,7 @@ def fit(config: Path, root: Path, steps: int, options: list[str]) -> tuple[float
     """Seconds a step of the command line, and the finished command."""
     clock = Clock()
     with (
-        patch.object(lightning_cli, "default_callbacks", lambda *given: [*default_callbacks(*given), clock]),
+        patch.object(trainer, "default_callbacks", lambda *given: [*default_callbacks(*given), clock]),
         contextlib.redirect_stdout(io.StringIO()),
     ):
         done = pet_cifar(
@@ -151,7 +151,7 @@ def keras(python: str, experiment: list[str], root: Path) -> float:
     """Pictures a second of the homework's own program."""
     with tempfile.TemporaryDirectory() as temporary:
         output = Path(temporary) / "keras.json"
-        program = [python, str(Path(__file__).with_name("keras_homework.py")), *experiment]
+        program = [python, str(Path(__file__).with_name("keras_baseline.py")), *experiment]
         subprocess.run(
             [*program, "--root", str(root), "--epochs", "1", "--output", str(output)], check=True, capture_output=True
         )

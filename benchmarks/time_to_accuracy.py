@@ -42,7 +42,7 @@ def prepare(root: Path) -> float:
             (cold / entry.name).symlink_to(entry)
         code = (
             "import sys; from pet_cifar.data import CIFAR10DataModule as D; d = D(sys.argv[1]); d.prepare_data(); "
-            "d.setup('fit'); [d.pixels(part) for part in d.parts]"
+            "d.setup('fit'); [d.pixels(split) for split in d.splits]"
         )
         start = time.perf_counter()
         subprocess.run([sys.executable, "-c", code, str(cold)], check=True)
@@ -53,7 +53,7 @@ def keras(python: str, root: Path, seconds: float) -> dict[str, Any]:
     """All that the homework's program says of itself."""
     with tempfile.TemporaryDirectory() as temporary:
         output = Path(temporary) / "keras.json"
-        program = [python, str(Path(__file__).with_name("keras_homework.py")), "cifar10", "--root", str(root)]
+        program = [python, str(Path(__file__).with_name("keras_baseline.py")), "cifar10", "--root", str(root)]
         limits = ["--epochs", "1000", "--until", str(HOMEWORK), "--max-seconds", str(seconds), "--output", str(output)]
         subprocess.run([*program, *limits], check=True)
         found: dict[str, Any] = json.loads(output.read_text())

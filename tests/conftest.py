@@ -47,7 +47,7 @@ def _own_places(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkey
 
 
 def picture(label: int, number: int, size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """A noisy colour picture whose brightness and stripes tell its class."""
+    """A noisy color picture whose brightness and stripes tell its class."""
     rng = np.random.default_rng([label, number])
     pixels = rng.normal(100, 25, (size, size, 3))
     pixels[:, :: 2 + label % 5] += 60
@@ -70,9 +70,9 @@ def write_cats_dogs(root: Path, per_class: int = 20, size: int = 48) -> Path:
 
 def write_cifar10_folders(root: Path, train: int = 12, test: int = 3) -> Path:
     """``root/cifar10/{train,test}/<class>/NNNN.png``."""
-    for part, count, first in (("train", train, 0), ("test", test, 1000)):
+    for split, count, first in (("train", train, 0), ("test", test, 1000)):
         for label, name in enumerate(CIFAR10):
-            folder = root / "cifar10" / part / name
+            folder = root / "cifar10" / split / name
             folder.mkdir(parents=True)
             for number in range(count):
                 Image.fromarray(picture(label, first + number, 32)).save(folder / f"{number:04}.png")

@@ -13,7 +13,7 @@ from speedrun import cells, hand_over, reference
 from step import step_seconds
 
 from pet_cifar.data import CIFAR10DataModule
-from pet_cifar.data.manifest import Part
+from pet_cifar.data.manifest import Split
 from pet_cifar.errors import InputError
 from tests.conftest import CIFAR10, write_cifar10_folders
 
@@ -40,17 +40,17 @@ def folder(tmp_path: Path) -> CIFAR10DataModule:
 
 def test_the_reference_gets_all_our_pictures_mixed_with_their_labels(folder: CIFAR10DataModule, tmp_path: Path) -> None:
     hand_over(folder, tmp_path / "handed")
-    files: tuple[tuple[str, tuple[Part, ...]], ...] = (("train", ("train", "val")), ("test", ("test",)))
+    files: tuple[tuple[str, tuple[Split, ...]], ...] = (("train", ("train", "val")), ("test", ("test",)))
     for name, parts in files:
         found = torch.load(tmp_path / "handed" / f"{name}.pt")
         images, labels = found["images"], found["labels"]
         assert found["classes"] == list(CIFAR10)
         ours = [
             (int(label), pixels.tobytes())
-            for part in parts
+            for split in parts
             for label, pixels in zip(
-                folder.labels(part),
-                folder.pixels(part).take(np.arange(len(folder.parts[part]))).numpy(),
+                folder.labels(split),
+                folder.pixels(split).take(np.arange(len(folder.splits[split]))).numpy(),
                 strict=True,
             )
         ]

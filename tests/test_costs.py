@@ -15,9 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 import pet_cifar
-from pet_cifar.cli import main
+from pet_cifar.cli.main import main
 from pet_cifar.data import CatsDogsDataModule
-from pet_cifar.data.manifest import Picture
+from pet_cifar.data.manifest import ImageRecord
 from tests.conftest import write_cats_dogs
 
 pytestmark = [
@@ -178,7 +178,7 @@ def test_a_step_allocates_little() -> None:
         return made
 
     made = each_step(count)
-    # 19 layers with their gradients, loss, metrics and the optimiser's step
+    # 19 layers with their gradients, loss, metrics and the optimizer's step
     assert 0 < made["tensors"] <= 180
     # 41 MB when this was written, with torch 2.15
     assert made["bytes"] < 45e6
@@ -189,7 +189,7 @@ def test_pictures_are_decoded_once_for_all_runs_and_epochs(tmp_path: Path, monke
     decoded: Counter[str] = Counter()
     read = CatsDogsDataModule.read
 
-    def counted(self: CatsDogsDataModule, picture: Picture) -> NDArray[np.uint8]:
+    def counted(self: CatsDogsDataModule, picture: ImageRecord) -> NDArray[np.uint8]:
         decoded[picture.path] += 1
         return read(self, picture)
 
@@ -199,4 +199,4 @@ def test_pictures_are_decoded_once_for_all_runs_and_epochs(tmp_path: Path, monke
     for _ in range(2):
         main(["fit", "--config", config, "--trainer.max_epochs", "3", *options])
     assert set(decoded.values()) == {1}
-    assert len(decoded) == 40 - 4  # the test part waits for a test
+    assert len(decoded) == 40 - 4  # the test split waits for a test

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import summary as messages
 
-from pet_cifar.callbacks.drawing import encode
-from pet_cifar.callbacks.scores import Collector, Scores
+from pet_cifar.callbacks.images.drawing import encode
+from pet_cifar.callbacks.predictions import Collector, Scores
 from pet_cifar.errors import InputError
 
 log = logging.getLogger(__name__)

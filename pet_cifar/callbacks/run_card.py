@@ -17,17 +17,17 @@ from lightning import Trainer
 
 from pet_cifar import __version__
 from pet_cifar.callbacks.board import Board
-from pet_cifar.callbacks.picture import Drawn, Picture, escape
-from pet_cifar.data import verdicts
+from pet_cifar.callbacks.images.base import Drawn, ImageCallback, escape
+from pet_cifar.data import manifest_report
 from pet_cifar.data.datamodule import ImageDataModule
-from pet_cifar.models.classifier import ImageClassifier
+from pet_cifar.hardware import processor_name
 from pet_cifar.models.summary import summary
-from pet_cifar.processor import processor_name
+from pet_cifar.training.classifier import ImageClassifier
 
 PACKAGES = ("torchvision", "lightning", "torchmetrics", "tensorboard", "numpy", "scikit-learn", "pillow")
 
 
-class RunCard(Picture):
+class RunCard(ImageCallback):
     """Writes the run's card into TensorBoard's Text tab, once, at the start.
 
     Args:
@@ -53,7 +53,7 @@ class RunCard(Picture):
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Writes nothing: the card is the same."""
 
-    def draw(self, module: ImageClassifier, data: ImageDataModule, board: Board, part: Drawn, when: str) -> None:
+    def draw(self, module: ImageClassifier, data: ImageDataModule, board: Board, split: Drawn, when: str) -> None:
         """Writes ``run/command``, ``run/config``, ``run/data``, ``run/net`` and ``run/environment``."""
         assert self._trainer is not None
         saved = board.directory / "config.yaml"
@@ -103,12 +103,12 @@ def _describe(module: ImageClassifier, data: ImageDataModule, trainer: Trainer) 
 
 
 def _data(data: ImageDataModule) -> str:
-    counts = {part: Counter(picture.label for picture in pictures) for part, pictures in data.parts.items()}
+    counts = {split: Counter(picture.label for picture in pictures) for split, pictures in data.splits.items()}
     rows: list[Sequence[object]] = [
         [escape(name), *(own[name] for own in counts.values())] for name in data.class_names
     ]
     rows.append(["all", *(own.total() for own in counts.values())])
-    left_out = escape(verdicts.describe_left_out(data.listed)) or "no file was left out"
+    left_out = escape(manifest_report.describe_left_out(data.listed)) or "no file was left out"
     return (
         f"{type(data).__name__} at `{data.root}`, {data.image_size} x {data.image_size} x {data.num_channels}, "
         f"split_seed {data.split_seed}, fingerprint `{data.fingerprint[:16]}`\n\n"

@@ -95,7 +95,7 @@ class Augment:
         theta[:, 1, 1], theta[:, 1, 2] = side, (2 * down - 1) * reach
         grid = torch.nn.functional.affine_grid(theta, list(image.shape), align_corners=False)
         image = torch.nn.functional.grid_sample(image, grid, padding_mode="reflection", align_corners=False)
-        # the weights of four neighbours add up to a little above 1
+        # the weights of four neighbors add up to a little above 1
         return image.clamp(0, 1)
 
     def _jitter(self, image: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:

@@ -15,16 +15,16 @@ from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pet_cifar.data import manifest, verdicts
+from pet_cifar.data import manifest, manifest_report
 from pet_cifar.data.augment import RANDOM_NUMBERS, Augment
-from pet_cifar.data.cache import DevicePixels, Pixels, channel_statistics, open_pixels
-from pet_cifar.data.features import Extractor, StoredFeatures, store_features
 from pet_cifar.data.loader import Batch, BatchLoader, check_batch_size
-from pet_cifar.data.manifest import Part, Picture
-from pet_cifar.data.room import Cache, Place, choose, missing_bytes
+from pet_cifar.data.manifest import ImageRecord, Split
+from pet_cifar.data.pixels.cache import DevicePixels, Pixels, channel_statistics, open_pixels
+from pet_cifar.data.pixels.feature_cache import Extractor, StoredFeatures, store_features
+from pet_cifar.data.pixels.placement import Cache, Place, choose, missing_bytes
 from pet_cifar.data.split import check_fraction, fingerprint
-from pet_cifar.data.threads import cores
 from pet_cifar.errors import InputError, check_choice
+from pet_cifar.hardware import cores
 
 
 def default_root() -> Path:
@@ -95,14 +95,14 @@ class ImageDataModule(LightningDataModule):
         self.augment = augment
         self.on_bad_file = on_bad_file
         self.allow_other_data = allow_other_data
-        self.listed: list[Picture] = []
-        self.parts: dict[Part, list[Picture]] = {}
+        self.listed: list[ImageRecord] = []
+        self.splits: dict[Split, list[ImageRecord]] = {}
         self.fingerprint = ""
         self.extractor: Callable[[], Extractor] | None = None
-        self._pixels: dict[Part, Pixels] = {}
+        self._pixels: dict[Split, Pixels] = {}
         self._place: Place | None = None if cache == "auto" else cache
         self._placed_for = self._device
-        self._features: dict[Part, StoredFeatures] = {}
+        self._features: dict[Split, StoredFeatures] = {}
         self._copies: torch.cuda.Stream | None = None
         self._views = range(1)
 
@@ -122,22 +122,22 @@ class ImageDataModule(LightningDataModule):
         """
 
     @abstractmethod
-    def check(self) -> list[Picture]:
+    def check(self) -> list[ImageRecord]:
         """Lists every picture with its verdict, in an order that is the same on every machine."""
 
     @abstractmethod
-    def divide(self, pictures: list[Picture]) -> dict[Part, list[Picture]]:
+    def divide(self, pictures: list[ImageRecord]) -> dict[Split, list[ImageRecord]]:
         """Which of the usable pictures train, validate and test; every class in proportion."""
 
     @abstractmethod
-    def read(self, picture: Picture) -> NDArray[np.uint8]:
+    def read(self, picture: ImageRecord) -> NDArray[np.uint8]:
         """Pixels of one picture: uint8, shape (num_channels, image_size, image_size); called from many threads."""
 
     # Lightning's hooks
 
     def prepare_data(self) -> None:
         """Locates and checks the data, in one process a machine."""
-        if not self.parts:
+        if not self.splits:
             self.locate()
             self.listed = self.check()
 
@@ -149,17 +149,17 @@ class ImageDataModule(LightningDataModule):
             # asked for before there was a trainer, or under another one
             self._pixels, self._place = {}, None if self.cache == "auto" else self.cache
         self._placed_for = self._device
-        if self.parts:
+        if self.splits:
             return
         if not self.listed:  # by this process
             self.locate()
             self.listed = self.check()
         if self.on_bad_file == "error":
-            verdicts.refuse_bad_files(self.listed, self.root)
-        verdicts.warn(self.listed, self.root)
-        verdicts.refuse_empty_classes(self.listed, self.class_names, self.root)
-        self.parts = self.divide([picture for picture in self.listed if picture.verdict == manifest.OK])
-        self.fingerprint = fingerprint(self.parts)
+            manifest_report.refuse_bad_files(self.listed, self.root)
+        manifest_report.warn(self.listed, self.root)
+        manifest_report.refuse_empty_classes(self.listed, self.class_names, self.root)
+        self.splits = self.divide([picture for picture in self.listed if picture.verdict == manifest.OK])
+        self.fingerprint = fingerprint(self.splits)
 
     def train_dataloader(self) -> BatchLoader:
         """Shuffled batches; the same for the same seed and epoch, whatever ran before."""
@@ -216,88 +216,88 @@ class ImageDataModule(LightningDataModule):
 
     # What callbacks and nets ask
 
-    def labels(self, part: Part) -> NDArray[np.int64]:
-        """Class numbers of a part's pictures, shape (n,)."""
+    def labels(self, split: Split) -> NDArray[np.int64]:
+        """Class numbers of a split's pictures, shape (n,)."""
         numbers = {name: number for number, name in enumerate(self.class_names)}
-        return np.array([numbers[picture.label] for picture in self.parts[part]], np.int64)
+        return np.array([numbers[picture.label] for picture in self.splits[split]], np.int64)
 
-    def pixels(self, part: Part) -> Pixels:
-        """The pictures of a part by row number, decoded at the first call unless ``cache`` is ``none``."""
-        if part not in self._pixels:
-            pictures, place = self.parts[part], self._chosen_place()
+    def pixels(self, split: Split) -> Pixels:
+        """The pictures of a split by row number, decoded at the first call unless ``cache`` is ``none``."""
+        if split not in self._pixels:
+            pictures, place = self.splits[split], self._chosen_place()
             # one process makes the file of all on this machine
             processes = self.trainer.num_devices if self.trainer and place in ("none", "ram") else 1
-            self._pixels[part] = open_pixels(
+            self._pixels[split] = open_pixels(
                 lambda row: self.read(pictures[row]),
                 len(pictures),
                 (self.num_channels, self.image_size, self.image_size),
                 place,
-                file=self._file(part),
+                file=self._file(split),
                 device=self._device,
                 num_threads=max(1, cores() // processes),
             )
             if self.cache == "device" and self._device.type != "cuda":
                 rank_zero_info(f"cache: device is {self._device}'s memory here, for want of a GPU")
-        return self._pixels[part]
+        return self._pixels[split]
 
     def _chosen_place(self) -> Place:
         if self._place is None:
             size = self.num_channels * self.image_size**2
-            sizes = {part: len(pictures) * size for part, pictures in self.parts.items()}
-            missing = sum(missing_bytes(self._file(part), own) for part, own in sizes.items())
+            sizes = {split: len(pictures) * size for split, pictures in self.splits.items()}
+            missing = sum(missing_bytes(self._file(split), own) for split, own in sizes.items())
             directory = manifest.state_directory(self.root)
             processes = self.trainer.num_devices if self.trainer else 1
             self._place, why = choose(sum(sizes.values()), missing, directory, self._device, processes)
             rank_zero_info(f"cache: {self._place} ({why})")
         return self._place
 
-    def _file(self, part: Part) -> Path:
-        return manifest.state_directory(self.root) / f"{self._content(part)}.npy"
+    def _file(self, split: Split) -> Path:
+        return manifest.state_directory(self.root) / f"{self._content(split)}.npy"
 
-    def view(self, part: Part, rows: NDArray[np.int64], number: int) -> Tensor:
+    def view(self, split: Split, rows: NDArray[np.int64], number: int) -> Tensor:
         """One view of pictures: the pictures themselves for 0, augmented for more, the same in every run.
 
         Returns:
             Floats in [0, 1] on the device, shape (n, C, H, W).
         """
-        image = self.pixels(part).take(rows).to(self._device).float().div_(255)
+        image = self.pixels(split).take(rows).to(self._device).float().div_(255)
         if not number or self.augment is None:
             return image
         generator = np.random.default_rng([self.split_seed, number])
-        uniform = generator.random((len(self.parts[part]), RANDOM_NUMBERS), np.float32)[rows]
+        uniform = generator.random((len(self.splits[split]), RANDOM_NUMBERS), np.float32)[rows]
         return self.augment(image, torch.from_numpy(uniform).to(self._device))
 
     def view_of(self, epoch: int) -> int:
         """The number of the view that an epoch trains on, where a frozen part's features are kept."""
         return self._views[epoch % len(self._views)]
 
-    def features(self, part: Part, extractor: Extractor) -> StoredFeatures:
-        """A frozen part's features of a part's pictures in all their views, computed at the first call."""
-        if part not in self._features:
-            seen = self._content(part)
+    def features(self, split: Split, extractor: Extractor) -> StoredFeatures:
+        """A frozen part's features of a split's pictures in all their views, computed at the first call."""
+        if split not in self._features:
+            seen = self._content(split)
             if self.augment:
                 self._views = range(1, extractor.views + 1)
-            views = self._views if part == "train" else range(1)
-            self._features[part] = store_features(
+            views = self._views if split == "train" else range(1)
+            self._features[split] = store_features(
                 extractor,
-                lambda rows, place: self.view(part, rows, views[place]),
-                len(self.parts[part]),
+                lambda rows, place: self.view(split, rows, views[place]),
+                len(self.splits[split]),
                 [f"{seen} {self.split_seed} {number} {self.augment}" if number else seen for number in views],
                 directory=manifest.state_directory(self.root) / "features",
-                part=part,
+                split=split,
                 batch_size=self.batch_size,
                 in_use=[file for one in self._features.values() for file in one.files],
                 planned=sum(
-                    len(own) * (len(self._views) if name == "train" else 1) for name, own in self.parts.items()
+                    len(own) * (len(self._views) if name == "train" else 1) for name, own in self.splits.items()
                 ),
             )
-        return self._features[part]
+        return self._features[split]
 
-    def _content(self, part: Part) -> str:
-        """A name for a part's pixels; others have another."""
+    def _content(self, split: Split) -> str:
+        """A name for a split's pixels; others have another."""
         shape = f"{self.num_channels}x{self.image_size}x{self.image_size}"
-        hashes = "\n".join(picture.hash for picture in self.parts[part])
-        return f"{part}-{shape}-{hashlib.sha256(hashes.encode()).hexdigest()[:20]}"
+        hashes = "\n".join(picture.hash for picture in self.splits[split])
+        return f"{split}-{shape}-{hashlib.sha256(hashes.encode()).hexdigest()[:20]}"
 
     @property
     def _device(self) -> torch.device:
@@ -305,9 +305,9 @@ class ImageDataModule(LightningDataModule):
 
     def channel_statistics(self, most: int = 2000) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of each channel over (at most ``most``) training pictures, in [0, 1]."""
-        return channel_statistics(self.pixels("train"), len(self.parts["train"]), most)
+        return channel_statistics(self.pixels("train"), len(self.splits["train"]), most)
 
-    def _loader(self, part: Part) -> BatchLoader:
+    def _loader(self, split: Split) -> BatchLoader:
         trainer = self.trainer
 
         def trained() -> float:
@@ -316,13 +316,13 @@ class ImageDataModule(LightningDataModule):
                 math.inf if trainer is None else vars(trainer.fit_loop.epoch_loop.batch_progress.current)["processed"]
             )
 
-        stored = self.features(part, self.extractor()) if self.extractor else None
-        pixels = stored or self.pixels(part)
+        stored = self.features(split, self.extractor()) if self.extractor else None
+        pixels = stored or self.pixels(split)
         return BatchLoader(
             pixels,
-            self.labels(part),
+            self.labels(split),
             self.batch_size,
-            shuffle=part == "train",
+            shuffle=split == "train",
             seed=int(os.environ.get("PL_GLOBAL_SEED", 0)),
             epoch=(lambda: trainer.current_epoch) if trainer else (lambda: 0),
             rank=trainer.global_rank if trainer else 0,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pet_cifar.data.augment import RANDOM_NUMBERS
-from pet_cifar.data.cache import Pixels
+from pet_cifar.data.pixels.cache import Pixels
 from pet_cifar.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -26,9 +26,9 @@ class Batch(NamedTuple):
 
     Attributes:
         image: uint8 as loaded; on the device, floats in [0, 1]; shape (B, C, H, W). Or, with ``features``, a frozen
-            part's features, float16, shape (B, ...).
+            split's features, float16, shape (B, ...).
         label: class numbers, int64, shape (B,).
-        row: which picture of its part each is, int64, shape (B,).
+        row: which picture of its split each is, int64, shape (B,).
         uniform: random numbers for augmentation, float32 in [0, 1), shape (B, `RANDOM_NUMBERS`).
         seed: for everything else that is random in this step, such as dropout.
         features: whether a frozen part has already seen the pictures.

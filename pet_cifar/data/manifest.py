@@ -19,25 +19,25 @@ import numpy as np
 from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
-from pet_cifar.data.decode import DecodeError, inspect
-from pet_cifar.data.threads import in_threads
+from pet_cifar.data.files.parallel import in_threads
+from pet_cifar.data.pixels.decode import DecodeError, inspect
 from pet_cifar.errors import InputError, disk_errors
 
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
 OK = "ok"
 DUPLICATE = "duplicate of "
 VERDICTS = (OK, "empty", "truncated", "undecodable", "not an image")
-Part = Literal["train", "val", "test"]
+Split = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class ImageRecord:
     """One file (or one row of an array file) and what was found in it.
 
     Attributes:
         path: relative to the data's folder, with forward slashes.
         label: the class's name.
-        part: ``train`` or ``test`` where the dataset itself is divided, else empty.
+        split: ``train`` or ``test`` where the dataset itself is divided, else empty.
         bytes: size of the encoded picture.
         modified_ns: the file's modification time in nanoseconds.
         width, height: as the file's header says, in pixels; 0 where it could not be read.
@@ -48,7 +48,7 @@ class Picture:
 
     path: str
     label: str
-    part: str
+    split: str
     bytes: int
     modified_ns: int
     width: int
@@ -67,9 +67,12 @@ class Picture:
 
 def natural_key(path: str) -> list[tuple[int, str]]:
     """Sorts ``Cat/2.jpg`` before ``Cat/10.jpg``, the same on every machine and for every order of listing."""
-    parts = re.split(r"([0-9]+)", path)
+    pieces = re.split(r"([0-9]+)", path)
     # the path itself last: 1.jpg and 01.jpg have an order too
-    return [*((int(part), "") if part.isdecimal() and part.isascii() else (-1, part) for part in parts), (-1, path)]
+    return [
+        *((int(piece), "") if piece.isdecimal() and piece.isascii() else (-1, piece) for piece in pieces),
+        (-1, path),
+    ]
 
 
 def state_directory(root: Path) -> Path:
@@ -85,12 +88,14 @@ def state_directory(root: Path) -> Path:
         return cache
 
 
-def check_files(folder: Path, files: Iterable[tuple[str, str, str]], listing: Path, num_threads: int) -> list[Picture]:
+def check_files(
+    folder: Path, files: Iterable[tuple[str, str, str]], listing: Path, num_threads: int
+) -> list[ImageRecord]:
     """Opens and decodes every file once; what an earlier listing already knows unchanged is not read again.
 
     Args:
         folder: what the paths are relative to.
-        files: a (path, label, part) for every file, in any order.
+        files: a (path, label, split) for every file, in any order.
         listing: the CSV to reuse and to write.
         num_threads: files checked at a time.
 
@@ -100,22 +105,22 @@ def check_files(folder: Path, files: Iterable[tuple[str, str, str]], listing: Pa
     known = {picture.path: picture for picture in read_csv(listing)}
     found = sorted(set(files), key=lambda file: natural_key(file[0]))
     base = os.fspath(folder)
-    pictures: list[Picture | None] = []
+    pictures: list[ImageRecord | None] = []
     todo: list[int] = []
-    for path, label, part in found:
+    for path, label, split in found:
         status = os.stat(f"{base}/{path}")  # noqa: PTH116 - far faster than a Path, and there may be 60,000
         old = known.get(path)
         if old and (old.bytes, old.modified_ns) == (status.st_size, status.st_mtime_ns):
             verdict = OK if old.verdict.startswith(DUPLICATE) else old.verdict
-            same = (old.label, old.part, old.verdict) == (label, part, verdict)
-            pictures.append(old if same else replace(old, label=label, part=part, verdict=verdict))
+            same = (old.label, old.split, old.verdict) == (label, split, verdict)
+            pictures.append(old if same else replace(old, label=label, split=split, verdict=verdict))
         else:
             todo.append(len(pictures))
             pictures.append(None)
 
-    def check(index: int) -> Picture:
-        path, label, part = found[index]
-        return check_file(folder, path, label, part)
+    def check(index: int) -> ImageRecord:
+        path, label, split = found[index]
+        return check_file(folder, path, label, split)
 
     if todo:
         for index, picture in zip(todo, in_threads(check, todo, num_threads, "checking pictures"), strict=True):
@@ -126,7 +131,7 @@ def check_files(folder: Path, files: Iterable[tuple[str, str, str]], listing: Pa
     return listed
 
 
-def check_file(folder: Path, path: str, label: str, part: str) -> Picture:
+def check_file(folder: Path, path: str, label: str, split: str) -> ImageRecord:
     """Reads one file, decodes it wholly, and says what it is."""
     file = folder / path
     try:
@@ -140,16 +145,16 @@ def check_file(folder: Path, path: str, label: str, part: str) -> Picture:
     except DecodeError as error:
         verdict = error.verdict
     digest = hashlib.sha256(encoded).hexdigest()
-    return Picture(path, label, part, len(encoded), status.st_mtime_ns, width, height, mode, digest, verdict)
+    return ImageRecord(path, label, split, len(encoded), status.st_mtime_ns, width, height, mode, digest, verdict)
 
 
-def check_arrays(arrays: Iterable[tuple[str, str, str, NDArray[np.uint8]]]) -> list[Picture]:
-    """Lists pictures that come as arrays; each item is (path, label, part, pixels of shape (H, W) or (H, W, 3))."""
+def check_arrays(arrays: Iterable[tuple[str, str, str, NDArray[np.uint8]]]) -> list[ImageRecord]:
+    """Lists pictures that come as arrays; each item is (path, label, split, pixels of shape (H, W) or (H, W, 3))."""
     pictures = [
-        Picture(
+        ImageRecord(
             path=path,
             label=label,
-            part=part,
+            split=split,
             bytes=pixels.nbytes,
             modified_ns=0,
             width=pixels.shape[1],
@@ -158,55 +163,55 @@ def check_arrays(arrays: Iterable[tuple[str, str, str, NDArray[np.uint8]]]) -> l
             hash=hashlib.sha256(pixels.tobytes()).hexdigest(),
             verdict=OK,
         )
-        for path, label, part, pixels in arrays
+        for path, label, split, pixels in arrays
     ]
     return mark_duplicates(pictures)
 
 
-def mark_duplicates(pictures: Sequence[Picture]) -> list[Picture]:
+def mark_duplicates(pictures: Sequence[ImageRecord]) -> list[ImageRecord]:
     """Marks every picture whose bytes were seen before, in the given order, test parts first.
 
-    A dataset's own test part is never thinned: there the copies stay, and the training copy is left out.
+    A dataset's own test split is never thinned: there the copies stay, and the training copy is left out.
     """
     first: dict[str, str] = {}
-    for picture in sorted(pictures, key=lambda picture: picture.part != "test"):
+    for picture in sorted(pictures, key=lambda picture: picture.split != "test"):
         if picture.verdict == OK:
             first.setdefault(picture.hash, picture.path)
     return [
         replace(picture, verdict=DUPLICATE + first[picture.hash])
-        if picture.verdict == OK and picture.part != "test" and first[picture.hash] != picture.path
+        if picture.verdict == OK and picture.split != "test" and first[picture.hash] != picture.path
         else picture
         for picture in pictures
     ]
 
 
-def write_csv(pictures: Sequence[Picture], path: Path) -> None:
+def write_csv(pictures: Sequence[ImageRecord], path: Path) -> None:
     """Writes the list, whole or not at all."""
     with disk_errors(path, ""):
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        with part.open("w", newline="", encoding="utf-8") as file:
-            names = [field.name for field in fields(Picture)]
+        partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            names = [field.name for field in fields(ImageRecord)]
             writer = csv.writer(file)
             writer.writerow(names)
             # asdict copies every value, which for small pictures is a tenth of checking them
             writer.writerows(map(attrgetter(*names), pictures))
-        part.replace(path)
+        partial.replace(path)
 
 
-def read_csv(path: Path) -> list[Picture]:
+def read_csv(path: Path) -> list[ImageRecord]:
     """Reads a list that `write_csv` wrote; one that is absent or of another layout counts as empty."""
     if not path.is_file():
         return []
     try:
         with path.open(newline="", encoding="utf-8") as file:
             header, *rows = csv.reader(file, strict=True)
-        if header != [field.name for field in fields(Picture)] or not all(_is_verdict(row[-1]) for row in rows):
+        if header != [field.name for field in fields(ImageRecord)] or not all(_is_verdict(row[-1]) for row in rows):
             return []
         # by position: there may be 60,000
         return [
-            Picture(path, label, part, int(size), int(modified), int(width), int(height), mode, digest, verdict)
-            for path, label, part, size, modified, width, height, mode, digest, verdict in rows
+            ImageRecord(path, label, split, int(size), int(modified), int(width), int(height), mode, digest, verdict)
+            for path, label, split, size, modified, width, height, mode, digest, verdict in rows
         ]
     except (OSError, ValueError, IndexError, csv.Error):  # damaged: everything is checked anew
         return []

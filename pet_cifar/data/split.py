@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from pet_cifar.data.manifest import Part, Picture
+from pet_cifar.data.manifest import ImageRecord, Split
 from pet_cifar.errors import InputError
 
 
@@ -17,12 +17,14 @@ def check_fraction(name: str, value: float) -> None:
         raise InputError(f"{name} is {value}; it is a share of the pictures, above 0 and below 1")
 
 
-def split(pictures: Sequence[Picture], size: float | int, seed: int, name: str) -> tuple[list[Picture], list[Picture]]:
-    """Divides pictures into (rest, part) with every class in proportion, each in the given order.
+def stratified_split(
+    pictures: Sequence[ImageRecord], size: float | int, seed: int, name: str
+) -> tuple[list[ImageRecord], list[ImageRecord]]:
+    """Divides pictures into (rest, taken) with every class in proportion, each in the given order.
 
     Args:
         pictures: in an order that is the same on every machine.
-        size: the part's share in (0, 1), or its number of pictures.
+        size: the share of the taken pictures in (0, 1), or its number of pictures.
         seed: the same seed and pictures give the same division everywhere.
         name: the argument to name when it does not fit.
     """
@@ -36,16 +38,16 @@ def split(pictures: Sequence[Picture], size: float | int, seed: int, name: str) 
         "sides; give more pictures a class or another fraction"
     )
     try:
-        rest, part = train_test_split(np.arange(len(pictures)), test_size=size, stratify=labels, random_state=seed)
+        rest, taken = train_test_split(np.arange(len(pictures)), test_size=size, stratify=labels, random_state=seed)
     except ValueError as error:
         raise InputError(message) from error
-    for side in (rest, part):
+    for side in (rest, taken):
         if {labels[index] for index in side} != set(labels):
             raise InputError(message)
-    return [pictures[index] for index in sorted(rest)], [pictures[index] for index in sorted(part)]
+    return [pictures[index] for index in sorted(rest)], [pictures[index] for index in sorted(taken)]
 
 
-def fingerprint(parts: Mapping[Part, Sequence[Picture]]) -> str:
-    """A hash of which pictures, by content and class, are in which part; names and order do not count."""
-    lines = sorted(f"{name} {picture.label} {picture.hash}" for name, part in parts.items() for picture in part)
+def fingerprint(splits: Mapping[Split, Sequence[ImageRecord]]) -> str:
+    """A hash of which pictures, by content and class, are in which split; names and order do not count."""
+    lines = sorted(f"{name} {picture.label} {picture.hash}" for name, own in splits.items() for picture in own)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pet_cifar.errors import InputError, check_stages
-from pet_cifar.models.classifier import ImageClassifier
+from pet_cifar.training.classifier import ImageClassifier
 
 
 def _convolution(in_channels: int, out_channels: int, size: int) -> nn.Sequential:

@@ -5,15 +5,15 @@ from typing import Any
 from torch import nn
 
 from pet_cifar.errors import check_positive
-from pet_cifar.models.classifier import ImageClassifier
-from pet_cifar.models.dropout import Dropout
+from pet_cifar.models.layers import Dropout
+from pet_cifar.training.classifier import ImageClassifier
 
 
 class PlainCNN(ImageClassifier):
     """Four convolutions at full resolution and one dense layer: 1,442,698 trained parameters at 32 x 32 x 3.
 
     Batch norm keeps 256 running statistics beside them. The convolutions start as in He et al., "Delving Deep into
-    Rectifiers" (arXiv 1502.01852), since nothing normalises between them.
+    Rectifiers" (arXiv 1502.01852), since nothing normalizes between them.
 
     Args:
         num_classes: 2 gives one logit.

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pet_cifar.errors import InputError, check_stages
-from pet_cifar.models.classifier import ImageClassifier
+from pet_cifar.training.classifier import ImageClassifier
 
 
 class ResidualBlock(nn.Module):

@@ -3,7 +3,7 @@
 Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU" (arXiv 2404.00498): a fixed whitening of 2 x 2 patches, three
 groups of convolutions, GELU, filters that start as the identity, batch norms without scale whose biases learn fast,
 and a lookahead average. Written anew from the published facts. Deviations: rates are those of the mean loss and not of
-the summed one; the whitened pictures are spread evenly over the training part, where files may be sorted by class; the
+the summed one; the whitened pictures are spread evenly over the training split, where files may be sorted by class; the
 sizes of the 96 % net are options.
 """
 
@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.errors import InputError, check_positive, check_stages
-from pet_cifar.models.classifier import ImageClassifier
-from pet_cifar.models.lookahead import Lookahead
-from pet_cifar.models.optimizer import Groups
+from pet_cifar.training.classifier import ImageClassifier
+from pet_cifar.training.lookahead import Lookahead
+from pet_cifar.training.optimizer import Groups
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def whitening_filters(image: Tensor, size: int = PATCH, epsilon: float = 5e-4) -
     """Filters that make the patches of pictures uncorrelated, each of variance about one.
 
     Args:
-        image: normalised pictures, shape (n, C, H, W).
+        image: normalized pictures, shape (n, C, H, W).
         size: side of a patch in pixels.
         epsilon: added to the variances, so that what hardly varies is not blown up.
 
@@ -191,7 +191,7 @@ class SpeedrunCNN(ImageClassifier):
         if not isinstance(data, ImageDataModule):
             log.warning("SpeedrunCNN whitens nothing without a data module of this package: its filters stay random")
             return
-        count = len(data.parts["train"])
+        count = len(data.splits["train"])
         rows = np.linspace(0, count - 1, min(count, WHITENED)).astype(np.int64)
         # where the net will be
         device = self.trainer.strategy.root_device
@@ -260,7 +260,7 @@ class SpeedrunCNN(ImageClassifier):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes the average up again."""
-        # held still in some epochs, but the optimiser's in all
+        # held still in some epochs, but the optimizer's in all
         self._whitening_bias.requires_grad_(True)
         super().on_load_checkpoint(checkpoint)
         self._kept_average = checkpoint.get("lookahead")

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from pet_cifar.models.classifier import ImageClassifier
+from pet_cifar.training.classifier import ImageClassifier
 
 
 def summary(model: ImageClassifier) -> str:

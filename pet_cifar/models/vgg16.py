@@ -12,9 +12,9 @@ from filelock import FileLock
 from torch import Tensor, nn
 
 from pet_cifar.errors import InputError
-from pet_cifar.models.classifier import ImageClassifier
-from pet_cifar.models.freezing import Freezing, stages_of
-from pet_cifar.models.weights import load_weights, read_weights
+from pet_cifar.models.pretrained import load_weights, read_weights
+from pet_cifar.training.classifier import ImageClassifier
+from pet_cifar.training.freezing import Freezing, stages_of
 
 # of VGG16_Weights.IMAGENET1K_FEATURES: the authors' own weights take pictures in [0, 255] less the mean
 MEAN = [0.48235, 0.45882, 0.40784]
@@ -29,7 +29,7 @@ BLOCKS = {"block1": 5, "block2": 10, "block3": 17, "block4": 24, "block5": 31}
 class VGG16Classifier(ImageClassifier):
     """VGG16's thirteen convolutions and a new head.
 
-    The input normalisation follows the weights. A checkpoint carries all weights: a net rebuilt from one needs
+    The input normalization follows the weights. A checkpoint carries all weights: a net rebuilt from one needs
     neither file nor network.
 
     Args:
@@ -71,7 +71,7 @@ class VGG16Classifier(ImageClassifier):
     ) -> None:
         if num_channels != 3:
             raise InputError(
-                f"VGG16Classifier takes colour pictures, not {num_channels} channel(s); give --data.grayscale false"
+                f"VGG16Classifier takes color pictures, not {num_channels} channel(s); give --data.grayscale false"
             )
         if image_size < 32:
             raise InputError(f"image_size is {image_size}; VGG16Classifier halves it 5 times and needs at least 32")
@@ -102,7 +102,7 @@ class VGG16Classifier(ImageClassifier):
             load_weights(self.backbone, state, "features.", weights, "VGG16")
             classifier = state.get("classifier.0.weight")
             own_training = classifier is not None and not classifier.isnan().any()
-            self.follow_weights(*((V1_MEAN, V1_STD) if own_training else (MEAN, STD)))
+            self.use_pretrained_stats(*((V1_MEAN, V1_STD) if own_training else (MEAN, STD)))
         self.freezing = Freezing(
             self.backbone,
             self.head,

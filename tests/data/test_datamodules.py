@@ -13,20 +13,21 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from pet_cifar.data import cats_dogs, download
 from pet_cifar.data.augment import Augment
-from pet_cifar.data.cache import DevicePixels
-from pet_cifar.data.cats_dogs import CatsDogsDataModule
-from pet_cifar.data.cifar10 import CIFAR10DataModule
 from pet_cifar.data.datamodule import ImageDataModule
-from pet_cifar.data.decode import decode
-from pet_cifar.data.digits import DigitsDataModule
-from pet_cifar.data.manifest import Part
-from pet_cifar.data.room import Cache
+from pet_cifar.data.datasets import cats_dogs
+from pet_cifar.data.datasets.cats_dogs import CatsDogsDataModule
+from pet_cifar.data.datasets.cifar10 import CIFAR10DataModule
+from pet_cifar.data.datasets.digits import DigitsDataModule
+from pet_cifar.data.files import download
+from pet_cifar.data.manifest import Split
+from pet_cifar.data.pixels.cache import DevicePixels
+from pet_cifar.data.pixels.decode import decode
+from pet_cifar.data.pixels.placement import Cache
 from pet_cifar.errors import InputError
 from tests.conftest import CIFAR10, picture, write_cats_dogs, write_cifar10_batches
 
-PARTS: tuple[Part, ...] = ("train", "val", "test")
+PARTS: tuple[Split, ...] = ("train", "val", "test")
 
 
 def cats(root: Path, **options: Any) -> CatsDogsDataModule:
@@ -51,7 +52,7 @@ def digits(root: Path, **options: Any) -> DigitsDataModule:
 
 
 def sizes(module: ImageDataModule) -> list[int]:
-    return [len(module.parts[part]) for part in PARTS]
+    return [len(module.splits[split]) for split in PARTS]
 
 
 def snapshot(root: Path) -> dict[str, tuple[str, int]]:
@@ -77,19 +78,19 @@ def test_cats_are_0_and_dogs_are_1(cats_dogs_root: Path) -> None:
     module = cats(cats_dogs_root)
     assert module.class_names == ("cat", "dog")
     assert module.num_classes == 2
-    for part in PARTS:
-        expected = [int(picture.path.startswith("Dog/")) for picture in module.parts[part]]
-        assert module.labels(part).tolist() == expected
+    for split in PARTS:
+        expected = [int(picture.path.startswith("Dog/")) for picture in module.splits[split]]
+        assert module.labels(split).tolist() == expected
         assert set(expected) == {0, 1}
 
 
 def test_parts_are_a_tenth_and_a_tenth_of_the_rest(tmp_path: Path) -> None:
     module = cats(write_cats_dogs(tmp_path / "data", per_class=50, size=16))
     assert sizes(module) == [81, 9, 10]
-    for part in PARTS:
-        counts = Counter(module.labels(part).tolist())
+    for split in PARTS:
+        counts = Counter(module.labels(split).tolist())
         assert abs(counts[0] - counts[1]) <= 1
-    everything = [picture.path for part in PARTS for picture in module.parts[part]]
+    everything = [picture.path for split in PARTS for picture in module.splits[split]]
     assert len(set(everything)) == 100
 
 
@@ -97,7 +98,7 @@ def test_batches_hold_the_decoded_pictures(cats_dogs_root: Path) -> None:
     module = cats(cats_dogs_root, batch_size=7)
     for batch in module.val_dataloader():
         for image, label, row in zip(batch.image, batch.label, batch.row, strict=True):
-            own = module.parts["val"][int(row)]
+            own = module.splits["val"][int(row)]
             encoded = (cats_dogs_root / "PetImages" / own.path).read_bytes()
             assert np.array_equal(image.numpy(), decode(encoded, 16, 1))
             assert module.class_names[int(label)] == own.label
@@ -112,9 +113,9 @@ def test_a_zip_is_unpacked_beside_it_and_stays_as_it_is(cats_dogs_zip_root: Path
     assert not list((cats_dogs_zip_root / ".pet_cifar").rglob("readme*"))
     from_folder = cats(tmp_path / "source")
     assert from_zip.fingerprint == from_folder.fingerprint
-    for part in PARTS:
-        rows = np.arange(len(from_zip.parts[part]))
-        assert torch.equal(from_zip.pixels(part).take(rows), from_folder.pixels(part).take(rows))
+    for split in PARTS:
+        rows = np.arange(len(from_zip.splits[split]))
+        assert torch.equal(from_zip.pixels(split).take(rows), from_folder.pixels(split).take(rows))
 
 
 def test_a_zip_is_unpacked_once(cats_dogs_zip_root: Path) -> None:
@@ -137,7 +138,7 @@ def test_images_per_class_takes_the_first_usable_ones(cats_dogs_root: Path) -> N
     (cats_dogs_root / "PetImages/Cat/3.jpg").write_bytes(b"")
     shutil.copyfile(cats_dogs_root / "PetImages/Cat/1.jpg", cats_dogs_root / "PetImages/Cat/5.jpg")
     module = cats(cats_dogs_root, images_per_class=10)
-    taken = {picture.path for part in PARTS for picture in module.parts[part]}
+    taken = {picture.path for split in PARTS for picture in module.splits[split]}
     assert taken == {
         *(f"Cat/{number}.jpg" for number in (0, 1, 2, 4, 6, 7, 8, 9, 10, 11)),
         *(f"Dog/{number}.jpg" for number in range(10)),
@@ -232,13 +233,13 @@ def test_cifar10_in_every_form(form: str, request: pytest.FixtureRequest) -> Non
     module = cifar(root, batch_size=16)
     assert snapshot(root) == before
     assert module.class_names == CIFAR10
-    # a tenth of what is not test validates; the official test part stays
+    # a tenth of what is not test validates; the official test split stays
     assert sizes(module) == ([108, 12, 30] if form == "folders" else [90, 10, 20])
-    assert {own.part for own in module.parts["test"]} == {"test"}
-    assert {own.part for part in ("train", "val") for own in module.parts[part]} == {"train"}
+    assert {own.split for own in module.splits["test"]} == {"test"}
+    assert {own.split for split in ("train", "val") for own in module.splits[split]} == {"train"}
     assert set(Counter(module.labels("test").tolist()).values()) == {3 if form == "folders" else 2}
     if form == "folders":
-        for own, label in zip(module.parts["train"], module.labels("train"), strict=True):
+        for own, label in zip(module.splits["train"], module.labels("train"), strict=True):
             assert own.path.split("/")[1] == CIFAR10[label]
     images = next(iter(module.test_dataloader())).image
     assert images.shape[1:] == (3, 32, 32)
@@ -263,7 +264,7 @@ def test_batches_and_folders_give_the_same_pixels(tmp_path: Path) -> None:
             Image.fromarray(picture(label, 100 * batch + label, 32)).save(path)
     from_folders = cifar(tmp_path / "folders", val_fraction=0.2)
     by_path = {
-        own.path: (module, own) for module in (from_batches, from_folders) for p in PARTS for own in module.parts[p]
+        own.path: (module, own) for module in (from_batches, from_folders) for p in PARTS for own in module.splits[p]
     }
     assert len(by_path) == 120
     for batch in range(6):
@@ -281,7 +282,7 @@ def test_class_numbers_go_by_name_whatever_the_order_in_the_batches(tmp_path: Pa
     names = [name.encode() for name in reversed(CIFAR10)]
     (root / "cifar-10-batches-py/batches.meta").write_bytes(pickle.dumps({b"label_names": names}, protocol=2))
     module = cifar(root)
-    for own, label in zip(module.parts["test"], module.labels("test"), strict=True):
+    for own, label in zip(module.splits["test"], module.labels("test"), strict=True):
         row = int(own.path.split("#")[1])
         assert label == 9 - row // 2
 
@@ -292,7 +293,7 @@ def test_a_training_copy_of_a_test_picture_is_left_out(cifar10_root: Path) -> No
     shutil.copyfile(folder / "test/cat/0001.png", folder / "test/cat/0098.png")
     module = cifar(cifar10_root)
     assert sizes(module) == [108, 12, 31]
-    assert "train/cat/0099.png" not in {own.path for part in PARTS for own in module.parts[part]}
+    assert "train/cat/0099.png" not in {own.path for split in PARTS for own in module.splits[split]}
 
 
 @pytest.mark.parametrize("change", ["renamed", "one more", "one less"])
@@ -397,8 +398,8 @@ def test_digits_are_divided_80_10_10(some_digits: DigitsDataModule) -> None:
     total = sum(sizes(some_digits))
     assert total == 1797
     assert np.allclose(np.array(sizes(some_digits)) / total, [0.8, 0.1, 0.1], atol=0.001)
-    for part in PARTS:
-        shares = np.bincount(some_digits.labels(part), minlength=10) / len(some_digits.parts[part])
+    for split in PARTS:
+        shares = np.bincount(some_digits.labels(split), minlength=10) / len(some_digits.splits[split])
         assert np.allclose(shares, 0.1, atol=0.01)
 
 
@@ -413,8 +414,8 @@ def test_digits_are_32_x_32_in_three_equal_channels(some_digits: DigitsDataModul
 def test_digits_are_those_of_scikit_learn(tmp_path: Path) -> None:
     module = digits(tmp_path / "data", image_size=8)
     original = load_digits()
-    taken = module.pixels("test").take(np.arange(len(module.parts["test"])))
-    for own, image, label in zip(module.parts["test"], taken, module.labels("test"), strict=True):
+    taken = module.pixels("test").take(np.arange(len(module.splits["test"])))
+    for own, image, label in zip(module.splits["test"], taken, module.labels("test"), strict=True):
         row = int(own.path.split("#")[1])
         assert label == original.target[row]
         assert np.abs(image[0].numpy() / 255 * 16 - original.images[row]).max() < 0.05
@@ -472,7 +473,7 @@ def test_the_division_depends_on_split_seed_only(cats_dogs_root: Path, monkeypat
     first = cats(cats_dogs_root)
     monkeypatch.setenv("PL_GLOBAL_SEED", "77")
     again = cats(cats_dogs_root, num_workers=0, batch_size=5, image_size=8)
-    assert (again.parts, again.fingerprint) == (first.parts, first.fingerprint)
+    assert (again.splits, again.fingerprint) == (first.splits, first.fingerprint)
     assert cats(cats_dogs_root, split_seed=1).fingerprint != first.fingerprint
 
 
@@ -519,7 +520,7 @@ def test_a_changed_picture_makes_another_file_of_pixels(cats_dogs_root: Path) ->
     module = cats(cats_dogs_root, cache="disk", image_size=12)
     module.pixels("train")
     second = set((cats_dogs_root / ".pet_cifar").glob("train-*.npy"))
-    changed = cats_dogs_root / "PetImages" / module.parts["train"][0].path
+    changed = cats_dogs_root / "PetImages" / module.splits["train"][0].path
     Image.fromarray(picture(9, 999, 48)).save(changed)
     cats(cats_dogs_root, cache="disk", image_size=12).pixels("train")
     third = set((cats_dogs_root / ".pet_cifar").glob("train-*.npy"))
@@ -540,14 +541,14 @@ def test_a_checkpoint_of_other_pictures_is_refused(cats_dogs_root: Path) -> None
 @pytest.mark.parametrize("grayscale", [False, True])
 def test_channel_statistics_are_those_of_the_training_part(cats_dogs_root: Path, grayscale: bool) -> None:
     module = cats(cats_dogs_root, grayscale=grayscale)
-    images = np.stack([module.read(own) for own in module.parts["train"]]).astype(np.float64) / 255
+    images = np.stack([module.read(own) for own in module.splits["train"]]).astype(np.float64) / 255
     mean, deviation = module.channel_statistics()
     np.testing.assert_allclose(mean, images.mean((0, 2, 3)), rtol=1e-9)
     np.testing.assert_allclose(deviation, images.std((0, 2, 3)), rtol=1e-9)
 
 
 def test_channel_statistics_of_a_sample_span_the_training_part(some_digits: DigitsDataModule) -> None:
-    rows = np.linspace(0, len(some_digits.parts["train"]) - 1, 100).astype(np.int64)
+    rows = np.linspace(0, len(some_digits.splits["train"]) - 1, 100).astype(np.int64)
     images = some_digits.pixels("train").take(rows).numpy() / 255
     mean, deviation = some_digits.channel_statistics(most=100)
     np.testing.assert_allclose(mean, images.mean((0, 2, 3)), rtol=1e-6)
@@ -583,14 +584,14 @@ def test_batches_become_floats_and_are_augmented_in_training_only(cats_dogs_root
 def test_predicting_uses_the_test_part(cats_dogs_root: Path) -> None:
     module = cats(cats_dogs_root)
     for loader in (module.test_dataloader(), module.predict_dataloader()):
-        assert [row for batch in loader for row in batch.row.tolist()] == list(range(len(module.parts["test"])))
+        assert [row for batch in loader for row in batch.row.tolist()] == list(range(len(module.splits["test"])))
 
 
 def test_auto_says_once_where_it_keeps_the_pictures(cats_dogs_root: Path, caplog: pytest.LogCaptureFixture) -> None:
     module = cats(cats_dogs_root, cache="auto")
     with caplog.at_level("INFO"):
-        for part in PARTS:
-            module.pixels(part)
+        for split in PARTS:
+            module.pixels(split)
     (line,) = [record.getMessage() for record in caplog.records if record.getMessage().startswith("cache: ")]
     assert line.startswith("cache: disk (0.00 GB of decoded pictures")
     assert str(cats_dogs_root / ".pet_cifar") in line

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from pet_cifar.data.augment import RANDOM_NUMBERS
-from pet_cifar.data.cache import ArrayPixels
 from pet_cifar.data.loader import Batch, BatchLoader
+from pet_cifar.data.pixels.cache import ArrayPixels
 from pet_cifar.errors import InputError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (500, 1, 2, 2), np.uint8)

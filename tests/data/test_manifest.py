@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from pet_cifar.data import manifest
-from pet_cifar.data.decode import inspect
-from pet_cifar.data.manifest import Picture
-from pet_cifar.data.split import fingerprint, split
+from pet_cifar.data.manifest import ImageRecord
+from pet_cifar.data.pixels.decode import inspect
+from pet_cifar.data.split import fingerprint, stratified_split
 from pet_cifar.errors import InputError
 from tests.conftest import picture as noisy
 
@@ -30,18 +30,18 @@ def jpeg(number: int) -> bytes:
 
 
 def write(folder: Path, contents: dict[str, bytes]) -> Files:
-    """Writes files and lists them, labelled by their directory."""
+    """Writes files and lists them, labeled by their directory."""
     for path, content in contents.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(content)
     return [(path, path.split("/")[0].lower(), "") for path in contents]
 
 
-def check(folder: Path, files: Files) -> list[Picture]:
+def check(folder: Path, files: Files) -> list[ImageRecord]:
     return manifest.check_files(folder, files, folder / ".pet_cifar" / "list.csv", 2)
 
 
-def verdicts(pictures: Sequence[Picture]) -> dict[str, str]:
+def verdicts(pictures: Sequence[ImageRecord]) -> dict[str, str]:
     return {picture.path: picture.verdict for picture in pictures}
 
 
@@ -67,12 +67,12 @@ def inspected(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     return calls
 
 
-def entry(number: int, label: str = "cat", part: str = "", verdict: str = manifest.OK) -> Picture:
+def entry(number: int, label: str = "cat", split: str = "", verdict: str = manifest.OK) -> ImageRecord:
     digest = hashlib.sha256(f"{label}{number}".encode()).hexdigest()
-    return Picture(f"{label}/{number}.jpg", label, part, 100, 0, 8, 8, "RGB", digest, verdict)
+    return ImageRecord(f"{label}/{number}.jpg", label, split, 100, 0, 8, 8, "RGB", digest, verdict)
 
 
-def entries(per_class: int) -> list[Picture]:
+def entries(per_class: int) -> list[ImageRecord]:
     return [entry(number, label) for label in ("cat", "dog") for number in range(per_class)]
 
 
@@ -119,7 +119,7 @@ def test_what_is_listed_of_a_picture(tmp_path: Path) -> None:
     status = (tmp_path / "Cat/7.jpg").stat()
     digest = hashlib.sha256(encoded).hexdigest()
     assert check(tmp_path, files) == [
-        Picture("Cat/7.jpg", "cat", "", len(encoded), status.st_mtime_ns, 24, 24, "RGB", digest, "ok")
+        ImageRecord("Cat/7.jpg", "cat", "", len(encoded), status.st_mtime_ns, 24, 24, "RGB", digest, "ok")
     ]
 
 
@@ -186,14 +186,14 @@ def test_labels_and_parts_are_not_taken_from_an_old_listing(tmp_path: Path) -> N
     write(tmp_path, {"Cat/1.jpg": jpeg(1)})
     check(tmp_path, [("Cat/1.jpg", "cat", "")])
     (again,) = check(tmp_path, [("Cat/1.jpg", "kitten", "test")])
-    assert (again.label, again.part) == ("kitten", "test")
+    assert (again.label, again.split) == ("kitten", "test")
 
 
 def test_a_listing_is_read_as_it_was_written(tmp_path: Path) -> None:
     pictures = [
         entry(1),
         replace(entry(2), path='Cat/a, "b"\n\u00e9.jpg', verdict="truncated"),
-        entry(3, part="test"),
+        entry(3, split="test"),
     ]
     manifest.write_csv(pictures, tmp_path / "list.csv")
     assert manifest.read_csv(tmp_path / "list.csv") == pictures
@@ -321,10 +321,10 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 
 
 def test_test_parts_are_not_thinned_and_the_training_copy_goes() -> None:
-    first = replace(entry(1), part="train", path="train/a")
-    copies = [replace(first, part=part, path=path) for part, path in (("test", "test/a"), ("test", "test/b"))]
+    first = replace(entry(1), split="train", path="train/a")
+    copies = [replace(first, split=split, path=path) for split, path in (("test", "test/a"), ("test", "test/b"))]
     later = replace(first, path="train/b")
-    other = entry(2, part="train")
+    other = entry(2, split="train")
     assert verdicts(manifest.mark_duplicates([first, *copies, later, other])) == {
         "train/a": "duplicate of test/a",
         "test/a": "ok",
@@ -344,17 +344,17 @@ def test_duplicates_are_never_on_both_sides() -> None:
         replace(picture, path=f"{picture.label}/{copy}-{picture.path}") for picture in entries(20) for copy in "ab"
     ]
     usable = [picture for picture in manifest.mark_duplicates(pictures) if picture.verdict == manifest.OK]
-    rest, part = split(usable, 0.2, 0, "val_fraction")
-    assert len(rest) + len(part) == 40
-    assert not {picture.hash for picture in rest} & {picture.hash for picture in part}
+    rest, taken = stratified_split(usable, 0.2, 0, "val_fraction")
+    assert len(rest) + len(taken) == 40
+    assert not {picture.hash for picture in rest} & {picture.hash for picture in taken}
 
 
 def test_arrays_are_listed_with_their_duplicates() -> None:
     gray = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    colour = np.stack([gray] * 3, axis=-1)
+    color = np.stack([gray] * 3, axis=-1)
     rows = [
         ("b#0", "cat", "train", gray),
-        ("b#1", "cat", "train", colour),
+        ("b#1", "cat", "train", color),
         ("b#2", "dog", "train", gray.copy()),
     ]
     first, second, third = manifest.check_arrays(rows)
@@ -370,20 +370,20 @@ def test_arrays_are_listed_with_their_duplicates() -> None:
 @pytest.mark.parametrize(("size", "expected"), [(0.1, 10), (0.25, 25), (30, 30)])
 def test_a_split_is_disjoint_complete_stratified_and_in_order(size: float | int, expected: int) -> None:
     pictures = entries(50)
-    rest, part = split(pictures, size, 3, "val_fraction")
-    assert len(part) == expected
-    assert sorted([*rest, *part], key=pictures.index) == pictures
-    assert not set(rest) & set(part)
-    counts = Counter(picture.label for picture in part)
+    rest, taken = stratified_split(pictures, size, 3, "val_fraction")
+    assert len(taken) == expected
+    assert sorted([*rest, *taken], key=pictures.index) == pictures
+    assert not set(rest) & set(taken)
+    counts = Counter(picture.label for picture in taken)
     assert abs(counts["cat"] - counts["dog"]) <= 1
-    assert [rest, part] == [sorted(side, key=pictures.index) for side in (rest, part)]
+    assert [rest, taken] == [sorted(side, key=pictures.index) for side in (rest, taken)]
 
 
 def test_a_split_is_the_same_for_the_same_seed_only() -> None:
     pictures = entries(50)
     state = np.random.get_state()[1].tolist()  # type: ignore[index, union-attr, unused-ignore]
-    assert split(pictures, 0.2, 1, "x") == split(pictures, 0.2, 1, "x")
-    assert split(pictures, 0.2, 1, "x") != split(pictures, 0.2, 2, "x")
+    assert stratified_split(pictures, 0.2, 1, "x") == stratified_split(pictures, 0.2, 1, "x")
+    assert stratified_split(pictures, 0.2, 1, "x") != stratified_split(pictures, 0.2, 2, "x")
     assert np.random.get_state()[1].tolist() == state  # type: ignore[index, union-attr, unused-ignore]
 
 
@@ -393,9 +393,9 @@ FROZEN_FINGERPRINT = "e79641b1b582971b7134c5d453ddbe9254efad911fe2157a977cf538ca
 
 
 def test_the_division_is_the_one_of_earlier_versions() -> None:
-    """Another division would put pictures on which old checkpoints were trained into the test part."""
-    rest, test = split(entries(10), 0.2, 0, "test_fraction")
-    train, val = split(rest, 0.25, 0, "val_fraction")
+    """Another division would put pictures on which old checkpoints were trained into the test split."""
+    rest, test = stratified_split(entries(10), 0.2, 0, "test_fraction")
+    train, val = stratified_split(rest, 0.25, 0, "val_fraction")
     assert [picture.path for picture in test] == FROZEN_TEST
     assert [picture.path for picture in val] == FROZEN_VAL
     assert fingerprint({"train": train, "val": val, "test": test}) == FROZEN_FINGERPRINT
@@ -404,13 +404,13 @@ def test_the_division_is_the_one_of_earlier_versions() -> None:
 @pytest.mark.parametrize("size", [0.0, 1.0, 1.5, -0.5, float("nan")])
 def test_a_fraction_out_of_range_is_named(size: float) -> None:
     with pytest.raises(InputError, match=r"test_fraction is .*above 0 and below 1"):
-        split(entries(10), size, 0, "test_fraction")
+        stratified_split(entries(10), size, 0, "test_fraction")
 
 
 @pytest.mark.parametrize(("per_class", "size"), [(1, 0.5), (3, 0.1), (0, 0.5), (10, 0), (10, 20), (10, 25)])
 def test_too_few_pictures_for_a_division_are_named(per_class: int, size: float | int) -> None:
     with pytest.raises(InputError, match=f"val_fraction cannot take {size} of {2 * per_class} pictures") as caught:
-        split(entries(per_class), size, 0, "val_fraction")
+        stratified_split(entries(per_class), size, 0, "val_fraction")
     assert "\n" not in str(caught.value)
     if per_class:
         assert f"cat {per_class}, dog {per_class}" in str(caught.value)
@@ -422,7 +422,7 @@ def test_a_rare_class_is_on_both_sides_or_refused() -> None:
         *(entry(number, "dog") for number in range(97)),
     ]
     try:
-        sides = split(pictures, 0.1, 0, "val_fraction")
+        sides = stratified_split(pictures, 0.1, 0, "val_fraction")
     except InputError:
         return
     assert [{picture.label for picture in side} for side in sides] == [{"cat", "dog"}] * 2

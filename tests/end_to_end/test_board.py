@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from pet_cifar.cli import main
+from pet_cifar.cli.main import main
 
 DIGITS = str(Path(__file__).parents[2] / "configs" / "digits_residual.yaml")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
@@ -106,7 +106,7 @@ def test_several_runs_and_no_others(runs: list[Path], tmp_path: Path) -> None:
 def test_a_signal_that_another_thread_receives_ends_the_waiting() -> None:
     script = """
 import signal, threading, time
-from pet_cifar.board_command import wait
+from pet_cifar.cli.tensorboard import wait
 
 def interrupt():
     time.sleep(1)  # by then the main thread waits
@@ -204,7 +204,7 @@ def drawn_pictures(page: Any) -> list[list[int]]:
 
 
 def curves(page: Any, card: str) -> int:
-    """Curves on the page that have more than one point."""
+    """CustomScalars on the page that have more than one point."""
     script = "paths => paths.filter(one => (one.getAttribute('d') || '').includes('L')).length"
     return int(page.locator(f"{card} path.line").evaluate_all(script))
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from pet_cifar.cli import main
+from pet_cifar.cli.main import main
 from tests.conftest import write_cats_dogs, write_cifar10_folders
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
@@ -27,7 +27,7 @@ DATA = {
     ],
     "CIFAR10DataModule": ["--data.batch_size", "16", "--data.val_fraction", "0.1"],
 }
-WEIGHTS = {"VGG16Classifier": ["--model.weights", "none"], "BackboneClassifier": ["--model.weights", "none"]}
+WEIGHTS = {"VGG16Classifier": ["--model.weights", "none"], "TimmClassifier": ["--model.weights", "none"]}
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)

@@ -10,9 +10,9 @@ import yaml
 from lightning import Callback, LightningModule, Trainer
 
 from pet_cifar.callbacks.hyper_parameters import hyper_parameters
-from pet_cifar.cli import main
-from pet_cifar.lightning_cli import PetCifarCLI
-from pet_cifar.models import lr_finder
+from pet_cifar.cli.main import main
+from pet_cifar.cli.trainer import PetCifarCLI
+from pet_cifar.training import lr_finder
 
 CONFIG = Path(__file__).parents[2] / "configs" / "digits_residual.yaml"
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from pet_cifar.cli import main
+from pet_cifar.cli.main import main
 
 # no batch norms: what they average differs between one process and two
 STAGED = [
-    *("--model", "BackboneClassifier", "--model.name", "test_convnext", "--model.dropout", "0"),
+    *("--model", "TimmClassifier", "--model.name", "test_convnext", "--model.dropout", "0"),
     *("--model.freeze_until", "all", "--model.unfreeze", '{"1": "stages.0"}', "--model.cache_features", "true"),
     *("--model.optimizer", "sgd", "--model.lr", "0.05", "--model.base_lr_factor", "0.5"),
     *("--data", "DigitsDataModule", "--data.image_size", "32", "--data.root", "."),
@@ -20,7 +20,7 @@ STAGED = [
 
 
 def losses(version: int) -> list[float]:
-    with Path(f"lightning_logs/BackboneClassifier/version_{version}/metrics.csv").open() as file:
+    with Path(f"lightning_logs/TimmClassifier/version_{version}/metrics.csv").open() as file:
         return [float(row["train/loss"]) for row in csv.DictReader(file) if row.get("train/loss")]
 
 
@@ -64,7 +64,7 @@ def test_stages_on_two_processes_are_refused_in_one_line() -> None:
 
 def test_other_stages_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     Path("staged.yaml").write_text(
-        "model:\n  class_path: BackboneClassifier\n  init_args:\n    unfreeze:\n      1: blocks.0\n"
+        "model:\n  class_path: TimmClassifier\n  init_args:\n    unfreeze:\n      1: blocks.0\n"
     )
     with pytest.raises(SystemExit):
         main(["fit", "--config", "staged.yaml", *STAGED, "--model.unfreeze", '{"2": "nowhere"}'])

@@ -10,17 +10,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pet_cifar.errors import InputError
-from pet_cifar.models import (
-    CatsDogsCNN,
-    ImageClassifier,
-    InceptionCNN,
-    PlainCNN,
-    ResidualCNN,
-    SpeedrunCNN,
-    VGG16Classifier,
-)
+from pet_cifar.models import CatsDogsCNN, InceptionCNN, PlainCNN, ResidualCNN, SpeedrunCNN, VGG16Classifier
 from pet_cifar.models.inception import InceptionBlock
 from pet_cifar.models.residual import ResidualBlock
+from pet_cifar.training import ImageClassifier
 
 # every net of the package: a new one is tested by itself
 NETS = [net for net in ImageClassifier.__subclasses__() if net.__module__.startswith("pet_cifar.")]
@@ -213,7 +206,7 @@ def test_example_input_array_runs_and_backbone_and_head_are_the_whole_net(net: t
 
 
 @every_net
-def test_the_net_normalises_pictures_itself(net: type[ImageClassifier]) -> None:
+def test_the_net_normalizes_pictures_itself(net: type[ImageClassifier]) -> None:
     model = build(net, num_classes=3, mean=[0.1, 0.2, 0.3], std=[0.5, 0.25, 2.0]).eval()
     image = torch.rand(2, 3, 32, 32)
     normal = torch.stack([(image[:, 0] - 0.1) / 0.5, (image[:, 1] - 0.2) / 0.25, (image[:, 2] - 0.3) / 2], 1)

@@ -16,10 +16,10 @@ from pet_cifar.data import DigitsDataModule
 from pet_cifar.data.augment import Augment
 from pet_cifar.errors import InputError
 from pet_cifar.models import SpeedrunCNN
-from pet_cifar.models.lookahead import Lookahead
-from pet_cifar.models.schedule import schedule_factor
 from pet_cifar.models.speedrun import ConvGroup, whitening_filters
-from pet_cifar.models.views import averaged
+from pet_cifar.training.lookahead import Lookahead
+from pet_cifar.training.lr_schedule import schedule_factor
+from pet_cifar.training.tta import averaged
 from tests.conftest import quiet_trainer
 
 pytestmark = [
@@ -184,7 +184,7 @@ def test_the_whitening_follows_from_the_training_pictures_and_only_its_bias_lear
     watch, data, model = Watch(), digits(), narrow(lookahead=0, whitening_bias_epochs=2)
     trainer = quiet_trainer(max_epochs=4, callbacks=[watch])
     trainer.fit(model, data)
-    image = data.pixels("train").take(np.arange(len(data.parts["train"]))).float() / 255
+    image = data.pixels("train").take(np.arange(len(data.splits["train"]))).float() / 255
     expected = whitening_filters((image - model.mean) / model.std)
     assert torch.equal(watch.filters[0], torch.cat([expected, -expected]))
     assert all(torch.equal(one, watch.filters[0]) for one in watch.filters)
@@ -196,7 +196,7 @@ def test_the_whitening_follows_from_the_training_pictures_and_only_its_bias_lear
     assert torch.equal(third, fourth)
 
 
-# Optimiser, schedule, lookahead
+# Optimizer, schedule, lookahead
 
 
 def test_a_net_that_was_loaded_keeps_its_filters_on_other_pictures() -> None:
@@ -223,7 +223,7 @@ def test_a_second_run_starts_its_average_anew(monkeypatch: pytest.MonkeyPatch) -
     assert model._lookahead is not None
 
 
-def test_synchronised_norms_learn_as_fast() -> None:
+def test_synchronized_norms_learn_as_fast() -> None:
     model = narrow()
     plain = [len(group["params"]) for group in model._parameter_groups()]
     converted = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
@@ -281,7 +281,7 @@ def test_lookahead_ends_on_its_average() -> None:
     assert all(torch.equal(value, own[name]) for name, value in model._lookahead.slow.items())
 
 
-def test_lookahead_counts_the_steps_of_the_optimiser_not_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lookahead_counts_the_steps_of_the_optimizer_not_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[tuple[int, float]] = []
     after_step = Lookahead.after_step
 

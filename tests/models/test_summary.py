@@ -2,8 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from pet_cifar.models import BackboneClassifier, CatsDogsCNN, ImageClassifier, PlainCNN, ResidualCNN
+from pet_cifar.models import CatsDogsCNN, PlainCNN, ResidualCNN, TimmClassifier
 from pet_cifar.models.summary import summary
+from pet_cifar.training import ImageClassifier
 
 
 def line(text: str, layer: str) -> list[str]:
@@ -90,12 +91,12 @@ def test_the_net_is_left_as_it_was_when_it_fails() -> None:
 
 def test_parts_with_parameters_of_their_own_are_counted() -> None:
     # timm's norms bring their activation along
-    model = BackboneClassifier(name="test_efficientnet", image_size=32)
+    model = TimmClassifier(name="test_efficientnet", image_size=32)
     text = summary(model)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     averages = sum(one.numel() for name, one in model.named_buffers() if name.endswith(("running_mean", "running_var")))
     assert f"total parameters {parameters + averages:,}: trained {parameters:,}, not trained {averages:,}" in text
     assert "backbone.bn1 " in text
     assert "Identity" not in text
-    token = BackboneClassifier(name="test_vit", image_size=160)
+    token = TimmClassifier(name="test_vit", image_size=160)
     assert f"trained {sum(parameter.numel() for parameter in token.parameters()):,}" in summary(token)

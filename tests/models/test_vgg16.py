@@ -75,7 +75,7 @@ def test_a_pth_file_of_the_whole_vgg16_is_loaded(state: dict[str, Tensor]) -> No
     assert_backbone_is(VGG16Classifier(image_size=32, weights="vgg16.pth"), state)
 
 
-def test_the_normalisation_follows_the_weights(frozen: VGG16Classifier) -> None:
+def test_the_normalization_follows_the_weights(frozen: VGG16Classifier) -> None:
     assert frozen.mean.flatten().tolist() == pytest.approx(MEAN)
     assert frozen.std.flatten().tolist() == pytest.approx(STD)
     assert not frozen.measures_pixels
@@ -84,7 +84,7 @@ def test_the_normalisation_follows_the_weights(frozen: VGG16Classifier) -> None:
     assert normal.flatten().tolist() == pytest.approx([255 - 255 * mean for mean in MEAN], rel=1e-5)
 
 
-def test_a_given_normalisation_wins(weights: Path) -> None:
+def test_a_given_normalization_wins(weights: Path) -> None:
     model = VGG16Classifier(image_size=32, weights=str(weights), mean=[0.1, 0.2, 0.3], std=[1.0, 1.0, 1.0])
     assert model.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
 

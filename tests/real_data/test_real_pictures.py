@@ -13,9 +13,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pet_cifar.cli import main
+from pet_cifar.cli.main import main
 from pet_cifar.data import CatsDogsDataModule, CIFAR10DataModule
-from pet_cifar.data.manifest import Part
+from pet_cifar.data.manifest import Split
 from pet_cifar.models import VGG16Classifier
 
 FOLDER = Path(os.environ.get("PET_CIFAR_REAL_DATA", "nowhere"))
@@ -50,18 +50,18 @@ def test_every_cat_and_dog_is_checked_and_divided(cats_dogs: Path) -> None:
     bad = [picture.path for picture in data.check() if picture.is_bad]
     assert bad == ["Cat/666.jpg", "Dog/1702.jpg"]
     data.setup("fit")
-    assert {part: len(pictures) for part, pictures in data.parts.items()} == {"train": 3240, "val": 360, "test": 400}
+    assert {split: len(pictures) for split, pictures in data.splits.items()} == {"train": 3240, "val": 360, "test": 400}
 
 
 def test_every_cifar10_picture_is_checked_and_divided(cifar10: Path) -> None:
     data = CIFAR10DataModule(root=cifar10)
     data.prepare_data()
     data.setup("fit")
-    assert len(data.parts["val"]) == 5000
-    assert len(data.parts["test"]) == 10000
-    assert 44000 < len(data.parts["train"]) <= 45000
-    train = {picture.hash for part in ("train", "val") for picture in data.parts[part]}
-    assert train.isdisjoint(picture.hash for picture in data.parts["test"])
+    assert len(data.splits["val"]) == 5000
+    assert len(data.splits["test"]) == 10000
+    assert 44000 < len(data.splits["train"]) <= 45000
+    train = {picture.hash for split in ("train", "val") for picture in data.splits[split]}
+    assert train.isdisjoint(picture.hash for picture in data.splits["test"])
 
 
 def test_the_cats_dogs_cnn_learns_from_real_pictures(cats_dogs: Path) -> None:
@@ -84,8 +84,8 @@ def test_vgg16s_pretrained_features_tell_cats_from_dogs(cats_dogs: Path) -> None
     data.prepare_data()
     data.setup("fit")
 
-    def features(part: Part) -> NDArray[np.float32]:
-        image = data.pixels(part).take(np.arange(len(data.parts[part]))).float() / 255
+    def features(split: Split) -> NDArray[np.float32]:
+        image = data.pixels(split).take(np.arange(len(data.splits[split]))).float() / 255
         chunks = [image[first : first + 16] for first in range(0, len(image), 16)]
         with torch.inference_mode():
             batches = [model.backbone((some - model.mean) / model.std).mean((2, 3)) for some in chunks]

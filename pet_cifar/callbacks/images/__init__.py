@@ -1,0 +1,1 @@
+"""The pictures of a run in TensorBoard: one picture a file."""

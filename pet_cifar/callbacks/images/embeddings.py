@@ -1,0 +1,121 @@
+"""How the net arranges the pictures in its last layer but one."""
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from pet_cifar.callbacks.board import Board
+from pet_cifar.callbacks.images.base import Drawn, ImageCallback, tell
+from pet_cifar.callbacks.images.drawing import Pixels, channels_last, fit
+from pet_cifar.callbacks.images.inspection import as_input, balanced_rows, take
+from pet_cifar.data.datamodule import ImageDataModule
+from pet_cifar.errors import InputError
+from pet_cifar.training.classifier import ImageClassifier
+
+DIMENSIONS = 64
+LETTERS = 11
+"""Characters that a number and its tabulator take in TensorBoard's file, about."""
+
+
+class Embeddings(ImageCallback):
+    """Writes what goes into the last dense layer, of at most ``pictures`` validation pictures, for the Projector.
+
+    A feature map that is flattened just before is averaged over its places. More than 64 numbers a picture are
+    reduced to their 64 first principal components, which the Projector's own analysis starts from anyway.
+
+    Args:
+        pictures: at most 2,000, of all classes in turn.
+        every_n_epochs: 1 or more; 0 only at the end.
+        side: of the thumbnails in pixels.
+    """
+
+    by_default = False
+    draws_at_start = False
+
+    def __init__(self, pictures: int = 1000, every_n_epochs: int = 0, side: int = 32) -> None:
+        super().__init__(every_n_epochs)
+        if not 2 <= pictures <= 2000:
+            raise InputError(f"Embeddings' pictures is {pictures}; the Projector takes from 2 to 2000")
+        if not 1 <= side <= 180:
+            raise InputError(f"Embeddings' side is {side}; it is from 1 to 180, for which the Projector has room")
+        self.pictures = pictures
+        self.side = side
+
+    def prepare(self, module: ImageClassifier, data: ImageDataModule) -> None:
+        """Refuses a net without a dense layer."""
+        _last_dense(module)
+
+    def draw(self, module: ImageClassifier, data: ImageDataModule, board: Board, split: Drawn, when: str) -> None:
+        """Writes the tensor ``embeddings`` with labels, file names and thumbnails."""
+        labels = data.labels("val")
+        rows = balanced_rows(labels, self.pictures, data.split_seed)
+        features, thumbnails, said = [], [], []
+        for start in range(0, len(rows), data.batch_size):
+            image = take(data, "val", rows[start : start + data.batch_size])
+            own, probabilities = _features(module, as_input(module, image))
+            features.append(own)
+            said += probabilities.argmax(1).tolist()
+            thumbnails += [_square(fit(channels_last(one.numpy()), self.side), self.side) for one in image]
+        vectors = torch.cat(features).numpy()
+        if not np.isfinite(vectors).all():
+            tell("no embeddings are written: what goes into the last layer are not all numbers")
+            return
+        if min(vectors.shape) > DIMENSIONS:
+            vectors = PCA(DIMENSIONS, svd_solver="full").fit_transform(vectors).astype(np.float32)
+        if not board.spend(vectors.size * LETTERS + len(rows) * self.side**2 * 3):
+            return
+        board.writer.add_embedding(
+            vectors,
+            metadata=[
+                [
+                    data.class_names[labels[row]],
+                    data.class_names[number],
+                    " ".join(data.splits["val"][row].path.split()),
+                ]
+                for row, number in zip(rows, said, strict=True)
+            ],
+            metadata_header=["label", "prediction", "file"],
+            label_img=torch.from_numpy(np.stack(thumbnails)).permute(0, 3, 1, 2) / 255,
+            global_step=board.step,
+            tag="embeddings",
+        )
+
+
+def _last_dense(module: ImageClassifier) -> nn.Linear:
+    dense = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+    if not dense:
+        raise InputError(f"Embeddings shows what goes into the last dense layer; {type(module).__name__} has none")
+    return dense[-1]
+
+
+def _features(module: ImageClassifier, image: Tensor) -> tuple[Tensor, Tensor]:
+    """Input of the last dense layer (n, d) and probabilities (n, num_classes), both on the CPU."""
+    dense: list[Tensor] = []
+    flattened: list[Tensor] = []
+    handles = [_keep_input(_last_dense(module), dense)]
+    handles += [_keep_input(layer, flattened) for layer in module.modules() if isinstance(layer, nn.Flatten)]
+    try:
+        probabilities = module.probabilities(module(image)).cpu()
+    finally:
+        for handle in handles:
+            handle.remove()
+    features = dense[-1]
+    if flattened and flattened[-1].ndim == 4 and flattened[-1][0].numel() == features.shape[1]:
+        features = flattened[-1].mean((2, 3))
+    return features.cpu(), probabilities
+
+
+def _keep_input(layer: nn.Module, kept: list[Tensor]) -> RemovableHandle:
+    def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        kept.append(inputs[0].detach().float())
+
+    return layer.register_forward_pre_hook(hook)
+
+
+def _square(picture: Pixels, side: int) -> Pixels:
+    height, width = picture.shape[:2]
+    sheet = np.full((side, side, 3), 255, np.uint8)
+    sheet[:height, :width] = picture
+    return sheet

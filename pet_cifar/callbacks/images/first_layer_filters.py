@@ -1,0 +1,90 @@
+"""What the first layer looks for, before and after learning."""
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from lightning import LightningModule, Trainer
+from numpy.typing import NDArray
+
+from pet_cifar.callbacks.board import Board
+from pet_cifar.callbacks.images.base import Drawn, ImageCallback, tell
+from pet_cifar.callbacks.images.drawing import Pixels, channels_last, grid, in_rows
+from pet_cifar.callbacks.images.inspection import convolutions, filters_of, spread
+from pet_cifar.data.datamodule import ImageDataModule
+from pet_cifar.training.classifier import ImageClassifier
+
+
+class FirstLayerFilters(ImageCallback):
+    """Draws the first convolution's filters, those of the start to the left and those of now to the right.
+
+    Gray for one channel, color for three. A run that goes on keeps the first run's start.
+
+    Args:
+        scale: black and white are the smallest and largest weight of the whole ``layer``, as in the homework, or of
+            each ``filter``.
+        most: filters to draw, spread over all.
+        every_n_epochs: 1 or more; 0 draws only at the start and at the end.
+    """
+
+    def __init__(self, scale: Literal["layer", "filter"] = "layer", most: int = 64, every_n_epochs: int = 1) -> None:
+        super().__init__(every_n_epochs)
+        self._at_least_one(most=most)
+        self.scale = scale
+        self.most = most
+        self._initial: NDArray[np.float32] | None = None
+
+    def prepare(self, module: ImageClassifier, data: ImageDataModule) -> None:
+        """Says where there is nothing to draw."""
+        if not convolutions(module):
+            tell(f"no first-layer filters are drawn: {type(module).__name__} has no convolution")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keeps the filters as they are before the first step."""
+        layers = convolutions(pl_module)
+        if layers and (self._initial is None or trainer.global_step == 0):
+            self._initial = filters_of(next(iter(layers.values())))
+        super().on_train_start(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The filters of the start."""
+        return {} if self._initial is None else {"initial": torch.from_numpy(self._initial)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on comparing with the first run's start."""
+        if "initial" in state_dict:
+            self._initial = state_dict["initial"].numpy()
+
+    def draw(self, module: ImageClassifier, data: ImageDataModule, board: Board, split: Drawn, when: str) -> None:
+        """Draws ``first_layer_filters``."""
+        layers = convolutions(module)
+        if not layers or self._initial is None:
+            return
+        name, layer = next(iter(layers.items()))
+        now = filters_of(layer)
+        chosen = spread(range(len(now)), self.most)
+        across = 8 if len(chosen) > 16 else 4
+        side = max(48, 6 * max(now.shape[2:]))
+        change = float(np.abs(now - self._initial).mean() / max(float(np.abs(self._initial).mean()), 1e-12))
+        count = f"{len(chosen)} of {len(now)} filters, each side scaled by itself"
+        sheets = [
+            grid(heading, in_rows(_shades(filters, self.scale, chosen), across), side=side, subtitle=subtitle)
+            for heading, subtitle, filters in (
+                (
+                    f"{name} at the start",
+                    count,
+                    self._initial,
+                ),
+                (when, f"mean change {100 * change:.0f} %", now),
+            )
+        ]
+        board.image("first_layer_filters", np.concatenate(sheets, 1))
+
+
+def _shades(filters: NDArray[np.float32], scale: str, chosen: list[int]) -> list[Pixels]:
+    axes = (1, 2, 3) if scale == "filter" else None
+    low, high = filters.min(axes, keepdims=True), filters.max(axes, keepdims=True)
+    # a constant layer, such as one of zeros, is gray
+    span = high - low
+    shades = np.where(span > 0, (filters - low) / np.where(span > 0, span, 1) * 255, 128).round().astype(np.uint8)
+    return [channels_last(shades[number]) for number in chosen]

@@ -1,0 +1,90 @@
+"""The loggers and callbacks that a run of the command line has unless the user names others."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from pet_cifar.callbacks import (
+    Board,
+    CustomScalars,
+    HyperParameters,
+    LastCheckpoint,
+    PredictionWriter,
+    ProgressBar,
+    RunCard,
+    ThroughputMonitor,
+)
+from pet_cifar.callbacks.images.base import ImageCallback
+
+LOGS = Path("lightning_logs")
+
+FileLogger = TensorBoardLogger | CSVLogger
+
+
+def new_run(name: str) -> list[FileLogger]:
+    """Loggers of a run that gets a number of its own."""
+    tensorboard = TensorBoardLogger(LOGS, name, default_hp_metric=False)
+    return [tensorboard, CSVLogger(LOGS, name, tensorboard.version)]
+
+
+def scored_run(run: Path) -> TensorBoardLogger:
+    """A logger into the run that is scored, whose ``metrics.csv`` a CSVLogger would delete."""
+    return TensorBoardLogger(run.parent.parent, run.parent.name, run.name, default_hp_metric=False)
+
+
+def claim(loggers: Sequence[FileLogger]) -> Path:
+    """Numbers a run; another, started at the same time, may have taken the number that was free."""
+    while True:
+        directory = Path(loggers[0].log_dir)
+        try:
+            directory.mkdir(parents=True)
+            return directory
+        except FileExistsError:
+            number = int(loggers[0].version) + 1
+            for logger in loggers:
+                logger._version = number
+
+
+def default_callbacks(verb: str, command: str, trainer: Mapping[str, Any]) -> list[Callback]:
+    """What shows and keeps a run.
+
+    Args:
+        verb: of the Trainer's.
+        command: what the user has typed, for the run's card.
+        trainer: options of the Trainer.
+    """
+    callbacks: list[Callback] = [ThroughputMonitor()]
+    if verb != "predict":
+        callbacks.append(Board())
+    if verb == "fit":
+        callbacks += [RunCard(command), CustomScalars(), HyperParameters()]
+    callbacks += [
+        kind()
+        for kind in ImageCallback.__subclasses__()
+        if kind.by_default and (verb == "fit" or (kind.shows_scores and verb != "predict"))
+    ]
+    # without a logger there is no run directory, and Lightning would write into the working one
+    if trainer["logger"] is not False:
+        callbacks.append(PredictionWriter())
+    if trainer["enable_progress_bar"] is not False:
+        callbacks.append(ProgressBar())
+    keeps = trainer["enable_checkpointing"] is not False and trainer["logger"] is not False
+    if keeps and verb == "fit":
+        monitor = None if trainer["limit_val_batches"] == 0 else "val/acc"
+        callbacks += [
+            ModelCheckpoint(filename="best", monitor=monitor, mode="max", enable_version_counter=False),
+            LastCheckpoint(),
+        ]
+    return callbacks
+
+
+def replaces(given: Callback, default: Callback) -> bool:
+    """Whether the user's callback takes the place of a default one."""
+    if isinstance(default, ModelCheckpoint):
+        return isinstance(given, ModelCheckpoint) and given.filename == default.filename
+    return isinstance(given, LightningProgressBar if isinstance(default, ProgressBar) else type(default))

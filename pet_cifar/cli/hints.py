@@ -1,0 +1,38 @@
+"""What a run is told beside its results: that an option makes it faster or slower, or a figure say less."""
+
+from collections.abc import Iterator
+
+from lightning import Trainer
+
+from pet_cifar.hardware import computes_bfloat16
+
+
+def before_run(*, on_cpu: bool, compiles: bool, precision: str, chosen: bool) -> Iterator[str]:
+    """Lines on what the options cost.
+
+    Args:
+        on_cpu: whether the run has no GPU.
+        compiles: whether the net is compiled.
+        precision: of the run.
+        chosen: whether the user has named it.
+    """
+    if on_cpu and compiles:
+        yield "compiling the net, for which the first steps wait; --model.compile false begins at once"
+    if on_cpu and precision == "32-true" and not chosen and computes_bfloat16():
+        yield "this processor computes bfloat16: --trainer.precision bf16-mixed is faster, and rounds more"
+    if on_cpu and precision.startswith("bf16") and computes_bfloat16() is False:
+        yield f"this processor does not compute bfloat16: --trainer.precision 32-true is faster than {precision}"
+
+
+def after_run(trainer: Trainer) -> Iterator[str]:
+    """A line where a limit left pictures out of the last scores."""
+    if trainer.fast_dev_run or trainer.overfit_batches:  # type: ignore[attr-defined]
+        return
+    split = "test" if trainer.state.fn == "test" else "val"
+    loader = trainer.test_dataloaders if split == "test" else trainer.val_dataloaders
+    scored = sum(trainer.num_test_batches if split == "test" else trainer.num_val_batches)
+    if loader is not None and f"{split}/acc" in trainer.callback_metrics and scored < len(loader):
+        yield (
+            f"{split}/acc is of the first {scored} of {len(loader)} batches, which may hold one class alone; without "
+            f"--trainer.limit_{split}_batches it is of all"
+        )

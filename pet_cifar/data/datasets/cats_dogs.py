@@ -1,0 +1,108 @@
+"""Cats against dogs: the Kaggle/Asirra pictures as Microsoft hands them out, or any two folders laid out alike."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pet_cifar.data import manifest
+from pet_cifar.data.datamodule import ImageDataModule
+from pet_cifar.data.files.archive import unpack_zip
+from pet_cifar.data.files.download import fetch
+from pet_cifar.data.manifest import ImageRecord, Split
+from pet_cifar.data.pixels.decode import decode
+from pet_cifar.data.split import check_fraction, stratified_split
+from pet_cifar.errors import InputError
+from pet_cifar.hardware import cores
+
+URL = "https://download.microsoft.com/download/3/E/1/3E1C3F21-ECDB-4869-8368-6DEBA77B919F/kagglecatsanddogs_5340.zip"
+SIZE = 824_887_076
+SHA256 = "b7974bd00a84a99921f36ee4403f089853777b5ae8d151c76a86e64900334af9"
+
+
+class CatsDogsDataModule(ImageDataModule):
+    """Cats (0) and dogs (1).
+
+    Finds ``PetImages/{Cat,Dog}/`` under ``root``, or unpacks any ``kagglecatsanddogs_*.zip`` there, or downloads
+    Microsoft's (825 MB, CDLA-Permissive-2.0).
+
+    Args:
+        root: where the data is or goes.
+        image_size: side in pixels.
+        batch_size: pictures a process and step.
+        images_per_class: only the first so many usable pictures of each class, in the order of their names; null
+            for all, 2000 for the homework's.
+        grayscale: one channel instead of three.
+        test_fraction: share of the pictures that tests, in (0, 1).
+        shared: see `ImageDataModule`.
+    """
+
+    class_names = ("cat", "dog")
+
+    def __init__(
+        self,
+        root: str | Path | None = None,
+        image_size: int = 200,
+        batch_size: int = 32,
+        images_per_class: int | None = None,
+        grayscale: bool = True,
+        test_fraction: float = 0.1,
+        **shared: Any,
+    ) -> None:
+        super().__init__(root=root, image_size=image_size, batch_size=batch_size, **shared)
+        if images_per_class is not None and images_per_class < 1:
+            raise InputError(f"images_per_class is {images_per_class}; it is at least 1, or null for all")
+        check_fraction("test_fraction", test_fraction)
+        self.images_per_class = images_per_class
+        self.num_channels = 1 if grayscale else 3
+        self.test_fraction = test_fraction
+        self.folder = self.root / "PetImages"
+
+    def locate(self) -> None:
+        """Finds, unpacks or downloads; sets ``folder``."""
+        self.folder = self.root / "PetImages"
+        if self.folder.is_dir():
+            return
+        archives = sorted(self.root.glob("kagglecatsanddogs_*.zip"))
+        if archives:
+            archive = archives[-1]
+        else:
+            archive = self.root / "kagglecatsanddogs_5340.zip"
+            looked = f"neither {self.folder}/{{Cat,Dog}}/ nor {self.root}/kagglecatsanddogs_*.zip is there, and"
+            fetch([URL], archive, size=SIZE, sha256=SHA256, missing=looked)
+        unpacked = manifest.state_directory(self.root) / archive.stem
+        unpack_zip(archive, unpacked, members=lambda name: name.startswith("PetImages/"))
+        self.folder = unpacked / "PetImages"
+
+    def check(self) -> list[ImageRecord]:
+        """Checks every file of the two folders."""
+        files = [
+            (path, directory.lower(), "")
+            for directory in ("Cat", "Dog")
+            for path in manifest.scan(self.folder, directory)
+        ]
+        listing = manifest.state_directory(self.root) / "cats_dogs.csv"
+        return manifest.check_files(self.folder, files, listing, cores())
+
+    def divide(self, pictures: list[ImageRecord]) -> dict[Split, list[ImageRecord]]:
+        """Takes the test split first, then the validation split out of the rest."""
+        by_class: dict[str, list[ImageRecord]] = defaultdict(list)
+        for picture in pictures:
+            by_class[picture.label].append(picture)
+        if self.images_per_class is not None:
+            for name, own in by_class.items():
+                if len(own) < self.images_per_class:
+                    raise InputError(
+                        f"images_per_class is {self.images_per_class}, but class {name} has {len(own)} usable pictures "
+                        f"in {self.folder}; give a smaller number, or null for all"
+                    )
+        chosen = [picture for own in by_class.values() for picture in own[: self.images_per_class]]
+        rest, test = stratified_split(chosen, self.test_fraction, self.split_seed, "test_fraction")
+        train, val = stratified_split(rest, self.val_fraction, self.split_seed, "val_fraction")
+        return {"train": train, "val": val, "test": test}
+
+    def read(self, picture: ImageRecord) -> NDArray[np.uint8]:
+        """Decodes one file."""
+        return decode((self.folder / picture.path).read_bytes(), self.image_size, self.num_channels)

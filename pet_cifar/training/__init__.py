@@ -1,0 +1,4 @@
+"""What every architecture shares: the one LightningModule base, and what it is made of."""
+
+from pet_cifar.training.classifier import ImageClassifier as ImageClassifier
+from pet_cifar.training.lr_finder import LRFinder as LRFinder

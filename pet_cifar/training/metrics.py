@@ -1,0 +1,119 @@
+"""What is measured in training, validation and test."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+from torchmetrics import Metric
+from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassCalibrationError
+
+Stage = Literal["train", "val", "test"]
+
+
+class MeanLoss(Metric):
+    """The mean loss over all pictures.
+
+    torchmetrics' own MeanMetric asks at every update whether a value is not a number, and so waits for the device.
+    """
+
+    full_state_update = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("count", torch.tensor(0.0), dist_reduce_fx="sum")
+
+    def update(self, loss: Tensor, pictures: int) -> None:
+        """Takes one batch's mean loss."""
+        self.total += loss.float() * pictures
+        self.count += pictures
+
+    def compute(self) -> Tensor:
+        """The mean so far."""
+        return self.total / self.count
+
+
+class ClassScores(Metric):
+    """The macro F1 score, over the classes that occur in labels or predictions, and each class's accuracy.
+
+    torchmetrics' own count with ``torch.bincount``, which waits for a GPU at every update.
+
+    Args:
+        num_classes: 2 or more.
+    """
+
+    full_state_update = False
+    right: Tensor
+    labeled: Tensor
+    predicted: Tensor
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        for name in ("right", "labeled", "predicted"):
+            self.add_state(name, torch.zeros(num_classes, dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, probabilities: Tensor, label: Tensor) -> None:
+        """Takes one batch: probabilities (B, num_classes) and class numbers (B,)."""
+        numbers = torch.arange(len(self.right), device=label.device)
+        truth, guess = (one[:, None] == numbers for one in (label, probabilities.argmax(1)))
+        self.right += (truth & guess).sum(0)
+        self.labeled += truth.sum(0)
+        self.predicted += guess.sum(0)
+
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """F1, and each class's accuracy, shape (num_classes,): 0 for a class without pictures."""
+        both = self.labeled + self.predicted
+        f1 = 2 * self.right / both.clamp(min=1)
+        return f1.sum() / (both > 0).sum().clamp(min=1), self.right / self.labeled.clamp(min=1)
+
+
+class StageMetrics(nn.Module):
+    """The metrics of one stage, updated by batch, logged by epoch under ``<stage>/<name>``.
+
+    All are means over the pictures of all processes: loss and accuracy; beyond training also the macro F1 score and
+    each class's accuracy, the expected calibration error (15 bins of confidence, Guo et al., arXiv 1706.04599), and
+    the area under the ROC curve for two classes.
+
+    Args:
+        stage: the prefix of the names.
+        num_classes: 2 or more.
+    """
+
+    def __init__(self, stage: Stage, num_classes: int) -> None:
+        super().__init__()
+        self.stage = stage
+        self.loss = MeanLoss()
+        metrics: dict[str, Metric] = {"acc": MulticlassAccuracy(num_classes, average="micro", validate_args=False)}
+        if stage != "train":
+            metrics["classes"] = ClassScores(num_classes)
+            if num_classes == 2:
+                metrics["auroc"] = MulticlassAUROC(num_classes, validate_args=False)
+            metrics["calibration_error"] = MulticlassCalibrationError(num_classes, validate_args=False)
+        self.metrics = nn.ModuleDict(metrics)
+
+    def update(self, loss: Tensor, probabilities: Tensor, label: Tensor) -> None:
+        """Takes one batch: its mean loss, probabilities (B, num_classes) and class numbers (B,)."""
+        self.loss.update(loss.detach(), len(label))
+        for metric in self.metrics.values():
+            assert isinstance(metric, Metric)
+            metric.update(probabilities.detach(), label)
+
+    def log(self, module: LightningModule, class_names: Iterable[object]) -> None:
+        """Logs everything and starts anew; called on all processes at the end of an epoch."""
+        values: dict[str, Tensor] = {}
+        for name, metric in [("loss", self.loss), *self.metrics.items()]:
+            assert isinstance(metric, Metric)
+            if isinstance(metric, ClassScores):
+                values["f1"], each = metric.compute()
+                values |= {f"acc_{one}": value for one, value in zip(class_names, each, strict=True)}
+            else:
+                values[name] = metric.compute()
+            metric.reset()
+        # all at once: each copy to the host waits for the device
+        numbers = torch.stack(list(values.values())).cpu()
+        for name, value in zip(values, numbers, strict=True):
+            module.log(f"{self.stage}/{name}", value, prog_bar=name in ("loss", "acc"))
