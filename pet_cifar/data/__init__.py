@@ -1,4 +1,4 @@
-"""From files to batches: one data module a dataset."""
+"""From files to batches."""
 
 from pet_cifar.data.datamodule import ImageDataModule as ImageDataModule
 from pet_cifar.data.datasets.cats_dogs import CatsDogsDataModule as CatsDogsDataModule

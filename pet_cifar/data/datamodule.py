@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from lightning import LightningDataModule
+from lightning import LightningDataModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 from torch import Tensor
@@ -335,3 +335,9 @@ class ImageDataModule(LightningDataModule):
             alternate=self.augment is not None and self.augment.flip == "alternating",
             trained=trained,
         )
+
+
+def image_data_of(trainer: Trainer | None) -> ImageDataModule | None:
+    """The trainer's data module, or None where the trainer has none or one that is not of this package."""
+    data = getattr(trainer, "datamodule", None)
+    return data if isinstance(data, ImageDataModule) else None
