@@ -1,4 +1,4 @@
-# `make quickstart` trains and tests a net, `make test` runs every check; both install what is missing, once.
+# `make quickstart` trains and tests a net, `make test` runs every check. Both first install what is missing.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -16,17 +16,17 @@ test: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov=pet_cifar --cov-report=term:skip-covered --cov-fail-under=90 -m "not real_data"
 
-# the README's pictures of TensorBoard, from two runs on digits; needs Chromium
+# This makes the pictures of TensorBoard in docs/ anew, from two runs on digits. It needs Chromium.
 pictures: $(INSTALLED)
 	PET_CIFAR_SCREENSHOTS=docs PET_CIFAR_BOARD_EPOCHS=15 $(BIN)/python -m pytest -q tests/end_to_end/test_board.py \
 		-k "light and (feature_maps or custom_scalars or confusion_matrix)"
 
-# the lowest versions that setup.cfg admits
+# This runs the tests on the lowest versions that setup.cfg admits.
 test-floors:
 	$(MAKE) VENV=.venv-floors UV_FLAGS="--resolution lowest-direct" .venv-floors/.installed
 	.venv-floors/bin/python -m pytest -n 2 --dist loadfile -m "not real_data"
 
-# what benchmarks/keras_baseline.py runs in: the newest pair that was measured
+# benchmarks/keras_baseline.py runs in this environment. The versions are the newest pair that was measured.
 keras: .venv-keras/.installed
 
 .venv-keras/.installed:
@@ -41,6 +41,7 @@ $(INSTALLED): setup.cfg pyproject.toml
 		{ echo "Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python3"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv
-	# compiled now, once: some environments keep Python from doing it later, and every start would take 10 s more
+	# The bytecode is compiled now, because some environments keep Python from doing it later, and then every start takes
+	# 10 s more.
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python $(UV_FLAGS) --editable '.[test]'
 	@touch $@

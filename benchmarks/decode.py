@@ -1,19 +1,20 @@
-"""How fast pictures are read: the first pass over a folder, and the passes after it.
+"""Measures how fast pictures are read: the first pass over a folder, and the passes after it.
 
     python benchmarks/decode.py --root data
 
-For gray and color pictures of ``--size`` pixels out of the root's cats and dogs, ``--rounds`` times, turn by turn:
+These are measured in turn, ``--rounds`` times, for gray and color pictures of ``--size`` pixels out of the root's cats
+and dogs:
 
-- check: every file hashed and decoded to its end, as the manifest does it, against nothing.
-- decode: files to resized uint8 pixels in the cache's file, against the bare decoder: Pillow with the same calls and
-  nothing else, over files that are read in the same threads. With one thread, and with one for each core.
-- cached: whole batches from that file (order, random numbers, pixels, labels) against copying as many bytes that
-  lie side by side in memory.
+- check: Every file is hashed and decoded to its end, as for the manifest. There is no limit to compare it with.
+- decode: The files are decoded and resized into the cache's file. The limit is the bare decoder: Pillow with the same
+  calls and nothing else, on files that are read in the same threads. This is measured with one thread, and with one
+  for each core.
+- cached: Whole batches (order, random numbers, pixels, labels) are made from that file. The limit is copying as many
+  bytes that lie side by side in memory.
 
-Then ``--large`` pictures in color, decoded into a cache and read once more, in a process of its own: resident memory.
+Then ``--large`` color pictures are decoded into a cache and read once more in a process of its own, for its memory.
 """
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -27,19 +28,20 @@ from typing import Literal
 import numpy as np
 import torch
 from PIL import Image
-from report import Measured, Report, parser, peak_gigabytes, positive, share, told
+from report import Measured, Report, parser, peak_gigabytes, positive, run_or_explain, share
 
 from pet_cifar.data import CatsDogsDataModule
 from pet_cifar.data.loader import BatchLoader
 from pet_cifar.data.manifest import check_files
 from pet_cifar.data.pixels.cache import FilePixels, open_pixels
 from pet_cifar.data.pixels.decode import decode
+from pet_cifar.hardware import cores
 
-CORES = os.cpu_count() or 1
+CORES = cores()
 
 
 def bare(file: Path, size: int, channels: Literal[1, 3]) -> np.ndarray:
-    """The decoder's own speed: no checks, no verdicts, no orientation."""
+    """Decodes a picture with Pillow alone: without checks, verdicts and orientation."""
     image: Image.Image = Image.open(BytesIO(file.read_bytes()))
     image.draft("L" if channels == 1 else "RGB", (2 * size, 2 * size))
     image = image.convert("L" if channels == 1 else "RGB")
@@ -47,14 +49,14 @@ def bare(file: Path, size: int, channels: Literal[1, 3]) -> np.ndarray:
 
 
 def rate(pictures: int, work: Callable[..., object], *arguments: object) -> float:
-    """Pictures a second."""
+    """Runs ``work`` and returns the pictures per second."""
     start = time.perf_counter()
     work(*arguments)
     return pictures / (time.perf_counter() - start)
 
 
 def bare_pass(files: Sequence[Path], size: int, channels: Literal[1, 3], threads: int) -> None:
-    """Decodes all files in threads, each with a share of them at a time."""
+    """Decodes all files with Pillow alone, in threads that take 32 of them at a time."""
     chunks = [files[start : start + 32] for start in range(0, len(files), 32)]
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(lambda chunk: [bare(file, size, channels) for file in chunk], chunks))
@@ -63,7 +65,7 @@ def bare_pass(files: Sequence[Path], size: int, channels: Literal[1, 3], threads
 def build(
     files: Sequence[Path], count: int, size: int, channels: Literal[1, 3], threads: int, place: Path
 ) -> FilePixels:
-    """Our cache of ``count`` pictures, files in turn."""
+    """Builds our cache of ``count`` pictures, which repeats the files where there are fewer."""
     pixels = open_pixels(
         lambda row: decode(files[row % len(files)].read_bytes(), size, channels),
         count,
@@ -78,7 +80,7 @@ def build(
 
 
 def epochs(pixels: FilePixels, count: int, batch_size: int, times: int) -> None:
-    """Shuffled epochs of batches."""
+    """Loads the batches of some shuffled epochs."""
     loader = BatchLoader(pixels, np.zeros(count, np.int64), batch_size, shuffle=True, num_workers=CORES)
     for _ in range(times):
         for _ in loader:
@@ -86,13 +88,13 @@ def epochs(pixels: FilePixels, count: int, batch_size: int, times: int) -> None:
 
 
 def copies(block: np.ndarray, pictures: int) -> None:
-    """Copies as many pictures from one place of the memory to another, in blocks that lie side by side."""
+    """Copies as many pictures from one place of the memory to another, a whole block at a time."""
     for _ in range(pictures // len(block)):
         block.copy()
 
 
 def memory(files: Sequence[Path], count: int, size: int) -> None:
-    """In a process of its own: builds, reads, and prints resident bytes at the start and at most."""
+    """Builds and reads a cache; prints the gigabytes at the start and at most, and the seconds of both steps."""
     before = peak_gigabytes()
     with tempfile.TemporaryDirectory(prefix="pet_cifar_decode_") as temporary:
         start = time.perf_counter()
@@ -109,10 +111,14 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--size", type=positive, default=200)
     options.add_argument("--pictures", type=positive, default=1000)
-    options.add_argument("--large", type=int, default=25_000, help="pictures of the memory figure; 0 for none")
+    options.add_argument("--large", type=int, default=25_000, help="pictures whose memory is measured; 0 for none")
     options.add_argument("--rounds", type=positive, default=5)
     options.add_argument("--batch-size", type=positive, default=32)
-    options.add_argument("--memory-only", action="store_true", help="what the process of its own runs")
+    options.add_argument(
+        "--memory-only",
+        action="store_true",
+        help="measure the memory in this process",
+    )
     arguments = options.parse_args()
     data = CatsDogsDataModule(arguments.root)
     data.prepare_data()
@@ -123,7 +129,7 @@ def main() -> None:
     if arguments.memory_only:
         memory(files, arguments.large, size)
         return
-    for file in files:  # into the system's cache
+    for file in files:  # This brings the files into the system's cache.
         file.read_bytes()
     note = f"{count:,} pictures, {arguments.rounds} rounds, medians (lowest to highest)"
     report = Report(["what", "pictures/s", "limit, pictures/s", "share"], arguments, note)
@@ -168,4 +174,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    told(main)
+    run_or_explain(main)

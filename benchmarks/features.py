@@ -1,16 +1,18 @@
-"""What computing a frozen part's features once costs and saves.
+"""Measures what it costs to compute the features of frozen layers once, and what that saves.
 
     python benchmarks/features.py --root data                  # every config with cache_features
     python benchmarks/features.py --root data --weights vgg16.safetensors configs/cats_dogs_vgg16_frozen.yaml
 
-For each config, turn by turn in one process, ``--rounds`` times on ``--pictures`` training pictures: the bare forward
-pass of its frozen part (a plain PyTorch loop over pictures that are ready, in batches of the config's size) and our
-whole pass (pictures read, computed, written); medians. Then, unless ``--pass-only``, one fit of the config with nothing
-kept: the time to the end of the first epoch, which waits for pictures and features, against the slowest later epoch.
+For each config, two things are measured in turn, ``--rounds`` times in one process on ``--pictures`` training
+pictures: the bare forward pass of its frozen layers (a plain PyTorch loop over pictures that are ready, in batches of
+the config's size), and our whole pass, which reads the pictures, computes the features and writes them. The table shows
+medians. Unless ``--pass-only`` is given, the config is then trained once with nothing kept from before. The time of the
+first epoch, which waits for pictures and features, stands beside that of the slowest later one.
 """
 
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +20,35 @@ import numpy as np
 import torch
 import yaml
 from lightning import Callback, Trainer, seed_everything
-from report import Measured, Report, parser, positive, share, told
+from report import CONFIGS, Measured, Report, parser, positive, run_or_explain, share
 
 from pet_cifar import data as datamodules
 from pet_cifar import models
 from pet_cifar.data import ImageDataModule
 from pet_cifar.data.augment import Augment
-from pet_cifar.data.pixels.feature_cache import Extractor, store_features
+from pet_cifar.data.pixels.feature_cache import FeatureExtractor, store_features
 from pet_cifar.hardware import keep_freed_memory
-from pet_cifar.training import ImageClassifier
+from pet_cifar.training import ImageClassifier, TransferClassifier
 
-CONFIGS = [
-    path
-    for path in sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
-    if yaml.safe_load(path.read_text())["model"]["init_args"].get("cache_features")
-]
+
+def keeps_features(config: Path) -> bool:
+    """Whether a config trains on features that are computed once."""
+    return bool(yaml.safe_load(config.read_text())["model"].get("init_args", {}).get("cache_features"))
+
+
+def build_data(config: dict[str, Any], root: Path) -> ImageDataModule:
+    """Makes the config's data module as the command line does."""
+    options = dict(config["data"].get("init_args", {}))
+    if options.get("augment"):
+        options["augment"] = Augment(**options["augment"])
+    data: ImageDataModule = getattr(datamodules, config["data"]["class_path"])(root=root, **options)
+    return data
 
 
 def build(config: dict[str, Any], root: Path, weights: str | None) -> tuple[ImageClassifier, ImageDataModule]:
-    """The config's net and data, as the command line makes them."""
-    options = dict(config["data"]["init_args"])
-    if options.get("augment"):
-        options["augment"] = Augment(**options["augment"])
-    data = getattr(datamodules, config["data"]["class_path"])(root=root, **options)
-    options = {**config["model"]["init_args"], **({"weights": weights} if weights else {})}
+    """Makes the config's net and data module as the command line does."""
+    data = build_data(config, root)
+    options = {**config["model"].get("init_args", {}), **({"weights": weights} if weights else {})}
     net = getattr(models, config["model"]["class_path"])(
         num_classes=data.num_classes, num_channels=data.num_channels, image_size=data.image_size, **options
     )
@@ -49,12 +56,12 @@ def build(config: dict[str, Any], root: Path, weights: str | None) -> tuple[Imag
 
 
 def rates(net: ImageClassifier, data: ImageDataModule, pictures: int, rounds: int, directory: Path) -> dict[str, Any]:
-    """Pictures a second of the bare forward pass and of ours."""
+    """Measures the pictures per second of the bare forward pass and of our whole pass."""
     data.prepare_data()
     data.setup("fit")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    assert isinstance(net, TransferClassifier)
     freezing = net.to(device).eval().freezing
-    assert freezing is not None
 
     def compute(image: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode():
@@ -71,11 +78,11 @@ def rates(net: ImageClassifier, data: ImageDataModule, pictures: int, rounds: in
         start = time.perf_counter()
         for image in ready:
             features = compute(image)
-        features.cpu()  # waits for an accelerator
+        features.cpu()  # This waits for an accelerator.
         found["bare"].append(pictures / (time.perf_counter() - start))
         start = time.perf_counter()
         store_features(
-            Extractor(compute, str(number), 1, 100.0),
+            FeatureExtractor(compute, partial(str, number), 1, 100.0),
             lambda rows, view: data.view("train", rows, view),
             pictures,
             ["pictures"],
@@ -87,20 +94,20 @@ def rates(net: ImageClassifier, data: ImageDataModule, pictures: int, rounds: in
     return {name: Measured(values) for name, values in found.items()}
 
 
-class Epochs(Callback):
-    """When each epoch began and ended, validation included."""
+class EpochEnds(Callback):
+    """Notes when each epoch ends; validation is part of it."""
 
     def __init__(self) -> None:
         self.ends = [time.perf_counter()]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Notes it."""
+        """Notes the time."""
         self.ends.append(time.perf_counter())
 
 
 def fit(net: ImageClassifier, data: ImageDataModule, epochs: int) -> dict[str, float]:
-    """Seconds to the end of the first epoch, and of the slowest later one."""
-    watch = Epochs()
+    """Measures the seconds of the first epoch, with all that comes before it, and of the slowest later one."""
+    watch = EpochEnds()
     trainer = Trainer(
         max_epochs=epochs,
         callbacks=[watch],
@@ -117,11 +124,11 @@ def fit(net: ImageClassifier, data: ImageDataModule, epochs: int) -> dict[str, f
 def main() -> None:
     """Prints a row for each config as soon as it is done."""
     options = parser(__doc__)
-    options.add_argument("configs", nargs="*", type=Path, default=CONFIGS)
-    options.add_argument("--weights", help="a file for all of these configs, where there is no network")
+    options.add_argument("configs", nargs="*", type=Path, default=list(filter(keeps_features, CONFIGS)))
+    options.add_argument("--weights", help="a file of weights for all of these configs, for machines without a network")
     options.add_argument("--pictures", type=positive, default=256)
     options.add_argument("--rounds", type=positive, default=3)
-    options.add_argument("--pass-only", action="store_true", help="no fit")
+    options.add_argument("--pass-only", action="store_true", help="do not train")
     arguments = options.parse_args()
     keep_freed_memory()
     note = f"{arguments.rounds} rounds of {arguments.pictures} pictures, medians (lowest to highest)"
@@ -131,7 +138,7 @@ def main() -> None:
         config = yaml.safe_load(path.read_text())
         with tempfile.TemporaryDirectory(prefix="pet_cifar_features_") as temporary:
             root = Path(temporary)
-            for entry in arguments.root.resolve().glob("[!.]*"):  # without what is kept beside it
+            for entry in arguments.root.resolve().glob("[!.]*"):  # The hidden folder of what was kept is left out.
                 (root / entry.name).symlink_to(entry)
             seed_everything(0)
             found = rates(
@@ -146,4 +153,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    told(main)
+    run_or_explain(main)

@@ -1,12 +1,12 @@
-"""How cost grows with the pictures, their size, the batch and the processes: the README's table.
+"""Measures how cost grows with the number of pictures, their size, the batch and the processes.
 
     python benchmarks/growth.py --root data
 
-The net is the homework's small CNN on gray pictures, 1,000 of 200 x 200 in batches of 8 unless a row says otherwise;
-where there are more pictures than the root's, each copy differs by a JPEG comment. Every row is a process of its own
-that starts from nothing: seconds of checking and decoding, of one cached epoch of batches without a net, the median
-milliseconds of a training step, and the largest resident memory. Two processes are two of the row for one, joined by
-ddp.
+The net is `CatsDogsCNN` on gray pictures: 1,000 of 200 x 200 in batches of 8, unless a row says otherwise. Where the
+root has fewer pictures, they are copied, and each copy gets a JPEG comment of its own. Every row is measured in a
+process of its own that starts from nothing: the seconds of checking, of decoding and of one cached epoch of batches
+without a net, the median milliseconds of a training step, and the largest resident memory. The row of two processes
+runs two processes with DDP, each with the batch of the row of one.
 """
 
 import json
@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from memory import make
-from report import Report, parser, peak_gigabytes, positive, told
+from report import Report, parser, peak_gigabytes, positive, run_or_explain
 
 STANDARD = {"pictures": 1000, "size": 200, "batch": 8, "processes": 1}
 STEPS = 60
-"""Whose median is taken, after two more: the mean of ten swung by a quarter from run to run."""
-LAWS = {
+"""The steps whose median is taken, after two that do not count. The mean of ten steps varied by a quarter."""
+EXPECTED = {
     "pictures": "check, decode, epoch: in proportion; step, memory: constant",
     "size": "epoch, step: with its square; decode: the file's own size, then the square; memory: the square",
     "batch": "step, memory above the idle process: in proportion; the rest: constant",
@@ -34,8 +34,8 @@ LAWS = {
 }
 
 
-def child(root: Path, row: dict[str, int]) -> dict[str, float]:
-    """What one row measures."""
+def measure(root: Path, row: dict[str, int]) -> dict[str, float]:
+    """Measures one row in this process."""
     import torch
     from lightning import Callback, Trainer, seed_everything
     from lightning.pytorch.strategies import DDPStrategy
@@ -93,16 +93,16 @@ def child(root: Path, row: dict[str, int]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Prints a row for each process, in four groups."""
+    """Prints the rows in four groups, one for each quantity that grows."""
     options = parser(__doc__)
     options.add_argument("--pictures", type=positive, nargs="*", default=[1000, 4000, 10_000, 25_000])
     options.add_argument("--sizes", type=positive, nargs="*", default=[100, 200, 350, 500])
     options.add_argument("--batches", type=positive, nargs="*", default=[8, 32, 128])
     options.add_argument("--processes", type=positive, nargs="*", default=[1, 2])
-    options.add_argument("--child", help="what a row's own process runs")
+    options.add_argument("--child", help="the row that this process measures, as JSON")
     arguments = options.parse_args()
     if arguments.child:
-        found = child(arguments.root, json.loads(arguments.child))
+        found = measure(arguments.root, json.loads(arguments.child))
         if os.environ.get("LOCAL_RANK", "0") == "0":
             print("FOUND", json.dumps(found))
         return
@@ -123,7 +123,7 @@ def main() -> None:
             ("batch", arguments.batches),
             ("processes", arguments.processes),
         ):
-            print(f"| expected: {LAWS[kind]} |{' |' * (len(columns) - 1)}")
+            print(f"| expected: {EXPECTED[kind]} |{' |' * (len(columns) - 1)}")
             for value in values:
                 row = {**STANDARD, kind: value}
                 root = Path(temporary) / f"{kind}-{value}"
@@ -139,4 +139,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    told(main)
+    run_or_explain(main)

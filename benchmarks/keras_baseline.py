@@ -1,13 +1,14 @@
-"""The homework this project grew from, its own way in Keras: what our figures are held against.
+"""The original Keras exercise that this project grew from, written anew; our figures are compared with its.
 
     make keras                                                        # its own virtual environment, once
     .venv-keras/bin/python benchmarks/keras_baseline.py cats_dogs --root data --epochs 1
     .venv-keras/bin/python benchmarks/keras_baseline.py cifar10 --root data --until 73.6 --max-seconds 3000
 
-Reads all pictures into one float array before anything else, as a notebook does, and calls ``model.fit``. Prints a row
-after every epoch: seconds since the first line ran, pictures a second, validation and test accuracy. ``--until``
-stops at a test accuracy, ``--max-seconds`` in the middle of an epoch. ``root`` holds ``PetImages/{Cat,Dog}`` or a
-``kagglecatsanddogs_*.zip``; and ``cifar10/{train,test}/<class>`` or ``cifar-10-batches-py``.
+Like the exercise's notebook, it reads all pictures into one float array before anything else, and calls ``model.fit``.
+It prints a row after every epoch: seconds since the program started, pictures per second, validation and test accuracy.
+``--until`` stops at a test accuracy, and ``--max-seconds`` stops in the middle of an epoch. ``root`` holds
+``PetImages/{Cat,Dog}`` or a ``kagglecatsanddogs_*.zip``, and ``cifar10/{train,test}/<class>`` or
+``cifar-10-batches-py``.
 """
 
 import argparse
@@ -42,7 +43,7 @@ CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 
 
 def cats_dogs(root: Path, limit: int) -> tuple[Data, Data, Data]:
-    """Gray pictures of 200 x 200: a tenth tests, a tenth of the rest validates."""
+    """Loads gray pictures of 200 x 200; a tenth of them tests, and a tenth of the rest validates."""
     archive = next(root.glob("kagglecatsanddogs_*.zip"), None)
     zipped = None if (root / "PetImages").is_dir() or archive is None else zipfile.ZipFile(archive)
     pictures, labels = [], []
@@ -55,7 +56,7 @@ def cats_dogs(root: Path, limit: int) -> tuple[Data, Data, Data]:
             try:
                 data = zipped.read(path) if zipped else (root / path).read_bytes()
                 picture = Image.open(io.BytesIO(data)).convert("RGB").convert("L").resize((200, 200))
-            except (KeyError, OSError):  # missing or unreadable: the homework left these out too
+            except (KeyError, OSError):  # Missing and unreadable files are left out, as in the exercise.
                 continue
             pictures.append(np.asarray(picture))
             labels.append(label)
@@ -68,8 +69,8 @@ def cats_dogs(root: Path, limit: int) -> tuple[Data, Data, Data]:
 
 
 def cifar10(root: Path, limit: int) -> tuple[Data, Data, Data]:
-    """Color pictures of 32 x 32: a tenth of the training split validates."""
-    parts = {}
+    """Loads color pictures of 32 x 32; a tenth of the training pictures validates."""
+    splits = {}
     for split in ("train", "test"):
         if (root / "cifar10").is_dir():
             files = [
@@ -81,20 +82,20 @@ def cifar10(root: Path, limit: int) -> tuple[Data, Data, Data]:
             y = np.array([label for _, label in files])
         else:
             names = [f"data_batch_{number}" for number in range(1, 6)] if split == "train" else ["test_batch"]
-            # the official files; who does not trust them uses the folders
+            # These are the official files. Unpickling can run code, so whoever does not trust them uses the folders.
             batches = [
                 pickle.loads((root / "cifar-10-batches-py" / name).read_bytes(), encoding="bytes") for name in names
             ]
             x = np.concatenate([batch[b"data"] for batch in batches]).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
             y = np.concatenate([batch[b"labels"] for batch in batches])
-        parts[split] = x.astype("float32") / 255.0, y
-    (x, y), test = parts["train"], parts["test"]
+        splits[split] = x.astype("float32") / 255.0, y
+    (x, y), test = splits["train"], splits["test"]
     x, x_val, y, y_val = train_test_split(x, y, test_size=0.1, random_state=0)
     return (x, y), (x_val, y_val), test
 
 
 def cats_dogs_net() -> keras.Model:
-    """4,737,473 parameters."""
+    """Builds the small CNN of 4,737,473 parameters."""
     return keras.Sequential(
         [
             keras.Input((200, 200, 1)),
@@ -110,7 +111,7 @@ def cats_dogs_net() -> keras.Model:
 
 
 def cifar10_net() -> keras.Model:
-    """1,442,954 parameters."""
+    """Builds the plain CNN of 1,442,954 parameters."""
     return keras.Sequential(
         [
             keras.Input((32, 32, 3)),
@@ -127,7 +128,7 @@ def cifar10_net() -> keras.Model:
 
 
 class Rows(keras.callbacks.Callback):
-    """Prints and keeps a row an epoch, and stops where it is asked to."""
+    """Prints and keeps a row for each epoch, and stops when a limit is reached."""
 
     def __init__(self, test: Data, batch_size: int, until: float, max_seconds: float) -> None:
         super().__init__()
@@ -142,16 +143,16 @@ class Rows(keras.callbacks.Callback):
         self.start = self.step = time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Notes how long the step took; stops when the time is over."""
+        """Notes how long the step took, and stops when the time is over."""
         now = time.perf_counter()
         self.steps.append(now - self.step)
         self.step = now
         if now - START - self.testing > self.max_seconds:
-            # Keras itself only stops at the end of an epoch
+            # By itself Keras only stops at the end of an epoch.
             raise KeyboardInterrupt
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Tests; that time does not count."""
+        """Tests the net; the time that this takes does not count."""
         now = time.perf_counter()
         seconds = now - START - self.testing
         _, accuracy = self.model.evaluate(*self.test, verbose=0, batch_size=256)
@@ -171,7 +172,7 @@ class Rows(keras.callbacks.Callback):
 
 
 def main() -> None:
-    """Loads, trains, prints."""
+    """Loads the pictures, trains the net and writes the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiment", choices=["cats_dogs", "cifar10"])
     parser.add_argument("--root", type=Path, default=Path("data"), help="where the data is")
@@ -179,7 +180,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=0, help="0 for 32 (cats_dogs) and 64 (cifar10)")
     parser.add_argument("--limit", type=int, default=0, help="pictures a class; 0 for 2,000 (cats_dogs) and all")
     parser.add_argument("--until", type=float, default=101.0, help="test accuracy in percent to stop at")
-    parser.add_argument("--max-seconds", type=float, default=float("inf"), help="after which to stop")
+    parser.add_argument("--max-seconds", type=float, default=float("inf"), help="seconds after which to stop")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("keras_baseline.json"), help="a JSON file for all figures")
     arguments = parser.parse_args()

@@ -1,10 +1,10 @@
-"""Shows that memory is bounded by the batch, not by the data.
+"""Shows that the size of the batch bounds the memory, and not the size of the data.
 
     python benchmarks/memory.py --root data -- --model.weights vgg16.safetensors
 
-Makes ``--pictures`` files out of the root's cats and dogs, each distinct by a JPEG comment behind its end, checks all
-of them, trains and tests a config on them for ``--steps`` steps, and prints the largest resident memory of each command
-beside that of an idle one, which builds the net and stops. Further options for all commands come after ``--``.
+It makes ``--pictures`` files out of the root's cats and dogs, which differ by a JPEG comment after their end. It checks
+all of them, trains and tests a config on them for ``--steps`` steps, and prints the largest resident memory of each
+command beside that of an idle one, which builds the net and stops. Options for all commands come after ``--``.
 """
 
 import multiprocessing
@@ -17,13 +17,13 @@ from functools import partial
 from pathlib import Path
 
 import yaml
-from report import Report, parsed, parser, positive, resident, told
+from report import Report, parsed, parser, positive, resident, run_or_explain
 
 CONFIG = Path(__file__).parents[1] / "configs" / "cats_dogs_vgg16_500px_frozen.yaml"
 
 
 def make(root: Path, source: Path, pictures: int) -> None:
-    """``root/PetImages`` with as many pictures, all different by content."""
+    """Writes ``root/PetImages`` with this many pictures, no two of which have the same content."""
     from pet_cifar.data import CatsDogsDataModule
 
     data = CatsDogsDataModule(source)
@@ -42,7 +42,7 @@ def make(root: Path, source: Path, pictures: int) -> None:
 
 
 def measured(command: list[str]) -> tuple[float, float]:
-    """Seconds, and the largest resident memory in 10^9 bytes, of a command of ours."""
+    """Runs a command of ours; returns its seconds and its largest resident memory in 10^9 bytes."""
     start = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "pet_cifar", *command])
     _, status, usage = os.wait4(process.pid, 0)
@@ -56,20 +56,21 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("config", nargs="?", type=Path, default=CONFIG)
     options.add_argument("--pictures", type=positive, default=25_000)
-    options.add_argument("--steps", type=positive, default=36, help="of training; a third as many of the others")
+    options.add_argument("--steps", type=positive, default=36, help="training steps; validation and test have a third")
     arguments, rest = parsed(options)
     note = f"{arguments.pictures:,} pictures; {arguments.config.stem}"
     with tempfile.TemporaryDirectory(prefix="pet_cifar_memory_") as temporary:
         root = Path(temporary)
-        # what this process has taken, the system counts as taken by those that it starts
+        # The system counts the memory of this process as that of the processes that it starts, so another one makes the
+        # pictures.
         making = partial(make, root, arguments.root, arguments.pictures)
-        maker = multiprocessing.get_context("spawn").Process(target=told, args=(making,))
+        maker = multiprocessing.get_context("spawn").Process(target=run_or_explain, args=(making,))
         maker.start()
         maker.join()
         if maker.exitcode:
             raise SystemExit(maker.exitcode)
         some = str(max(1, arguments.steps // 3))
-        keeps = "cache_features" in yaml.safe_load(arguments.config.read_text())["model"]["init_args"]
+        keeps = "cache_features" in yaml.safe_load(arguments.config.read_text())["model"].get("init_args", {})
         same = ["--data.root", str(root), *(["--model.cache_features", "false"] if keeps else []), *rest]
         fit = ["fit", "--config", str(arguments.config), *same]
         steps = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", str(arguments.steps)]
@@ -91,4 +92,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    told(main)
+    run_or_explain(main)

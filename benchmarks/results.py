@@ -1,4 +1,4 @@
-"""Trains and tests configs with several seeds and prints the README's table of results.
+"""Trains and tests configs with several seeds, and prints a table of their accuracies.
 
     python benchmarks/results.py --root data --seeds 3 configs/cifar10_residual.yaml configs/cats_dogs_cnn.yaml
     python benchmarks/results.py --root data --seeds 3      # every config
@@ -14,13 +14,11 @@ import sys
 import time
 from pathlib import Path
 
-from report import Measured, Report, parsed, parser, positive, resident, told
-
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+from report import CONFIGS, Measured, Report, parsed, parser, positive, resident, run_or_explain
 
 
 def run(config: Path, root: str, seed: int, options: list[str]) -> dict[str, float]:
-    """One training and test in processes of their own; seconds count from process start to the last file written."""
+    """Trains and tests once in processes of their own; the seconds include their start and their end."""
     name = f"lightning_logs/{config.stem}"
     program = [sys.executable, "-m", "pet_cifar"]
     start = time.perf_counter()
@@ -49,7 +47,7 @@ def main() -> None:
     for config in arguments.configs:
         try:
             runs = [run(config, str(arguments.root), seed, rest) for seed in range(arguments.seeds)]
-        except subprocess.CalledProcessError:  # whose own words stand above; what others reached is not lost
+        except subprocess.CalledProcessError:  # It has printed its own error; the results of the others are kept.
             report.row(f"`{config.stem}`", ["failed", ""], {"failed": True})
             failed.append(config.stem)
             continue
@@ -66,4 +64,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    told(main)
+    run_or_explain(main)

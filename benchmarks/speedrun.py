@@ -1,13 +1,14 @@
-"""Seeded runs of a speedrun config: accuracy, its spread, and seconds, beside the reference program.
+"""Repeats a speedrun config with different seeds: accuracy, its spread and seconds, beside the reference program.
 
     python benchmarks/speedrun.py --root data --runs 20
     python benchmarks/speedrun.py --root data --runs 20 configs/cifar10_speedrun96.yaml --line 96
     python benchmarks/speedrun.py --root data --runs 20 --reference cifar10-airbench/legacy/airbench94_compiled.py
     python benchmarks/speedrun.py --root data --runs 2 --cpu        # a narrow net, to see that it works
 
-All runs are in one process, through the ordinary Trainer, LightningModule and data module, each from new weights. As in
-the reference, a run's seconds are training and one test; the first run is the cold one, compilation included. The
-reference is run as it is, as often as it says itself, in a directory where it finds the very same pictures.
+All runs are in one process and use the ordinary Trainer, LightningModule and data module; each starts from new weights.
+As in the reference, the seconds of a run are those of training and one test. The first run is cold and includes the
+compilation. The reference program is not changed; it decides how often it runs, in a directory where it finds the very
+same pictures.
 """
 
 import re
@@ -26,7 +27,7 @@ import torch
 import yaml
 from features import build
 from lightning import Trainer, seed_everything
-from report import Measured, Report, parser, positive, told
+from report import Measured, Report, parser, positive, run_or_explain
 
 from pet_cifar.data import CIFAR10DataModule, ImageDataModule
 from pet_cifar.data.manifest import Split
@@ -37,7 +38,7 @@ CONFIG = Path(__file__).parents[1] / "configs" / "cifar10_speedrun94.yaml"
 
 
 def now() -> float:
-    """The clock, when the device has done all it was given."""
+    """Reads the clock once the device has done all its work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
@@ -46,7 +47,7 @@ def now() -> float:
 def one_run(
     net: ImageClassifier, data: ImageDataModule, fresh: dict[str, torch.Tensor], seed: int, trainer: dict[str, Any]
 ) -> dict[str, float]:
-    """Trains from fresh weights and tests, with and without views."""
+    """Trains from fresh weights, and tests with all views and with one."""
     seed_everything(seed, verbose=False)
     net.load_state_dict(fresh)
     views = net.test_views
@@ -84,10 +85,10 @@ def hand_over(data: CIFAR10DataModule, folder: Path) -> None:
     data.setup("fit")
     folder.mkdir(parents=True)
     files: tuple[tuple[str, tuple[Split, ...]], ...] = (("train", ("train", "val")), ("test", ("test",)))
-    for name, parts in files:
-        pixels = torch.cat([data.pixels(split).take(np.arange(len(data.splits[split]))).cpu() for split in parts])
-        labels = torch.cat([torch.from_numpy(data.labels(split)) for split in parts])
-        # it whitens the first 5,000 training pictures, which in folders are of one class
+    for name, splits in files:
+        pixels = torch.cat([data.pixels(split).take(np.arange(len(data.splits[split]))).cpu() for split in splits])
+        labels = torch.cat([torch.from_numpy(data.labels(split)) for split in splits])
+        # The reference whitens with the first 5,000 training pictures, which in the order of the folders are one class.
         order = torch.from_numpy(np.random.default_rng(0).permutation(len(labels)))
         images = pixels[order].permute(0, 2, 3, 1).contiguous()
         content = {"images": images, "labels": labels[order], "classes": list(data.class_names)}
@@ -95,7 +96,7 @@ def hand_over(data: CIFAR10DataModule, folder: Path) -> None:
 
 
 def reference(program: Path, data: CIFAR10DataModule) -> list[dict[str, float]]:
-    """Accuracy and seconds of each of the reference's runs, on our pictures; the first one is cold."""
+    """Runs the reference on our pictures; returns accuracy and seconds of each run, of which the first is cold."""
     with tempfile.TemporaryDirectory(prefix="pet_cifar_reference_") as temporary:
         hand_over(data, Path(temporary) / "cifar10")
         command = [sys.executable, "-u", str(program.resolve())]
@@ -105,7 +106,7 @@ def reference(program: Path, data: CIFAR10DataModule) -> list[dict[str, float]]:
             for line in done.stdout:
                 if not re.search(r"\|\s*eval\s*\|", line):
                     continue
-                # the last two columns are the accuracy with all views, and seconds
+                # The last two columns are the accuracy with all views and the seconds.
                 *_, accuracy, seconds = (cell.strip() for cell in line.strip().strip("|").split("|"))
                 runs.append({"accuracy": 100 * float(accuracy), "seconds": float(seconds)})
                 print(f"{program.stem}, run {len(runs) - 1}: {runs[-1]}", file=sys.stderr, flush=True)
@@ -117,7 +118,7 @@ def reference(program: Path, data: CIFAR10DataModule) -> list[dict[str, float]]:
 
 
 def cells(accuracies: Sequence[float], seconds: Sequence[float], line: float, cold: float) -> list[object]:
-    """What the table says of some runs."""
+    """Summarizes some runs for the table."""
     return [
         f"{statistics.mean(accuracies):.2f}",
         f"{statistics.stdev(accuracies):.2f}" if len(accuracies) > 1 else "",
@@ -131,8 +132,8 @@ def main() -> None:
     """Prints a row for ours and one for the reference."""
     options = parser(__doc__)
     options.add_argument("config", nargs="?", type=Path, default=CONFIG)
-    options.add_argument("--runs", type=positive, default=20, help="warm ones, after the cold one")
-    options.add_argument("--line", type=float, default=94.0, help="accuracy whose share of runs is counted, in percent")
+    options.add_argument("--runs", type=positive, default=20, help="warm runs, which come after a cold one")
+    options.add_argument("--line", type=float, default=94.0, help="the share of runs above this accuracy is counted")
     options.add_argument("--reference", type=Path, help="the reference program's file")
     options.add_argument("--cpu", action="store_true", help="widths 16, 16, 16, one epoch, not compiled")
     arguments = options.parse_args()
@@ -163,7 +164,7 @@ def main() -> None:
     if arguments.reference:
         theirs = reference(arguments.reference, CIFAR10DataModule(arguments.root))
         accuracies, seconds = ([run[what] for run in theirs] for what in ("accuracy", "seconds"))
-        # its cold run may be on random labels, whose accuracy says nothing
+        # The accuracy of its cold run says nothing, because that may be on random labels.
         report.row(
             arguments.reference.stem,
             cells(accuracies[1:], seconds[1:], arguments.line, seconds[0]),
@@ -172,4 +173,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    told(main)
+    run_or_explain(main)

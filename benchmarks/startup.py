@@ -1,85 +1,85 @@
-"""How long one waits before anything happens: ``--help``, and the first training step.
+"""Measures how long a user waits before anything happens: for ``--help``, and for the first training step.
 
     python benchmarks/startup.py
 
-Each in a fresh process, ``--rounds`` times: ``pet-cifar --help``; importing torch and lightning and nothing else; and
-``fit`` on handwritten digits until the first step ends, of which the time for data (locating, checking, decoding) is
-told apart. The limit is 1.3 times the bare import, plus the data. Then the slowest imports of our own start.
+Each of these runs in a fresh process, ``--rounds`` times: ``pet-cifar --help``; importing torch and Lightning and
+nothing else; ``fit`` on handwritten digits until its first step ends; and making the same data ready (locating,
+checking, decoding), whose imports do not count. The limit of ``fit`` is 1.3 times the bare import, plus the data. The
+slowest imports of our own start are printed below the table.
 """
 
 import re
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
-from report import Measured, Report, parser, positive, told
+from report import Measured, Report, parser, positive, run_or_explain
 
-# neither counts how Python ends
+DIGITS = Path(__file__).parents[1] / "configs" / "digits_residual.yaml"
+# These programs end with os._exit, so that the time that Python takes to end does not count.
 IMPORTS = "import os, torch, lightning.pytorch; os._exit(0)"
 FIRST_STEP = """
-import time
-start = time.perf_counter()
-from pet_cifar.cli.main import main
-from pet_cifar.data import ImageDataModule
-data = 0.0
-def timed(name):
-    original = getattr(ImageDataModule, name)
-    def method(self, *arguments, **named):
-        global data
-        before = time.perf_counter()
-        try:
-            return original(self, *arguments, **named)
-        finally:
-            data += time.perf_counter() - before
-    setattr(ImageDataModule, name, method)
-for name in ("prepare_data", "setup", "train_dataloader"):
-    timed(name)
+import os, sys
 from lightning import Callback
-class First(Callback):
+from pet_cifar.cli.main import main
+class Stop(Callback):
     def on_train_batch_end(self, *arguments):
-        print("FIRST", time.perf_counter() - start, data, flush=True)
-        import os
         os._exit(0)
-import pet_cifar.cli.trainer as cli
-callbacks = cli.default_callbacks
-cli.default_callbacks = lambda *given: [*callbacks(*given), First()]
-main(["fit", "--config", CONFIG, "--data.num_workers", "0"])
+main(["fit", "--config", sys.argv[1], "--data.root", sys.argv[2], "--data.num_workers", "0"], callbacks=[Stop()])
 """
 
 
-def seconds(command: list[str]) -> tuple[float, str]:
-    """Wall seconds of a process, and what it printed."""
+def run(command: list[str]) -> tuple[float, str]:
+    """Runs a process in an empty directory; returns its wall seconds and what it printed."""
+    with tempfile.TemporaryDirectory(prefix="pet_cifar_startup_") as directory:
+        start = time.perf_counter()
+        done = subprocess.run(command, cwd=directory, check=True, capture_output=True, text=True)
+        return time.perf_counter() - start, done.stdout + done.stderr
+
+
+def data_seconds(config: Path, root: Path) -> float:
+    """Measures in this process how long the config's training pictures take until they can be loaded."""
+    import yaml
+    from features import build_data
+
+    data = build_data(yaml.safe_load(config.read_text()), root)
     start = time.perf_counter()
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return time.perf_counter() - start, done.stdout + done.stderr
+    data.prepare_data()
+    data.setup("fit")
+    data.train_dataloader()
+    return time.perf_counter() - start
 
 
 def main() -> None:
-    """Prints the table and the import profile."""
+    """Prints the table and the slowest imports."""
     options = parser(__doc__)
     options.add_argument("--rounds", type=positive, default=5)
-    options.add_argument("--config", default="configs/digits_residual.yaml")
+    options.add_argument("--config", type=Path, default=DIGITS)
+    options.add_argument("--data-only", action="store_true", help="measure the data in this process")
     arguments = options.parse_args()
+    config, root = arguments.config.resolve(), arguments.root.resolve()
+    if arguments.data_only:
+        print(data_seconds(config, root))
+        return
     python = [sys.executable, "-c"]
-    first_step = f"CONFIG = {arguments.config!r}\n{FIRST_STEP}"
-    for code in (IMPORTS, first_step):  # what is read from the disk for the first time
-        seconds([*python, code])
-    helped, imported, first, data = [], [], [], []
-    for _ in range(arguments.rounds):
-        helped.append(seconds([sys.executable, "-m", "pet_cifar", "--help"])[0])
-        imported.append(seconds([*python, IMPORTS])[0])
-        wall, printed = seconds([*python, first_step])
-        found = re.search(r"FIRST (\S+) (\S+)", printed)
-        assert found, printed
-        first.append(wall)
-        data.append(float(found[2]))
-    report = Report(["what", "seconds", "limit", "what the limit is"], arguments, f"{arguments.rounds} rounds, medians")
-    measured = {
-        "help": Measured(helped),
-        "import": Measured(imported),
-        "first_step": Measured(first),
-        "data": Measured(data),
+    commands = {
+        "help": [sys.executable, "-m", "pet_cifar", "--help"],
+        "import": [*python, IMPORTS],
+        "first_step": [*python, FIRST_STEP, str(config), str(root)],
+        "data": [sys.executable, str(Path(__file__).resolve()), "--data-only", "--config", str(config)],
     }
+    commands["data"] += ["--root", str(root)]
+    for command in commands.values():  # The first time, files have to be read from the disk.
+        run(command)
+    seconds: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(arguments.rounds):
+        for name, command in commands.items():
+            wall, printed = run(command)
+            seconds[name].append(float(printed.split()[-1]) if name == "data" else wall)
+    measured = {name: Measured(values) for name, values in seconds.items()}
+    report = Report(["what", "seconds", "limit", "what the limit is"], arguments, f"{arguments.rounds} rounds, medians")
     report.row("`pet-cifar --help`", [measured["help"], "0.5", "asked for"], {"help": measured["help"]})
     report.row("import torch, lightning", [measured["import"], "", ""], {"import": measured["import"]})
     limit = 1.3 * measured["import"].median + measured["data"].median
@@ -88,7 +88,7 @@ def main() -> None:
         [measured["first_step"], f"{limit:.2f}", f"1.3 times the import and {measured['data'].median:.2f} s of data"],
         {**measured, "limit": limit},
     )
-    _, profile = seconds([sys.executable, "-X", "importtime", "-c", "import pet_cifar.cli.trainer"])
+    _, profile = run([sys.executable, "-X", "importtime", "-c", "import pet_cifar.cli.trainer"])
     lines = [re.match(r"import time:\s+(\d+) \|\s+(\d+) \|( +)(\S+)", line) for line in profile.splitlines()]
     rows = sorted(((int(one[2]), one[4]) for one in lines if one and len(one[3]) <= 7), reverse=True)
     print("\nslowest imports of the command line, with all that they import:")
@@ -97,4 +97,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    told(main)
+    run_or_explain(main)

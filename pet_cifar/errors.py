@@ -1,4 +1,4 @@
-"""What a user is meant to read when something is wrong."""
+"""The errors that a user is meant to read, and the checks of arguments that raise them."""
 
 import difflib
 import math
@@ -12,18 +12,19 @@ ANOTHER_ROOT = ", or set the root to another folder"
 class InputError(Exception):
     """A problem with the user's data or arguments.
 
-    Its message is one line: what is wrong, with which file or key, and what to do. The command line prints that
-    line without a traceback and exits with status 2.
+    Its message is one line: what is wrong, with which file or argument, and what to do. A constructor begins it with
+    the bare name of the argument (``lr is -1``), in whose place the command line puts the option (``--model.lr is
+    -1``). The command line prints the line without a traceback and exits with status 2.
     """
 
 
 @contextmanager
 def disk_errors(path: Path, otherwise: str = ANOTHER_ROOT) -> Iterator[None]:
-    """Turns an error of the local disk into one `InputError`; no mirror, archive or picture is blamed for it.
+    """Turns an error of the local disk into an `InputError` about the file, so that nothing else is blamed for it.
 
     Args:
-        path: what is written.
-        otherwise: what else can be done than making room for it.
+        path: The file or folder that is written.
+        otherwise: What else the user can do than making room for it.
     """
     try:
         yield
@@ -34,31 +35,31 @@ def disk_errors(path: Path, otherwise: str = ANOTHER_ROOT) -> Iterator[None]:
 
 
 def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
-    """Refuses a word that an option does not know.
+    """Refuses a word that an argument does not know.
 
     Args:
-        name: of the option.
-        value: that was given.
-        choices: that there are.
+        name: The argument's name.
+        value: The value that was given.
+        choices: The values that it knows.
 
     Raises:
-        InputError: it is none of them.
+        InputError: The value is none of them.
     """
     if value not in (known := list(choices)):
-        nearest = did_you_mean(str(value), map(str, known))
-        raise InputError(f"{name} is {value!r}; it is one of {', '.join(map(str, known))}{nearest}")
+        near = did_you_mean(str(value), map(str, known))
+        raise InputError(f"{name} is {value!r}; it is one of {', '.join(map(str, known))}{near}")
 
 
 def check_positive(name: str, value: float, otherwise: str = "") -> None:
-    """Refuses what nothing can be multiplied with or divided by: 0, a negative number, infinity, or none at all.
+    """Refuses a factor or divisor of 0, below 0, of infinity, or that is not a number.
 
     Args:
-        name: of the option.
-        value: that was given.
-        otherwise: what else can be done.
+        name: The argument's name.
+        value: The value that was given.
+        otherwise: What else the user can do.
 
     Raises:
-        InputError: it is not a number above 0.
+        InputError: The value is not a number above 0.
     """
     if not 0 < value < math.inf:
         raise InputError(f"{name} is {value}; it is a number above 0{otherwise}")
@@ -67,8 +68,12 @@ def check_positive(name: str, value: float, otherwise: str = "") -> None:
 def check_stages(widths: Sequence[int], blocks: int = 1) -> None:
     """Refuses a net without layers, and layers without channels.
 
+    Args:
+        widths: The channels of each stage.
+        blocks: The blocks of each stage.
+
     Raises:
-        InputError: there is no number, or one below 1.
+        InputError: There is no number, or one below 1.
     """
     if blocks < 1:
         raise InputError(f"blocks is {blocks}; give the blocks of a stage, at least 1")
@@ -77,6 +82,20 @@ def check_stages(widths: Sequence[int], blocks: int = 1) -> None:
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:
-    """A clause naming the nearest known word; empty where none is near."""
-    nearest = difflib.get_close_matches(word, list(words), n=1, cutoff=0.6)
-    return f"; did you mean {nearest[0]}?" if nearest else ""
+    """A clause that names the nearest known word; it is empty where none is near."""
+    near = nearest(word, words)
+    return f"; did you mean {near}?" if near else ""
+
+
+def nearest(word: str, words: Iterable[str]) -> str | None:
+    """The known word that is spelled most alike, or that begins alike; case, dashes and underscores do not count."""
+    known = {_letters(one): one for one in reversed(list(words))}
+    key = _letters(word)
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    # A word of one or two letters begins like too many.
+    alike = [one for one in known if len(key) > 2 and len(one) > 2 and (one.startswith(key) or key.startswith(one))]
+    return known[(close or alike)[0]] if close or alike else None
+
+
+def _letters(word: str) -> str:
+    return "".join(letter for letter in word.lower() if letter.isalnum() or letter in "./")

@@ -1,24 +1,42 @@
-"""Tiny data in the real formats, made anew for each test; and no network."""
+"""What tests share: tiny data in the real formats, made anew for each test, and a machine without a network."""
 
 import os
 import pickle
+import shutil
+import signal
 import socket
 import tarfile
 import zipfile
+from collections import namedtuple
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
+# This file imports nothing of the package above its functions: the process that hands out the tests reads it, too.
 if TYPE_CHECKING:
     from lightning import Trainer
 
-# threads of one test would fight with those of the next for two cores; before torch is imported
+# The threads of one test would compete with those of the next for two cores. Torch reads this when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A shell starts background jobs with Ctrl-C ignored, and what a test starts and ends by Ctrl-C would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
+compiles = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*", "ignore::UserWarning:torch.*")
+"""Marks a test that compiles a net, of which torch's compiler warns by itself."""
+
+HOME = Path(__file__).parents[1]
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+WITHOUT_LIGHTNING = f"""
+import sys, types
+for name in ("pet_cifar", "pet_cifar.data", "pet_cifar.data.files", "pet_cifar.data.pixels"):
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__path__ = [{str(HOME)!r} + "/" + name.replace(".", "/")]
+"""
+"""A child process that begins with these lines imports a module of pet_cifar.data without Lightning, in a second."""
 
 
 @pytest.fixture(autouse=True)
@@ -46,22 +64,13 @@ def _own_places(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkey
     monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
 
 
-def picture(label: int, number: int, size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """A noisy color picture whose brightness and stripes tell its class."""
-    rng = np.random.default_rng([label, number])
-    pixels = rng.normal(100, 25, (size, size, 3))
-    pixels[:, :: 2 + label % 5] += 60
-    pixels[:: 2 + label // 5] -= 60
-    return np.clip(pixels, 0, 255).astype(np.uint8)
-
-
 def write_cats_dogs(root: Path, per_class: int = 20, size: int = 48) -> Path:
     """``root/PetImages`` as Microsoft lays it out: with an empty file, a Thumbs.db and a readme."""
+    from pet_cifar.data.synthetic import write_pictures
+
     for label, name in enumerate(("Cat", "Dog")):
         folder = root / "PetImages" / name
-        folder.mkdir(parents=True)
-        for number in range(per_class):
-            Image.fromarray(picture(3 * label, number, size)).save(folder / f"{number}.jpg", quality=90)
+        write_pictures(folder, 3 * label, per_class, size, suffix=".jpg")
         (folder / f"{per_class}.jpg").touch()
         (folder / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0 not a picture")
     (root / "readme[1].txt").write_text("a glob trap")
@@ -69,24 +78,25 @@ def write_cats_dogs(root: Path, per_class: int = 20, size: int = 48) -> Path:
 
 
 def write_cifar10_folders(root: Path, train: int = 12, test: int = 3) -> Path:
-    """``root/cifar10/{train,test}/<class>/NNNN.png``."""
+    """``root/cifar10/{train,test}/<class>/N.png``."""
+    from pet_cifar.data.synthetic import write_pictures
+
     for split, count, first in (("train", train, 0), ("test", test, 1000)):
         for label, name in enumerate(CIFAR10):
-            folder = root / "cifar10" / split / name
-            folder.mkdir(parents=True)
-            for number in range(count):
-                Image.fromarray(picture(label, first + number, 32)).save(folder / f"{number:04}.png")
+            write_pictures(root / "cifar10" / split / name, label, count, 32, first=first)
     return root
 
 
 def write_cifar10_batches(root: Path, per_class: int = 2) -> Path:
     """``root/cifar-10-batches-py`` with five training batches and a test batch, ``per_class`` pictures in each."""
+    from pet_cifar.data.synthetic import synthetic_picture
+
     folder = root / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     for batch in range(6):
         labels = [label for label in range(10) for _ in range(per_class)]
         pixels = [
-            picture(label, 100 * batch + number, 32).transpose(2, 0, 1).reshape(-1)
+            synthetic_picture(label, 100 * batch + number, 32).transpose(2, 0, 1).reshape(-1)
             for number, label in enumerate(labels)
         ]
         name = f"data_batch_{batch + 1}" if batch < 5 else "test_batch"
@@ -112,6 +122,12 @@ def quiet_trainer(**options: Any) -> "Trainer":
         "log_every_n_steps": 1,
     }
     return Trainer(**{**defaults, **options})
+
+
+def set_free_space(monkeypatch: pytest.MonkeyPatch, free: float | Callable[[], float]) -> None:
+    """Makes every disk say that it has so many bytes free."""
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, free() if callable(free) else free))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What the programs in ``benchmarks`` make of what they measured."""
+"""What the programs in ``benchmarks`` print, and which configs they list."""
 
 import json
 import sys
@@ -6,18 +6,22 @@ from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
+import pictures
 import pytest
+import results
 import torch
-from report import Measured, Report, parsed, parser, share, told
+from features import keeps_features
+from report import CONFIGS, Measured, Report, parsed, parser, run_or_explain, share
 from speedrun import cells, hand_over, reference
-from step import step_seconds
+from startup import DIGITS
+from step import bare, fit, operations, step_seconds
 
 from pet_cifar.data import CIFAR10DataModule
 from pet_cifar.data.manifest import Split
 from pet_cifar.errors import InputError
 from tests.conftest import CIFAR10, write_cifar10_folders
 
-# speaks as the reference does, of the pictures that it finds
+# This program prints what the reference prints, about the pictures that it finds.
 REFERENCE = """
 import sys
 import torch
@@ -41,13 +45,13 @@ def folder(tmp_path: Path) -> CIFAR10DataModule:
 def test_the_reference_gets_all_our_pictures_mixed_with_their_labels(folder: CIFAR10DataModule, tmp_path: Path) -> None:
     hand_over(folder, tmp_path / "handed")
     files: tuple[tuple[str, tuple[Split, ...]], ...] = (("train", ("train", "val")), ("test", ("test",)))
-    for name, parts in files:
+    for name, splits in files:
         found = torch.load(tmp_path / "handed" / f"{name}.pt")
         images, labels = found["images"], found["labels"]
         assert found["classes"] == list(CIFAR10)
         ours = [
             (int(label), pixels.tobytes())
-            for split in parts
+            for split in splits
             for label, pixels in zip(
                 folder.labels(split),
                 folder.pixels(split).take(np.arange(len(folder.splits[split]))).numpy(),
@@ -59,7 +63,7 @@ def test_the_reference_gets_all_our_pictures_mixed_with_their_labels(folder: CIF
             for label, image in zip(labels, images, strict=True)
         ]
         assert sorted(theirs) == sorted(ours)
-        # not one class after the other, as the folders are
+        # The pictures do not come one class after the other, as in the folders.
         assert len(set(labels[: len(labels) // 5].tolist())) > 3
 
 
@@ -72,7 +76,7 @@ def test_what_the_reference_says_of_its_runs(folder: CIFAR10DataModule, tmp_path
 
 
 @pytest.mark.parametrize(("code", "words"), [("raise SystemExit(3)", "ended with status 3"), ("", "told of 0 runs")])
-def test_a_reference_that_fails_is_told(folder: CIFAR10DataModule, tmp_path: Path, code: str, words: str) -> None:
+def test_a_reference_that_fails_is_an_error(folder: CIFAR10DataModule, tmp_path: Path, code: str, words: str) -> None:
     program = tmp_path / "reference.py"
     program.write_text(code)
     with pytest.raises(SystemExit, match=words):
@@ -88,7 +92,7 @@ def test_the_cells_of_a_speedrun() -> None:
 @pytest.mark.parametrize(("gpu", "seconds"), [(False, 2.0), (True, 4.0)])
 def test_the_first_steps_do_not_count(monkeypatch: pytest.MonkeyPatch, gpu: bool, seconds: float) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    # the middle one where the host does the work, else the mean
+    # The median counts where the CPU does the work, else the mean.
     assert step_seconds([0.0, 50.0, 100.0, 101.0, 103.0, 112.0]) == seconds
 
 
@@ -115,9 +119,32 @@ def test_options_behind_two_dashes_are_the_commands(monkeypatch: pytest.MonkeyPa
     assert rest == ["--trainer.precision", "bf16-mixed"]
 
 
-def test_wrong_input_is_told_in_a_line() -> None:
+def test_wrong_input_is_answered_in_a_line() -> None:
     def fails() -> None:
         raise InputError("no pictures in data; give --root")
 
     with pytest.raises(SystemExit, match="^error: no pictures in data; give --root$"):
-        told(fails)
+        run_or_explain(fails)
+
+
+def test_every_config_is_measured_unless_others_are_named() -> None:
+    configs = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+    assert configs == CONFIGS == vars(results)["CONFIGS"] == vars(pictures)["CONFIGS"]
+    frozen = {path.stem for path in filter(keeps_features, configs)}
+    assert {"cats_dogs_efficientnet", "cats_dogs_vgg16_frozen"} <= frozen < {path.stem for path in configs}
+
+
+def test_the_cost_of_pictures_is_measured_within_the_callbacks(tmp_path: Path) -> None:
+    drawn, steps_an_epoch = pictures.measure(DIGITS, tmp_path, 1, 2, [])
+    undrawn, _ = pictures.measure(DIGITS, tmp_path, 1, 2, pictures.WITHOUT_PICTURES)
+    assert len(drawn.steps) == len(undrawn.steps) == 2 < steps_an_epoch
+    assert 0 < undrawn.inside < drawn.inside
+    assert undrawn.fit > sum(undrawn.steps) > 0
+
+
+def test_a_step_of_the_command_line_and_of_a_plain_loop(tmp_path: Path) -> None:
+    seconds, done = fit(DIGITS, tmp_path, 5, [])
+    assert done.trainer.global_step == 5
+    assert seconds > 0
+    assert bare(done, 5, None) > 0
+    assert operations(done, None) > 1e6

@@ -21,7 +21,7 @@ from pet_cifar.data.manifest import ImageRecord
 from tests.conftest import write_cats_dogs
 
 pytestmark = [
-    # of a run without an epoch's end
+    # A run that ends within an epoch keeps no best checkpoint.
     pytest.mark.filterwarnings("ignore:.ModelCheckpoint"),
 ]
 
@@ -102,14 +102,16 @@ def waiting(counts: Mapping[str, float]) -> dict[str, float]:
     return {name: counts[name] for name in counts if name in copies or any(word in name for word in WAITING)}
 
 
-# TensorBoard's pictures have their own budget
+# An epoch of few steps and small pictures costs as many operations at its end as a long one.
+SHORT = ("--trainer.limit_train_batches", "3", "--data.image_size", "16")
+# TensorBoard's pictures have their own budget.
 UNDRAWN = ("--trainer.callbacks+", "Board", "--trainer.callbacks.max_megabytes", "0")
 
 
 def test_a_batch_of_validation_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def count(batches: int) -> Counter[str]:
         options = ["--data.batch_size", "10", "--trainer.limit_val_batches", str(batches), "--trainer.max_epochs", "1"]
-        return operations(lambda: main([*RUN, *options, *UNDRAWN]), monkeypatch)
+        return operations(lambda: main([*RUN, *options, *SHORT, *UNDRAWN]), monkeypatch)
 
     few, many = count(4), count(14)
     assert few["cpu"] > 0
@@ -120,7 +122,7 @@ def test_a_batch_of_validation_waits_for_nothing(monkeypatch: pytest.MonkeyPatch
 def test_an_epoch_copies_to_the_host_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
     def count(epochs: int) -> Counter[str]:
         options = ["--data.batch_size", "50", "--trainer.max_epochs", str(epochs)]
-        return operations(lambda: main([*RUN, *options, *UNDRAWN]), monkeypatch)
+        return operations(lambda: main([*RUN, *options, *SHORT, *UNDRAWN]), monkeypatch)
 
     few, many = count(2), count(4)
     an_epoch = waiting({name: (many[name] - few[name]) / 2 for name in many if many[name] != few[name]})

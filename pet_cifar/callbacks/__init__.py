@@ -1,4 +1,4 @@
-"""What a run shows and writes; a callback looks and never touches."""
+"""Lightning callbacks that show and write what a run does; none of them changes a result."""
 
 from pet_cifar.callbacks.board import Board as Board
 from pet_cifar.callbacks.custom_scalars import CustomScalars as CustomScalars

@@ -1,4 +1,4 @@
-"""The run's page in TensorBoard: one writer, one budget in bytes and one collection of scores for all pictures."""
+"""The run's page in TensorBoard: one writer, one budget in bytes and one set of predictions for all pictures."""
 
 import logging
 import math
@@ -15,30 +15,31 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import summary as messages
 
 from pet_cifar.callbacks.images.drawing import encode
-from pet_cifar.callbacks.predictions import Collector, Scores
+from pet_cifar.callbacks.predictions import PredictionCollector, Predictions
+from pet_cifar.data.datamodule import image_data_of
 from pet_cifar.errors import InputError
 
 log = logging.getLogger(__name__)
 MEGABYTE = 1_000_000
-RARER = 10
-"""How many times more rarely pictures are drawn where a net trains on kept features: its epochs take a second."""
+EPOCHS_ON_FEATURES = 10
+"""How many epochs count as one where a net trains on kept features, because such an epoch takes about a second."""
 
 
 class Board(Callback):
-    """Writes what the picture callbacks draw, as long as it fits, and says what was spent.
+    """Writes what the image callbacks draw as long as it fits into the budget, and logs how much was spent.
 
-    Scalars are never dropped. From half of the budget on only every second picture is drawn, from three quarters on
-    every fourth, and so on; what does not fit any more is left out. Where a net trains on kept features of its frozen
-    part, whose epochs take about a second, ten epochs count as one. Only rank zero writes.
+    Scalars are always written. Once half of the budget is spent, only every second picture is drawn, after three
+    quarters every fourth, and so on; what no longer fits is left out. Where a net trains on the kept features of its
+    frozen layers, ten epochs count as one, because each takes about a second. Only rank zero writes.
 
     Args:
-        max_megabytes: what a run's pictures may take together, in 10^6 bytes; 0 is no pictures at all, null is 50, or
-            for a checkpoint what its run had.
+        max_megabytes: The most that all pictures of a run may take together, in 10^6 bytes. 0 draws no pictures. Null
+            is 50, or for a checkpoint what its run had.
 
     Attributes:
-        step: of training, that everything is written for.
-        scored_step: of training, that ``scores`` belong to.
-        scores: of the last validation or test, on all processes; None before the first.
+        step: The training step that everything is written for.
+        predictions: The predictions of the last validation or test on all processes; None before the first.
+        predicted_step: The training step that ``predictions`` belong to.
     """
 
     def __init__(self, max_megabytes: float | None = None) -> None:
@@ -46,49 +47,50 @@ class Board(Callback):
             raise InputError(f"Board's max_megabytes is {max_megabytes}; it is 0 (no pictures) or more")
         self._follows_checkpoint = max_megabytes is None
         self.max_megabytes = 50.0 if max_megabytes is None else max_megabytes
-        self.step = self.scored_step = 0
-        self.scores: Scores | None = None
-        self._collector = Collector()
+        self.step = self.predicted_step = 0
+        self.predictions: Predictions | None = None
+        self._collector = PredictionCollector()
         self._logger: TensorBoardLogger | None = None
-        self._spent: int | None = None
-        self._drawn = 0
-        self._told: set[str] = set()
+        self._bytes_spent: int | None = None
+        self._num_written = 0
+        self._warned: set[str] = set()
         self._collects = False
-        self._rarer = 1
+        self._epochs_as_one = 1
         self._step_of_checkpoint: int | None = None
 
     # Lightning's hooks
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Finds the TensorBoard logger, and says so where there is none."""
-        self._collector = Collector()
-        self.scores = None
-        self.scored_step = 0
+        """Finds the TensorBoard logger, and warns where there is none."""
+        self._collector = PredictionCollector()
+        self.predictions = None
+        self.predicted_step = 0
         self._step_of_checkpoint = None
-        # without such a picture, gathering the probabilities of all processes would be for nothing
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        self._collects = any(getattr(callback, "shows_scores", False) for callback in callbacks)
-        found = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-        if not found and stage != "predict" and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            self._tell("no pictures are drawn: they need a TensorBoardLogger, and this run has none")
-        if not found or found[0] is not self._logger:
-            self._spent = None
-        self._logger = found[0] if found else None
+        # Where nothing shows predictions, there is no need to gather them from all processes.
+        self._collects = any(getattr(callback, "shows_predictions", False) for callback in callbacks)
+        loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+        if not loggers and stage != "predict" and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._warn_once("no pictures are drawn: they need a TensorBoardLogger, and this run has none")
+        if not loggers or loggers[0] is not self._logger:
+            self._bytes_spent = None
+        self._logger = loggers[0] if loggers else None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Looks how long epochs will be."""
-        self._rarer = RARER if getattr(getattr(trainer, "datamodule", None), "extractor", None) else 1
+        """Finds out whether the net trains on kept features, whose epochs are short."""
+        data = image_data_of(trainer)
+        self._epochs_as_one = EPOCHS_ON_FEATURES if data is not None and data.feature_extractor is not None else 1
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Remembers the step that a checkpoint was saved at: a test of it knows no other."""
+        """Remembers the step that the checkpoint was saved at, because a test knows no other."""
         self._step_of_checkpoint = checkpoint["global_step"]
 
     def state_dict(self) -> dict[str, Any]:
-        """The budget, for a test of the checkpoint."""
+        """Keeps the budget for a test of the checkpoint."""
         return {"max_megabytes": self.max_megabytes}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keeps to the run's budget, unless another was given."""
+        """Takes over the budget of the checkpoint's run, unless the user has set another."""
         if self._follows_checkpoint:
             self.max_megabytes = state_dict["max_megabytes"]
 
@@ -100,42 +102,44 @@ class Board(Callback):
             self._collector.add(outputs, batch)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Brings the probabilities of all processes together, before anything is drawn of them."""
+        """Gathers the predictions of all processes before the image callbacks draw them."""
         if not self._collects or not self._logger or trainer.sanity_checking:
             return
-        self.scores = self._usable(self._collector.collect())
-        self.scored_step = trainer.global_step
+        self.predictions = self._without_nans(self._collector.collect())
+        self.predicted_step = trainer.global_step
         if trainer.state.fn != "fit" and self._step_of_checkpoint is not None:
-            self.scored_step = self._step_of_checkpoint
+            self.predicted_step = self._step_of_checkpoint
 
-    def _usable(self, scores: Scores | None) -> Scores | None:
-        """Without the pictures whose probabilities are not numbers, of which it tells."""
-        if scores is None:
+    def _without_nans(self, predictions: Predictions | None) -> Predictions | None:
+        """Leaves out pictures whose probabilities are not numbers, and warns about them."""
+        if predictions is None:
             return None
-        usable = scores.probabilities.isfinite().all(1)
+        usable = predictions.probabilities.isfinite().all(1)
         if usable.all():
-            return scores
-        self._tell(
+            return predictions
+        self._warn_once(
             f"{int((~usable).sum())} of {len(usable)} pictures have probabilities that are not numbers: they are left "
-            "out of the pictures; a smaller learning rate helps against it"
+            "out of the drawings; a smaller learning rate helps against it"
         )
-        return Scores(*(part[usable] for part in scores)) if usable.any() else None
+        return Predictions(*(column[usable] for column in predictions)) if usable.any() else None
 
     on_test_batch_end = on_validation_batch_end  # type: ignore[assignment]
     on_test_epoch_end = on_validation_epoch_end
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Says what was spent."""
-        if self._spent and self._drawn and stage == "fit":
-            _say(log.info, f"TensorBoard's pictures take {self.megabytes:.1f} of at most {self.max_megabytes:g} MB")
-        self._collector = Collector()
-        self.scores = None
+        """Logs how much of the budget was spent."""
+        if self._bytes_spent and self._num_written and stage == "fit":
+            _log_on_rank_zero(
+                log.info, f"TensorBoard's pictures take {self.megabytes:.1f} of at most {self.max_megabytes:g} MB"
+            )
+        self._collector = PredictionCollector()
+        self.predictions = None
 
-    # What pictures ask
+    # What image callbacks use
 
     @property
     def is_open(self) -> bool:
-        """Whether there is a TensorBoard to draw for."""
+        """Whether the run has a TensorBoard logger."""
         return self._logger is not None
 
     @property
@@ -147,69 +151,68 @@ class Board(Callback):
     @property
     def megabytes(self) -> float:
         """What the run's pictures take so far, in 10^6 bytes."""
-        return self._bytes() / MEGABYTE
+        return self._count_bytes() / MEGABYTE
 
     def is_due(self, every_n_epochs: int, epochs: int) -> bool:
-        """Whether to draw after so many epochs; more rarely the less is left."""
-        every_n_epochs *= self._rarer
+        """Whether to draw after ``epochs`` epochs; the less of the budget is left, the more rarely it is True."""
+        every_n_epochs *= self._epochs_as_one
         if not self.is_open or every_n_epochs == 0 or epochs % every_n_epochs:
             return False
-        left = 1 - self.megabytes / self.max_megabytes if self.max_megabytes else 0.0
-        if left <= 0:
+        share_left = 1 - self.megabytes / self.max_megabytes if self.max_megabytes else 0.0
+        if share_left <= 0:
             return False
-        thinning: int = 2 ** math.floor(-math.log2(left))
+        thinning: int = 2 ** math.floor(-math.log2(share_left))
         if thinning > 1:
-            self._tell(
+            self._warn_once(
                 f"TensorBoard's pictures take {self.megabytes:.1f} of at most {self.max_megabytes:g} MB: from now on "
                 "pictures are drawn more rarely; give the callback Board a larger max_megabytes for all of them"
             )
-        turn = epochs // every_n_epochs
-        return turn % thinning == 0
+        return epochs // every_n_epochs % thinning == 0
 
     def image(self, tag: str, picture: NDArray[np.uint8]) -> None:
         """Writes one picture, uint8, shape (H, W) or (H, W, 3)."""
         height, width = picture.shape[:2]
         channels = 1 if picture.ndim == 2 else 3
         content = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=encode(picture))
-        self.summary(Summary(value=[Summary.Value(tag=tag, image=content)]))
+        self.add(Summary(value=[Summary.Value(tag=tag, image=content)]))
 
     def text(self, tag: str, markdown: str) -> None:
         """Writes a card of the Text tab."""
-        self.summary(messages.text(tag, markdown))  # type: ignore[no-untyped-call]
+        self.add(messages.text(tag, markdown))  # type: ignore[no-untyped-call]
 
     def pr_curve(self, tag: str, truth: NDArray[np.bool_], probability: NDArray[np.float32]) -> None:
-        """Writes a precision-recall curve of one class against the rest; both of shape (n,)."""
-        self.summary(messages.pr_curve(tag, truth, probability, 51))  # type: ignore[no-untyped-call]
+        """Writes the precision-recall curve of one class against the rest; both arrays have the shape (n,)."""
+        self.add(messages.pr_curve(tag, truth, probability, 51))  # type: ignore[no-untyped-call]
 
-    def layout(self, charts: dict[str, dict[str, list[Any]]]) -> None:
-        """Writes what the Custom Scalars tab shows, whatever was spent."""
-        self.write(messages.custom_scalars(charts))  # type: ignore[no-untyped-call]
-
-    def summary(self, summary: Any) -> None:
-        """Writes any of TensorBoard's messages but scalars."""
-        if self.spend(summary.ByteSize()):
-            self.write(summary)
-
-    def write(self, summary: Any) -> None:
-        """Writes a message whatever was spent."""
-        # add_image and its like go the same way; between a fit and a test of one Trainer the file is closed
-        self.writer._get_file_writer().add_summary(summary, self.step)
+    def add(self, message: Any) -> None:
+        """Writes one of TensorBoard's messages if it fits into the budget."""
+        if self.spend(message.ByteSize()):
+            self.write(message)
 
     def spend(self, count: int) -> bool:
-        """Takes ``count`` bytes out of the budget; False where they are not there."""
-        if self._bytes() + count > self.max_megabytes * MEGABYTE:
+        """Takes ``count`` bytes out of the budget; returns False where they are not left."""
+        if self._count_bytes() + count > self.max_megabytes * MEGABYTE:
             if self.max_megabytes:
-                self._tell(
+                self._warn_once(
                     f"TensorBoard's pictures take {self.megabytes:.1f} of at most {self.max_megabytes:g} MB: a picture "
                     "was left out; give the callback Board a larger max_megabytes for all of them"
                 )
             return False
-        self._spent = self._bytes() + count
-        self._drawn += 1
+        self._bytes_spent = self._count_bytes() + count
+        self._num_written += 1
         return True
 
+    def write(self, message: Any) -> None:
+        """Writes one of TensorBoard's messages without looking at the budget."""
+        # SummaryWriter's own add_image does the same, and opens the file again where it was closed after a fit.
+        self.writer._get_file_writer().add_summary(message, self.step)
+
+    def layout(self, charts: dict[str, dict[str, list[Any]]]) -> None:
+        """Writes what the Custom Scalars tab shows, without looking at the budget."""
+        self.write(messages.custom_scalars(charts))  # type: ignore[no-untyped-call]
+
     def scalar(self, tag: str, value: float) -> None:
-        """Writes one number, whatever was spent."""
+        """Writes one number, without looking at the budget."""
         self.writer.add_scalar(tag, value, self.step)
 
     @property
@@ -218,28 +221,28 @@ class Board(Callback):
         assert self._logger is not None
         return self._logger.experiment
 
-    def _bytes(self) -> int:
-        if self._spent is None:  # a test goes on spending what the training left
+    def _count_bytes(self) -> int:
+        if self._bytes_spent is None:  # A test goes on spending what the training left, so the files are counted.
             files = self.directory.rglob("*") if self.directory.is_dir() else []
-            kinds = ("events.out.tfevents.", "tensors.tsv", "metadata.tsv", "sprite.png")
-            self._spent = sum(file.stat().st_size for file in files if file.name.startswith(kinds))
-        return self._spent
+            prefixes = ("events.out.tfevents.", "tensors.tsv", "metadata.tsv", "sprite.png")
+            self._bytes_spent = sum(file.stat().st_size for file in files if file.name.startswith(prefixes))
+        return self._bytes_spent
 
-    def _tell(self, line: str) -> None:
-        """Says a line once, however often its figures change."""
+    def _warn_once(self, line: str) -> None:
+        """Logs a warning once, however often the figures in its first part change."""
         kind = line.rpartition(": ")[2]
-        if kind not in self._told:
-            self._told.add(kind)
-            _say(log.warning, line)
+        if kind not in self._warned:
+            self._warned.add(kind)
+            _log_on_rank_zero(log.warning, line)
 
 
 @rank_zero_only
-def _say(say: Callable[[str], None], line: str) -> None:
-    say(line)
+def _log_on_rank_zero(write: Callable[[str], None], line: str) -> None:
+    write(line)
 
 
 def board_of(trainer: Trainer) -> Board:
-    """The trainer's `Board`; one with the default budget is added where the user gave none."""
+    """The trainer's `Board`; where the user gave none, one with the default budget is added."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     for callback in callbacks:
         if isinstance(callback, Board):

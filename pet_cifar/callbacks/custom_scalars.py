@@ -1,4 +1,4 @@
-"""Which curves belong into one chart."""
+"""Lays out TensorBoard's Custom Scalars tab."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ LAYOUT: dict[str, dict[str, list[Any]]] = {
         "accuracy of each class, validation": ["Multiline", ["^val/acc_"]],
         "calibration error, validation": ["Multiline", ["^val/calibration_error$"]],
     },
-    "pace": {
+    "throughput": {
         "pictures per second": ["Multiline", ["^images_per_second$"]],
         "seconds an epoch": ["Multiline", ["^epoch_seconds$"]],
         "memory in GB": ["Multiline", ["^memory_gb$"]],
@@ -25,10 +25,10 @@ LAYOUT: dict[str, dict[str, list[Any]]] = {
 
 
 class CustomScalars(Callback):
-    """Lays out TensorBoard's Custom Scalars tab: training and validation of the same quantity in one chart."""
+    """Lays out TensorBoard's Custom Scalars tab, so that training and validation share one chart."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Finds the board."""
+        """Adds a board where the user gave none."""
         board_of(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,4 +1,4 @@
-"""What distinguishes runs, and what came of it: TensorBoard's HParams tab."""
+"""Fills TensorBoard's HParams tab, which compares the hyper-parameters and results of all runs."""
 
 import os
 import time
@@ -13,24 +13,27 @@ from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 
 from pet_cifar.callbacks.board import board_of
+from pet_cifar.data.datamodule import image_data_of
 
-WORDS = ("net", "data", "augment", "optimizer", "schedule", "precision", "options")
-NUMBERS = ("image_size", "batch_size", "lr", "weight_decay", "epochs", "seed", "processes")
-FIRST = ("net", "optimizer", "lr", "batch_size", "epochs")
+TEXT_COLUMNS = ("net", "data", "augment", "optimizer", "schedule", "precision", "options")
+NUMBER_COLUMNS = ("image_size", "batch_size", "lr", "weight_decay", "epochs", "seed", "processes")
+SHOWN_COLUMNS = ("net", "optimizer", "lr", "batch_size", "epochs")
+"""The columns that are shown at first. TensorBoard shows five, whatever number is asked for."""
 METRICS = {
     "hparams/best_val_acc": "best val/acc",
     "test/acc": "test/acc",
     "hparams/parameters": "parameters",
     "hparams/train_seconds": "training seconds",
 }
-COMMON = {"num_classes", "num_channels", "image_size", "optimizer", "lr", "weight_decay", "schedule"}
+SHARED_OPTIONS = {"num_classes", "num_channels", "image_size", "optimizer", "lr", "weight_decay", "schedule"}
+"""The options that every net has; all others stand together in the column ``options``."""
 
 
 class HyperParameters(Callback):
-    """Puts every run into the same table: hyper-parameters against best ``val/acc``, ``test/acc``, size and time.
+    """Puts every run into one table: its hyper-parameters, best ``val/acc``, ``test/acc``, parameters and seconds.
 
-    All runs declare the same columns: TensorBoard takes them from the first run that it finds, and would hide what
-    only others have. What is a net's own, such as ``dropout``, stands together in the column ``options``.
+    All runs declare the same columns, because TensorBoard takes them from the first run that it finds and hides what
+    only others have. Options that not every net has, such as ``dropout``, stand together in the column ``options``.
     """
 
     def __init__(self) -> None:
@@ -39,22 +42,22 @@ class HyperParameters(Callback):
         self._since = 0.0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Finds the board, and keeps Lightning from writing a table of its own with an ``hp_metric`` of -1."""
+        """Adds a board, and keeps Lightning from writing a table of its own with an ``hp_metric`` of -1."""
         board_of(trainer)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger._default_hp_metric = False
 
     def state_dict(self) -> dict[str, Any]:
-        """What a run that goes on has behind it."""
+        """Keeps the best accuracy and the seconds for a run that goes on."""
         return {"best": self._best, "seconds": self._total()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on from there."""
+        """Goes on from the best accuracy and the seconds of the checkpoint."""
         self._best, self._seconds = state_dict["best"], state_dict["seconds"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the columns and this run's hyper-parameters."""
+        """Writes the columns and the hyper-parameters of this run."""
         self._since = time.perf_counter()
         if trainer.global_step == 0:
             self._best, self._seconds = None, 0.0
@@ -62,13 +65,13 @@ class HyperParameters(Callback):
         if not trainer.is_global_zero or not board.is_open:
             return
         board.step = trainer.global_step
-        # not part of the budget: a few hundred bytes, without which the table would miss a run
+        # These few hundred bytes are written whatever the budget is, because without them the table misses the run.
         for message in (experiment(), session_start(hyper_parameters(trainer, pl_module))):
             board.write(message)
         board.scalar("hparams/parameters", sum(parameter.numel() for parameter in pl_module.parameters()))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the best accuracy so far."""
+        """Writes the best validation accuracy so far."""
         accuracy = trainer.callback_metrics.get("val/acc")
         if trainer.sanity_checking or trainer.state.fn != "fit" or accuracy is None:
             return
@@ -80,7 +83,7 @@ class HyperParameters(Callback):
             board.scalar("hparams/best_val_acc", self._best)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the seconds so far."""
+        """Writes the training seconds so far."""
         board = board_of(trainer)
         if trainer.is_global_zero and board.is_open:
             board.step = trainer.global_step
@@ -91,7 +94,7 @@ class HyperParameters(Callback):
         board = board_of(trainer)
         if trainer.is_global_zero and board.is_open:
             board.write(session_end())
-        # idle time until somebody saves or goes on is not training
+        # The time until somebody saves or goes on is not training.
         self._seconds, self._since = self._total(), 0.0
 
     def _total(self) -> float:
@@ -99,10 +102,10 @@ class HyperParameters(Callback):
 
 
 def hyper_parameters(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
-    """The values of the columns `WORDS` and `NUMBERS` for one run; a column without a value is left out."""
-    # as the net was made: one with pretrained weights forgets their file afterwards
+    """The values of `TEXT_COLUMNS` and `NUMBER_COLUMNS` for one run; a column without a value is left out."""
+    # These are the options that the net was made with; a pretrained one later forgets the file of its weights.
     own: dict[str, Any] = dict(module.hparams_initial)
-    if "configure_optimizers" in vars(module):  # the command line's --optimizer
+    if "configure_optimizers" in vars(module):  # The command line's --optimizer has replaced it.
         optimizer = trainer.optimizers[0]
         own |= {
             "optimizer": type(optimizer).__name__,
@@ -110,41 +113,40 @@ def hyper_parameters(trainer: Trainer, module: LightningModule) -> dict[str, Any
             **{key: optimizer.defaults.get(key) for key in ("lr", "weight_decay")},
         }
     else:
-        own["lr"] = getattr(module, "lr", own.get("lr"))  # a search may have found another
-    data = getattr(trainer, "datamodule", None)
-    options = {key: value for key, value in own.items() if key not in COMMON and value is not None}
-    augment = getattr(data, "augment", None)
+        own["lr"] = getattr(module, "lr", own.get("lr"))  # A search may have found another rate.
+    data = image_data_of(trainer)
+    options = {key: value for key, value in own.items() if key not in SHARED_OPTIONS and value is not None}
     values = {
         "net": type(module).__name__,
         "data": type(data).__name__ if data else "loaders",
-        "batch_size": getattr(data, "batch_size", None),
-        "augment": _changed(augment) if augment else "none",
+        "batch_size": data.batch_size if data else None,
+        "augment": _changed_fields(data.augment) if data and data.augment else "none",
         "epochs": trainer.max_epochs,
-        # Lightning's seed_everything leaves it there
+        # Lightning's seed_everything leaves the seed there.
         "seed": int(os.environ["PL_GLOBAL_SEED"]) if "PL_GLOBAL_SEED" in os.environ else None,
         "precision": str(trainer.precision),
         "processes": trainer.world_size,
         "options": ", ".join(f"{key} {value}" for key, value in sorted(options.items())),
-        **{key: own.get(key) for key in COMMON},
+        **{key: own.get(key) for key in SHARED_OPTIONS},
     }
-    return {key: values[key] for key in (*WORDS, *NUMBERS) if values.get(key) is not None}
+    return {key: values[key] for key in (*TEXT_COLUMNS, *NUMBER_COLUMNS) if values.get(key) is not None}
 
 
-def _changed(settings: Any) -> str:
-    """The dataclass's fields that are not at their default."""
+def _changed_fields(settings: Any) -> str:
+    """The fields of a dataclass that are not at their default."""
     own = {field.name: (getattr(settings, field.name), field.default) for field in fields(settings)}
     return ", ".join(f"{name} {value}" for name, (value, default) in own.items() if value != default) or "none"
 
 
-# TensorBoard's own functions for these messages import TensorFlow.
+# These messages are built here, because TensorBoard's own functions for them import TensorFlow.
 
 
 def experiment() -> Any:
-    """The message that declares the table's columns, the same for every run."""
-    # of those that differ TensorBoard shows five at once, and leaves the others to be ticked
+    """Builds the message that declares the table's columns; it is the same for every run."""
+    # TensorBoard shows five columns, first of all those that are said to differ; the user can tick the others.
     columns = [
-        api_pb2.HParamInfo(name=name, type=kind, differs=name in FIRST)
-        for names, kind in ((WORDS, api_pb2.DATA_TYPE_STRING), (NUMBERS, api_pb2.DATA_TYPE_FLOAT64))
+        api_pb2.HParamInfo(name=name, type=kind, differs=name in SHOWN_COLUMNS)
+        for names, kind in ((TEXT_COLUMNS, api_pb2.DATA_TYPE_STRING), (NUMBER_COLUMNS, api_pb2.DATA_TYPE_FLOAT64))
         for name in names
     ]
     metrics = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=name) for tag, name in METRICS.items()]
@@ -153,7 +155,7 @@ def experiment() -> Any:
 
 
 def session_start(values: Mapping[str, str | float]) -> Any:
-    """The message that gives one run's values."""
+    """Builds the message that gives one run's values."""
     content = SessionStartInfo(start_time_secs=time.time())
     for name, value in values.items():
         if isinstance(value, str):
@@ -164,7 +166,7 @@ def session_start(values: Mapping[str, str | float]) -> Any:
 
 
 def session_end() -> Any:
-    """The message that a run came to its end."""
+    """Builds the message that a run has ended."""
     content = SessionEndInfo(status=api_pb2.STATUS_SUCCESS, end_time_secs=time.time())
     return _message(metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=content))
 

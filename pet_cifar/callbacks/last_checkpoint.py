@@ -1,14 +1,14 @@
-"""The state that a run goes on from."""
+"""Keeps the state that a run goes on from."""
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Keeps ``last.ckpt`` after every epoch, and on Ctrl-C or an error where there is one process.
+    """Saves ``last.ckpt`` after every epoch, and on Ctrl-C or an error where there is one process.
 
-    One callback for the best and the last would overwrite the best on Ctrl-C. Of several processes one may fail while
-    the others wait for its gradients: to save then would wait for ever.
+    It is a callback of its own, because one callback for the best and the last would overwrite the best on Ctrl-C. Of
+    several processes one may fail while the others wait for its gradients, and then saving would never end.
     """
 
     def __init__(self) -> None:
@@ -17,7 +17,7 @@ class LastCheckpoint(ModelCheckpoint):
         )
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Saves, if nobody has to be waited for."""
+        """Saves where there is only one process."""
         if trainer.world_size == 1:
             super().on_exception(trainer, pl_module, exception)
             if self.best_model_path:

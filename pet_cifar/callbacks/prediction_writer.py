@@ -1,4 +1,4 @@
-"""What a test or a prediction leaves in the run directory."""
+"""Writes what a test or a prediction leaves in the run directory."""
 
 import csv
 import json
@@ -8,44 +8,42 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from pet_cifar.callbacks.images.confusion_matrix import count_confusions, write_confusions
-from pet_cifar.callbacks.predictions import Collector
-from pet_cifar.data.datamodule import ImageDataModule
+from pet_cifar.callbacks.predictions import PredictionCollector, Predictions
+from pet_cifar.data.datamodule import ImageDataModule, image_data_of
 from pet_cifar.errors import InputError
 
 
 class PredictionWriter(Callback):
     """Writes ``test/metrics.json``, ``test/predictions.csv`` and ``test/confusion_matrix.csv`` after a test.
 
-    After a prediction it writes ``predict/predictions.csv``. Only rank zero writes, the pictures of all ranks.
+    After a prediction it writes ``predict/predictions.csv``. Only rank zero writes, and it writes the pictures of all
+    ranks.
 
     Args:
-        directory: the run directory; null for the trainer's log directory.
+        directory: The run directory; null takes the trainer's log directory.
     """
 
     def __init__(self, directory: str | Path | None = None) -> None:
         self.directory = None if directory is None else Path(directory)
-        self._collector = Collector()
+        self._collector = PredictionCollector()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuses data that has no names for its pictures."""
-        if stage in ("test", "predict") and not isinstance(self._data(trainer), ImageDataModule):
+        """Refuses data that does not name its pictures."""
+        if stage in ("test", "predict") and image_data_of(trainer) is None:
             raise InputError(
                 "PredictionWriter names pictures by their data module; give the trainer an ImageDataModule"
             )
 
-    def _data(self, trainer: Trainer) -> Any:
-        return getattr(trainer, "datamodule", None)
-
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forgets an earlier test."""
-        self._collector = Collector()
+        """Forgets the batches of an earlier test, which an error may have left."""
+        self._collector = PredictionCollector()
 
     on_predict_start = on_test_start
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
-        """Keeps the batch's probabilities where they are, so that no step waits for the device."""
+        """Keeps the batch's probabilities."""
         self._collector.add(outputs, batch)
 
     on_predict_batch_end = on_test_batch_end  # type: ignore[assignment]
@@ -59,30 +57,37 @@ class PredictionWriter(Callback):
         self._write(trainer, "predict")
 
     def _write(self, trainer: Trainer, stage: str) -> None:
-        scores = self._collector.collect()
+        predictions = self._collector.collect()
         directory = self.directory or (Path(trainer.log_dir) if trainer.log_dir else None)
-        if scores is None or not trainer.is_global_zero or directory is None:
+        if predictions is None or not trainer.is_global_zero or directory is None:
             return
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        names = self._data(trainer).class_names
+        data = image_data_of(trainer)
+        assert data is not None, "setup refuses all others"
         directory = directory / stage
         directory.mkdir(parents=True, exist_ok=True)
-        pictures = self._data(trainer).splits["test"]
-        with (directory / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["path", "label", "prediction", *(f"p_{name}" for name in names)])
-            for row, label, prediction, p in zip(
-                *(scores.row.tolist(), scores.label.tolist(), scores.prediction.tolist()),
-                scores.probabilities.tolist(),
-                strict=True,
-            ):
-                writer.writerow([pictures[row].path, names[label], names[prediction], *(f"{x:.6f}" for x in p)])
+        write_predictions(directory / "predictions.csv", predictions, data)
         if stage == "test":
-            write_confusions(directory / "confusion_matrix.csv", count_confusions(scores, len(names)), names)
+            counts = count_confusions(predictions, data.num_classes)
+            write_confusions(directory / "confusion_matrix.csv", counts, data.class_names)
             metrics = {
                 name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("test/")
             }
             (directory / "metrics.json").write_text(
-                json.dumps({"pictures": len(scores.row), **metrics}, indent=2) + "\n"
+                json.dumps({"pictures": len(predictions.row), **metrics}, indent=2) + "\n"
             )
+
+
+def write_predictions(path: Path, predictions: Predictions, data: ImageDataModule) -> None:
+    """Writes ``path,label,prediction,p_<class>...`` with one line for each picture of the test split."""
+    names, records = data.class_names, data.splits["test"]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", "prediction", *(f"p_{name}" for name in names)])
+        for row, label, predicted, probabilities in zip(
+            *(predictions.row.tolist(), predictions.label.tolist(), predictions.predicted.tolist()),
+            predictions.probabilities.tolist(),
+            strict=True,
+        ):
+            writer.writerow([records[row].path, names[label], names[predicted], *(f"{p:.6f}" for p in probabilities)])

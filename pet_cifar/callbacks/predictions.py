@@ -1,4 +1,4 @@
-"""What a net made of every picture of a validation or a test, from all processes."""
+"""What a net predicted for every picture of a validation or a test, gathered from all processes."""
 
 from typing import Any, NamedTuple
 
@@ -7,13 +7,13 @@ from torch import Tensor
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 
-class Scores(NamedTuple):
-    """One line a picture, on the CPU, in the order of the pictures.
+class Predictions(NamedTuple):
+    """The predictions of one pass over a split, one entry for each picture, on the CPU and in the split's order.
 
     Attributes:
-        row: which picture of its part each is, int64, shape (n,).
-        label: class numbers, int64, shape (n,).
-        probabilities: of all classes, float32, shape (n, num_classes).
+        row: The number of each picture in its split, int64, shape (n,).
+        label: The true class numbers, int64, shape (n,).
+        probabilities: The probabilities of all classes, float32, shape (n, num_classes).
     """
 
     row: Tensor
@@ -21,8 +21,8 @@ class Scores(NamedTuple):
     probabilities: Tensor
 
     @property
-    def prediction(self) -> Tensor:
-        """The likeliest class of each picture, int64, shape (n,)."""
+    def predicted(self) -> Tensor:
+        """The most probable class of each picture, int64, shape (n,)."""
         return self.probabilities.argmax(1)
 
     @property
@@ -31,25 +31,34 @@ class Scores(NamedTuple):
         return self.probabilities.amax(1)
 
 
-class Collector:
-    """Keeps the batches of one pass where they are, so that no step waits for the device."""
+class PredictionCollector:
+    """Collects the batches of one pass. They stay on their device, so that no step waits for it."""
 
     def __init__(self) -> None:
         self._batches: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def add(self, outputs: Any, batch: Any) -> None:
-        """Takes one batch and what the step returned: probabilities, or a dictionary that holds them."""
+        """Adds one batch.
+
+        Args:
+            outputs: What the step returned: the probabilities, or a dictionary that holds them.
+            batch: The batch that the step was given.
+        """
         probabilities = outputs if isinstance(outputs, Tensor) else outputs["probabilities"]
         self._batches.append((batch.row, batch.label, probabilities.detach().float()))
 
-    def collect(self) -> Scores | None:
-        """Empties itself; all processes call it together and get the pictures of all, or None where there are none."""
+    def collect(self) -> Predictions | None:
+        """Gathers the predictions of all processes, which must call it together, and forgets the batches.
+
+        Returns:
+            The predictions in the order of the pictures, or None where there was no batch.
+        """
         batches, self._batches = self._batches, []
-        if not batches:  # --trainer.limit_val_batches 0
+        if not batches:  # This happens with --trainer.limit_val_batches 0.
             return None
-        row, label, probabilities = (_gather(torch.cat(parts)) for parts in zip(*batches, strict=True))
+        row, label, probabilities = (_gather(torch.cat(columns)) for columns in zip(*batches, strict=True))
         order = row.argsort()
-        return Scores(row[order], label[order], probabilities[order])
+        return Predictions(row[order], label[order], probabilities[order])
 
 
 def _gather(tensor: Tensor) -> Tensor:

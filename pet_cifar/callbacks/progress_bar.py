@@ -1,4 +1,4 @@
-"""One calm progress bar."""
+"""A progress bar that leaves one line for each epoch."""
 
 import sys
 from typing import Any
@@ -9,12 +9,12 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 
 class ProgressBar(TQDMProgressBar):
-    """One bar for training, which stays as one line an epoch, and one for a test; none for validation.
+    """Shows one bar for training, which stays as one line for each epoch, and one for a test; none for validation.
 
-    Where standard error is no terminal there is no bar but one printed line an epoch, so that a log stays readable.
+    Where standard error is no terminal, one line is printed for each epoch instead, so that a log stays readable.
 
     Args:
-        refresh_rate: steps between two drawings.
+        refresh_rate: The number of steps after which the bar is drawn again.
     """
 
     def __init__(self, refresh_rate: int = 10) -> None:
@@ -23,13 +23,13 @@ class ProgressBar(TQDMProgressBar):
         self._epoch_to_print: int | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Draws on rank zero only, and only in a terminal."""
+        """Disables the bar where standard error is no terminal."""
         super().setup(trainer, pl_module, stage)
         if not self._in_terminal:
             self.disable()
 
     def enable(self) -> None:
-        """Draws again, after Lightning's search for a learning rate, where it was drawn before."""
+        """Shows the bar again after a search for a learning rate, but only where it was shown before."""
         if self._in_terminal and (self._trainer is None or self._trainer.is_global_zero):
             super().enable()
 
@@ -42,20 +42,21 @@ class ProgressBar(TQDMProgressBar):
         return Tqdm(disable=True)
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """What is shown: the logged metrics without the run's version, which is in the directory's name."""
+        """Leaves out the run's version, which is in the directory's name."""
         metrics: dict[str, Any] = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
         return metrics
 
-    # An epoch's training metrics are logged after this callback's on_train_epoch_end: its line comes a little later.
+    # The training metrics of an epoch are logged after this callback's on_train_epoch_end, so the line of an epoch is
+    # printed when the next one starts.
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Finds the epoch: one that goes on has started before."""
+        """Notes the epoch, because an epoch that goes on does not call on_train_epoch_start."""
         super().on_train_start(trainer, pl_module)
         self._epoch_to_print = trainer.current_epoch
 
     def on_train_epoch_start(self, trainer: Trainer, *args: Any) -> None:
-        """Prints the line of the epoch before."""
+        """Prints the line of the previous epoch."""
         super().on_train_epoch_start(trainer, *args)
         if self._epoch_to_print != trainer.current_epoch:
             self._print_line(trainer)

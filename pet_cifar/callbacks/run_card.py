@@ -1,4 +1,4 @@
-"""What a run was: command, config, data, net, versions and hardware, as text."""
+"""Writes what a run was into TensorBoard's Text tab: command, config, data, net, versions and hardware."""
 
 import os
 import platform
@@ -17,7 +17,7 @@ from lightning import Trainer
 
 from pet_cifar import __version__
 from pet_cifar.callbacks.board import Board
-from pet_cifar.callbacks.images.base import Drawn, ImageCallback, escape
+from pet_cifar.callbacks.images.base import EvalSplit, ImageCallback, escape
 from pet_cifar.data import manifest_report
 from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.hardware import processor_name
@@ -31,10 +31,10 @@ class RunCard(ImageCallback):
     """Writes the run's card into TensorBoard's Text tab, once, at the start.
 
     Args:
-        command: what to type for the same run; null for what was typed.
+        command: The command that repeats the run; null takes the one that was typed.
     """
 
-    by_default = False  # the command line makes it, with its own words
+    by_default = False  # The command line makes it itself, because it knows the command.
 
     def __init__(self, command: str | None = None) -> None:
         super().__init__(every_n_epochs=0)
@@ -42,35 +42,35 @@ class RunCard(ImageCallback):
         self._trainer: Trainer | None = None
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
-        """Remembers how the net is trained."""
+        """Remembers the trainer, which the card describes."""
         super().setup(trainer, pl_module, stage)
         self._trainer = trainer
 
     def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
-        """Forgets it."""
+        """Forgets the trainer."""
         self._trainer = None
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Writes nothing: the card is the same."""
+        """Writes nothing, because the card has not changed."""
 
-    def draw(self, module: ImageClassifier, data: ImageDataModule, board: Board, split: Drawn, when: str) -> None:
+    def draw(self, module: ImageClassifier, data: ImageDataModule, board: Board, split: EvalSplit, when: str) -> None:
         """Writes ``run/command``, ``run/config``, ``run/data``, ``run/net`` and ``run/environment``."""
         assert self._trainer is not None
         saved = board.directory / "config.yaml"
-        config = saved.read_text(encoding="utf-8") if saved.is_file() else _describe(module, data, self._trainer)
+        config = saved.read_text(encoding="utf-8") if saved.is_file() else _arguments(module, data, self._trainer)
         cards = {
-            "command": _code(wrapped(self.command or shlex.join(sys.argv))),
+            "command": _code(wrap_command(self.command or shlex.join(sys.argv))),
             "config": _code(config),
-            "data": _data(data),
+            "data": _data_card(data),
             "net": _code(summary(module)),
-            "environment": _environment(self._trainer),
+            "environment": _environment_card(self._trainer),
         }
         for name, content in cards.items():
             board.text(f"run/{name}", content)
 
 
-def wrapped(command: str, width: int = 80) -> str:
-    """A command over several lines, each beginning with an option; a shell takes it as it is."""
+def wrap_command(command: str, width: int = 80) -> str:
+    """Breaks a command into lines that begin with an option; a shell takes the result as it is."""
     lines: list[list[str]] = [[]]
     for word in shlex.split(command):
         if word.startswith("-") and len(shlex.join([*lines[-1], word])) > width:
@@ -80,7 +80,7 @@ def wrapped(command: str, width: int = 80) -> str:
 
 
 def _code(content: str) -> str:
-    # indented: Markdown's own quoting character may stand in a config
+    # The lines are indented, because a config may contain the character that Markdown quotes with.
     return "\n".join(f"    {line}" for line in content.splitlines())
 
 
@@ -89,8 +89,8 @@ def _table(header: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
-def _describe(module: ImageClassifier, data: ImageDataModule, trainer: Trainer) -> str:
-    """The arguments of net, data and trainer where no config file says them."""
+def _arguments(module: ImageClassifier, data: ImageDataModule, trainer: Trainer) -> str:
+    """The arguments of net, data and trainer as YAML, for a run without a config file."""
     names = ("image_size", "batch_size", "val_fraction", "split_seed", "cache")
     return yaml.safe_dump(
         {
@@ -102,8 +102,8 @@ def _describe(module: ImageClassifier, data: ImageDataModule, trainer: Trainer) 
     )
 
 
-def _data(data: ImageDataModule) -> str:
-    counts = {split: Counter(picture.label for picture in pictures) for split, pictures in data.splits.items()}
+def _data_card(data: ImageDataModule) -> str:
+    counts = {split: Counter(record.label for record in records) for split, records in data.splits.items()}
     rows: list[Sequence[object]] = [
         [escape(name), *(own[name] for own in counts.values())] for name in data.class_names
     ]
@@ -116,7 +116,7 @@ def _data(data: ImageDataModule) -> str:
     )
 
 
-def _environment(trainer: Trainer) -> str:
+def _environment_card(trainer: Trainer) -> str:
     device = trainer.strategy.root_device
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     rows: list[Sequence[object]] = [
@@ -133,14 +133,14 @@ def _environment(trainer: Trainer) -> str:
 
 
 def _commit() -> str:
-    """The source's git commit, and whether it was changed since."""
+    """Names the git commit of the source code, and says whether files were changed since."""
     git = ["git", "-C", str(Path(__file__).parent)]
-    # the first asks whether it is this file's repository, and not one that a virtual environment lies in
-    questions = (["ls-files", "--error-unmatch", Path(__file__).name], ["rev-parse", "HEAD"])
+    # The first command fails where the repository is not this package's, but one that a virtual environment lies in.
+    commands = (["ls-files", "--error-unmatch", Path(__file__).name], ["rev-parse", "HEAD"])
     try:
         _, commit, changes = (
             subprocess.run([*git, *words], capture_output=True, text=True, check=True, timeout=5).stdout.strip()
-            for words in (*questions, ["status", "--porcelain", "--untracked-files=no"])
+            for words in (*commands, ["status", "--porcelain", "--untracked-files=no"])
         )
     except (OSError, subprocess.SubprocessError):
         return "not from a git checkout"

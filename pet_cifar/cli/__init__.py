@@ -1,1 +1,1 @@
-"""What a person types: one command a file."""
+"""The command line; each command has a file of its own."""

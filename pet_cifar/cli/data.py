@@ -1,12 +1,16 @@
-"""``pet-cifar data``: look at the pictures before any training."""
+"""``pet-cifar data``: looks at the pictures before any training."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from jsonargparse import Namespace
 
-from pet_cifar.cli.parser import Parser, unwrapped
+from pet_cifar.cli import arguments
+from pet_cifar.cli.configs import find_config, read_config
+from pet_cifar.cli.parser import Parser
 from pet_cifar.data import ImageDataModule, manifest, manifest_report
+from pet_cifar.errors import InputError, did_you_mean
 
 
 def run_data(args: Sequence[str]) -> None:
@@ -17,16 +21,21 @@ def run_data(args: Sequence[str]) -> None:
     check.add_argument("--output", type=Path, default=Path("manifest.csv"), help="Where the list goes.")
     commands.add_subcommand("check", check, help="list every picture with a verdict")
     commands.add_subcommand("prepare", _parser("Download and check, and nothing else."), help="download and check")
-    arguments = list(args)
-    if arguments[:1] in (["check"], ["prepare"]) and not {"--data", "--config", "-h", "--help"} & set(arguments):
-        arguments[1:1] = ["--data", "CatsDogsDataModule"]
-    config = parser.parse_args(arguments)
+    command = args[0] if args else ""
+    if command not in ("check", "prepare", "-h", "--help"):
+        near = did_you_mean(command, ("check", "prepare"))
+        raise InputError(f"data {command}: there is no such command{near}; give data check or data prepare")
+    names, words = arguments.split_words(args[1:], "-c", "--config")
+    chosen = [read_config(find_config(name)).get("data") or {} for name in names]
+    if not chosen and not any(word.partition("=")[0] == "--data" for word in words):
+        chosen = ["CatsDogsDataModule"]
+    words = [word for one in chosen for word in ("--data", one if isinstance(one, str) else json.dumps(one))] + words
+    config = parser.parse_args([command, *words])
     options: Namespace = config[config.command]
-    with unwrapped():
-        data: ImageDataModule = parser.instantiate_classes(config)[config.command].data
+    data: ImageDataModule = parser.instantiate_classes(config)[config.command].data
     data.locate()
     pictures = data.check()
-    print(manifest_report.summary(pictures))
+    print(manifest_report.verdict_table(pictures))
     left_out = manifest_report.describe_left_out(pictures)
     if left_out:
         print(left_out)
@@ -42,7 +51,10 @@ def run_data(args: Sequence[str]) -> None:
 
 def _parser(description: str) -> Parser:
     parser = Parser(description=description)
+    parser.add_argument(
+        "-c", "--config", help="Take the data module of this config: a file or a shipped config's name."
+    )
     parser.add_subclass_arguments(
-        ImageDataModule, "data", required=True, help="The data module; CatsDogsDataModule if none is given."
+        ImageDataModule, "data", required=True, help="The data module; CatsDogsDataModule where none is given."
     )
     return parser

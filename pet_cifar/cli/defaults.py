@@ -27,18 +27,21 @@ FileLogger = TensorBoardLogger | CSVLogger
 
 
 def new_run(name: str) -> list[FileLogger]:
-    """Loggers of a run that gets a number of its own."""
+    """The loggers of a run that gets a number of its own."""
     tensorboard = TensorBoardLogger(LOGS, name, default_hp_metric=False)
     return [tensorboard, CSVLogger(LOGS, name, tensorboard.version)]
 
 
 def scored_run(run: Path) -> TensorBoardLogger:
-    """A logger into the run that is scored, whose ``metrics.csv`` a CSVLogger would delete."""
+    """The logger of a run that is scored; a CSVLogger would delete the run's ``metrics.csv``."""
     return TensorBoardLogger(run.parent.parent, run.parent.name, run.name, default_hp_metric=False)
 
 
 def claim(loggers: Sequence[FileLogger]) -> Path:
-    """Numbers a run; another, started at the same time, may have taken the number that was free."""
+    """Makes the directory of a run.
+
+    Another run that started at the same time may have taken the free number; then this run takes the next one.
+    """
     while True:
         directory = Path(loggers[0].log_dir)
         try:
@@ -51,12 +54,12 @@ def claim(loggers: Sequence[FileLogger]) -> Path:
 
 
 def default_callbacks(verb: str, command: str, trainer: Mapping[str, Any]) -> list[Callback]:
-    """What shows and keeps a run.
+    """The callbacks that show a run and keep its results.
 
     Args:
-        verb: of the Trainer's.
-        command: what the user has typed, for the run's card.
-        trainer: options of the Trainer.
+        verb: The Trainer's verb, such as ``fit``.
+        command: The words that the user has typed; the run's card shows them.
+        trainer: The options of the Trainer.
     """
     callbacks: list[Callback] = [ThroughputMonitor()]
     if verb != "predict":
@@ -66,9 +69,9 @@ def default_callbacks(verb: str, command: str, trainer: Mapping[str, Any]) -> li
     callbacks += [
         kind()
         for kind in ImageCallback.__subclasses__()
-        if kind.by_default and (verb == "fit" or (kind.shows_scores and verb != "predict"))
+        if kind.by_default and (verb == "fit" or (kind.shows_predictions and verb != "predict"))
     ]
-    # without a logger there is no run directory, and Lightning would write into the working one
+    # Without a logger there is no run directory, and Lightning would write into the working one.
     if trainer["logger"] is not False:
         callbacks.append(PredictionWriter())
     if trainer["enable_progress_bar"] is not False:

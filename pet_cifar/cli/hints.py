@@ -1,4 +1,4 @@
-"""What a run is told beside its results: that an option makes it faster or slower, or a figure say less."""
+"""What a run is told beside its results: that an option makes it faster or slower, or that a figure says less."""
 
 from collections.abc import Iterator
 
@@ -11,10 +11,10 @@ def before_run(*, on_cpu: bool, compiles: bool, precision: str, chosen: bool) ->
     """Lines on what the options cost.
 
     Args:
-        on_cpu: whether the run has no GPU.
-        compiles: whether the net is compiled.
-        precision: of the run.
-        chosen: whether the user has named it.
+        on_cpu: Whether the run has no GPU.
+        compiles: Whether the net is compiled.
+        precision: The precision of the run.
+        chosen: Whether the user has named the precision.
     """
     if on_cpu and compiles:
         yield "compiling the net, for which the first steps wait; --model.compile false begins at once"

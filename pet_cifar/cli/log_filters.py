@@ -1,27 +1,71 @@
-"""What of the libraries' messages reaches the user."""
+"""Which messages of the libraries reach the user."""
 
 import logging
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_LIGHTNING = "lightning.pytorch.utilities.rank_zero"
 
 
-def set_up_messages() -> None:
-    """Shows our own log, and hides what libraries say that no user can act on."""
+def filter_messages() -> None:
+    """Shows our own log, and hides what the libraries say that no user can act on."""
     log = logging.getLogger("pet_cifar")
     if not log.handlers:
-        log.addHandler(logging.StreamHandler(sys.stderr))
+        log.addHandler(logging.StreamHandler())
         log.setLevel(logging.INFO)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "Tip:" not in record.msg)
+    for handler in log.handlers:
+        # A program that calls the command line twice may have replaced the stream in between.
+        if type(handler) is logging.StreamHandler:
+            handler.stream = sys.stderr
+    logging.getLogger(_LIGHTNING).addFilter(lambda record: "Tip:" not in record.msg)
+    # The seed is an option, which the run's card and its config show.
+    logging.getLogger("lightning.fabric.utilities.seed").addFilter(lambda record: "Seed set to" not in record.msg)
     for message in (
-        "LightningCLI's args parameter is intended",  # completing the options from a checkpoint needs it
-        ".*isinstance.treespec, LeafSpec.. is deprecated",  # Lightning 2.6 with torch 2.11 and newer
-        "Experiment logs directory .* exists and is not empty",  # the config was written there just before
+        "LightningCLI's args parameter is intended",  # We pass the words because a checkpoint completes them.
+        ".*isinstance.treespec, LeafSpec.. is deprecated",  # Lightning 2.6 says so with torch 2.11 and newer.
+        "Experiment logs directory .* exists and is not empty",  # The config was written there just before.
         "The number of training batches .* is smaller than the logging interval",
-        "The '.*_dataloader' does not have many workers",  # ours are threads
-        "It is recommended to use .*sync_dist=True",  # our metrics have exchanged what they count
-        "Be aware that when using `ckpt_path`, callbacks",  # a test keeps no checkpoints
-        "Found .* in eval mode at the start of training",  # a frozen base stays in evaluation
-        "The dirpath has changed from",  # a run that goes on has a directory of its own
+        "The '.*_dataloader' does not have many workers",  # Our workers are threads, which Lightning does not count.
+        "It is recommended to use .*sync_dist=True",  # Our metrics have exchanged their counts by then.
+        "Be aware that when using `ckpt_path`, callbacks",  # A test keeps no checkpoints.
+        "Found .* in eval mode at the start of training",  # A frozen backbone stays in evaluation.
+        "The dirpath has changed from",  # A run that goes on has a directory of its own.
         "Checkpoint directory .* exists and is not empty",
+        ".*configure_optimizers. will be overridden by",  # The user has asked for that with --optimizer.
     ):
         warnings.filterwarnings("ignore", message=message)
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Shows Lightning's messages after what is done here, and none where that fails: then one line tells why."""
+    records: list[logging.LogRecord] = []
+    with _filtered(records):
+        yield
+    for record in records:
+        logging.getLogger(_LIGHTNING).handle(record)
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Hides Lightning's messages and all warnings."""
+    with _filtered([]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def _filtered(records: list[logging.LogRecord]) -> Iterator[None]:
+
+    def hold(record: logging.LogRecord) -> bool:
+        records.append(record)
+        return False
+
+    log = logging.getLogger(_LIGHTNING)
+    log.addFilter(hold)
+    try:
+        yield
+    finally:
+        log.removeFilter(hold)

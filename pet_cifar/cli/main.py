@@ -1,4 +1,4 @@
-"""The command line. Nothing heavy is imported before it is needed: ``--help`` answers at once."""
+"""The command line. It imports nothing heavy before it is needed, so that ``--help`` answers at once."""
 
 import sys
 from collections.abc import Sequence
@@ -8,6 +8,8 @@ from pet_cifar import __version__
 from pet_cifar.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
+    from lightning import Callback
+
     from pet_cifar.cli.trainer import PetCifarCLI
 
 TRAINER_COMMANDS = {
@@ -31,10 +33,10 @@ commands:
 {chr(10).join(f"  {name:<10}{text}" for name, text in COMMANDS.items())}
 
 examples:
-  pet-cifar fit --config configs/digits_residual.yaml
-  pet-cifar fit --config configs/cifar10_residual.yaml --trainer.max_epochs 10 --model.lr 0.05
+  pet-cifar fit --config digits_residual
+  pet-cifar fit --config cifar10_residual --trainer.max_epochs 10 --model.lr 0.05
   pet-cifar test --run lightning_logs/digits_residual
-  pet-cifar fit --config configs/cats_dogs_cnn.yaml --print_model
+  pet-cifar fit --config cats_dogs_cnn --print_model
   pet-cifar board lightning_logs/digits_residual
   pet-cifar data check --data CatsDogsDataModule --data.root data
 
@@ -46,50 +48,60 @@ more:
 """
 
 
-def main(args: Sequence[str] | None = None) -> "PetCifarCLI | None":
+def main(args: Sequence[str] | None = None, *, callbacks: "Sequence[Callback]" = ()) -> "PetCifarCLI | None":
     """Runs one command, from the shell or from Python.
 
     Args:
-        args: the command and its options; null takes the shell's.
+        args: The command and its options; null takes those of the shell.
+        callbacks: Lightning callbacks that a run has after the default ones, for programs such as notebooks.
 
     Returns:
-        For the Trainer's verbs the LightningCLI, with its ``trainer``, ``model`` and ``datamodule``.
+        The LightningCLI with its ``trainer``, ``model`` and ``datamodule`` for the Trainer's verbs; else null.
 
     Raises:
-        SystemExit: with status 2 after a wrong input, which is told in one line on standard error.
+        SystemExit: An input was wrong, which one line on standard error tells; the status is 2.
     """
-    args = list(sys.argv[1:] if args is None else args)
-    if not args or args[0] in ("-h", "--help"):
+    words = list(sys.argv[1:] if args is None else args)
+    if words[:1] == ["help"] and len(words) > 1:
+        words = [words[1], "--help"]
+    if not words or words[0] in ("-h", "--help", "help"):
         print(HELP, end="")
         return None
-    if args[0] == "--version":
+    if words[0] == "--version":
         print(f"pet-cifar {__version__}")
         return None
     try:
-        if args[0] == "data":
-            from pet_cifar.cli.data import run_data
-
-            run_data(args[1:])
-            return None
-        if args[0] == "board":
-            from pet_cifar.cli.tensorboard import run_board
-
-            run_board(args[1:])
-            return None
-        if args[0] not in COMMANDS:
-            raise InputError(f"there is no command {args[0]}{did_you_mean(args[0], COMMANDS)}; see pet-cifar --help")
-        from pet_cifar.cli.trainer import run_trainer
-
-        return run_trainer(args)
+        return _run(words, callbacks)
     except InputError as error:
         print(f"pet-cifar: error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
 
 
+def _run(words: Sequence[str], callbacks: "Sequence[Callback]") -> "PetCifarCLI | None":
+    command, *options = words
+    if command not in COMMANDS:
+        raise InputError(f"there is no command {command}{did_you_mean(command, COMMANDS)}; see pet-cifar --help")
+    if command == "data":
+        from pet_cifar.cli.data import run_data
+
+        run_data(options)
+        return None
+    if command == "board":
+        from pet_cifar.cli.tensorboard import run_board
+
+        run_board(options)
+        return None
+    from pet_cifar.cli.trainer import run_trainer
+
+    return run_trainer(words, callbacks)
+
+
 def run_from_shell() -> None:
-    """Runs `main`; what a console script returns would become its exit status."""
+    """Runs `main` and drops what it returns, which a console script would make its exit status."""
     try:
         main()
-    except KeyboardInterrupt:  # while torch is imported, or pictures are checked; a Trainer has its own way
+    except (
+        KeyboardInterrupt
+    ):  # This happens while torch is imported or pictures are checked; a Trainer has its own way.
         print("pet-cifar: interrupted", file=sys.stderr)
         raise SystemExit(130) from None

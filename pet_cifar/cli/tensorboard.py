@@ -1,4 +1,4 @@
-"""``pet-cifar board``: TensorBoard on this project's runs."""
+"""``pet-cifar board``: opens TensorBoard on runs."""
 
 import argparse
 import re
@@ -37,7 +37,7 @@ def run_board(args: Sequence[str]) -> None:
             raise InputError(f"{run} holds no TensorBoard files; train something first, or give another directory")
     with ExitStack() as stack:
         directory = runs[0]
-        if len(runs) > 1:  # TensorBoard takes one directory
+        if len(runs) > 1:  # TensorBoard takes one directory.
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pet_cifar_board_")))
             for run in dict.fromkeys(run.resolve() for run in runs):
                 names = ("_".join(run.parts[-parts:]) for parts in range(2, len(run.parts) + 1))
@@ -47,7 +47,7 @@ def run_board(args: Sequence[str]) -> None:
 
 
 def _serve(directory: Path, port: int) -> None:
-    # heavy, and --help answers without it
+    # TensorBoard is heavy, and --help answers without it.
     from tensorboard import program
     from tensorboard.util import tb_logging
 
@@ -58,22 +58,22 @@ def _serve(directory: Path, port: int) -> None:
         url = board.launch()
     except program.TensorBoardServerException as error:
         raise InputError(f"{error}; give another --port, such as --port 0 for any that is free") from error
-    print(f"TensorBoard shows {directory} at {url} (Ctrl-C stops it)", flush=True)
     try:
+        print(f"TensorBoard shows {directory} at {url} (Ctrl-C stops it)", flush=True)
         wait()
     except KeyboardInterrupt:
         print()
 
 
 def flags(directory: Path, port: int) -> list[str]:
-    """What to give TensorBoard: all steps of everything that is drawn, for this machine only."""
-    # not 0, which is documented to keep all and in 2.21 keeps none
+    """The options for TensorBoard: it shows all steps of everything that is drawn, to this machine only."""
+    # 0 is documented to keep all, but keeps none in TensorBoard 2.21.
     kept = ",".join(f"{plugin}=1000000" for plugin in ("images", "text", "pr_curves", "scalars"))
     return ["--logdir", str(directory), "--host", "127.0.0.1", "--port", str(port), f"--samples_per_plugin={kept}"]
 
 
 def wait() -> None:
     """Waits for Ctrl-C."""
-    # not one endless wait: a signal that another thread receives, or that comes a moment before, does not end it
+    # One endless wait would not end on a signal that another thread receives, or that comes a moment before.
     while True:
         time.sleep(0.5)

@@ -5,26 +5,27 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
-from lightning import LightningModule, Trainer
+from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateFinder, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_only
+from torch.optim import Optimizer
 
-from pet_cifar.cli import arguments, hints
+from pet_cifar.cli import arguments, configs, constructors, hints, log_filters, monitors, options
 from pet_cifar.cli.defaults import FileLogger, claim, default_callbacks, new_run, replaces, scored_run
-from pet_cifar.cli.log_filters import set_up_messages
-from pet_cifar.cli.parser import Parser, refuse_null, unwrapped
+from pet_cifar.cli.parser import Parser, refuse_null
 from pet_cifar.data import ImageDataModule
 from pet_cifar.errors import InputError
 from pet_cifar.models.summary import summary
 from pet_cifar.runs import directory
 from pet_cifar.training import ImageClassifier, LRFinder
 
-# Lightning 2.6 calls what jsonargparse 4.49 deprecates, once a run
+# Lightning 2.6 calls what jsonargparse 4.49 deprecates, and would warn once a run.
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 
 
@@ -33,13 +34,13 @@ class SaveConfig(SaveConfigCallback):
 
     def __init__(self, parser: Parser, config: Namespace, **arguments: Any) -> None:
         config = config.clone()
-        # of this one call: who repeats the run starts anew
+        # These options belong to this one call, so that a run repeated from the file starts anew.
         config["ckpt_path"], config["run"], config["print_model"] = None, None, False
         super().__init__(parser, config, **arguments)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Writes ``config.yaml``; a test leaves the run's own as it is."""
-        if stage == "fit" and trainer.loggers:  # without one Lightning would name the working directory
+        if stage == "fit" and trainer.loggers:  # Without a logger Lightning would name the working directory.
             super().setup(trainer, pl_module, stage)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -48,7 +49,16 @@ class SaveConfig(SaveConfigCallback):
 
 
 class PetCifarCLI(LightningCLI):
-    """Trains, validates, tests and predicts."""
+    """Trains, validates, tests and predicts.
+
+    Args:
+        args: The verb and its options, completed from the checkpoint.
+        typed: The verb and its options as the user gave them.
+        name: The name of the runs' directory; where it is empty, the net's class gives it.
+        checkpoint: The checkpoint that completed the options, if any.
+        given: The checkpoint's config and the config files; the user is told what of them was overridden.
+        callbacks: Callbacks that a Python program adds to the default ones.
+    """
 
     def __init__(
         self,
@@ -57,16 +67,8 @@ class PetCifarCLI(LightningCLI):
         name: str,
         checkpoint: Path | None,
         given: Sequence[Mapping[str, Any]],
+        callbacks: Sequence[Callback] = (),
     ) -> None:
-        """Parses and directory.
-
-        Args:
-            args: the verb and its options, completed from the checkpoint.
-            typed: the verb and its options as the user gave them.
-            name: of the runs' directory; empty for the net's class.
-            checkpoint: that the options were completed from, if any.
-            given: the checkpoint's config and the config files, of which it is told what was overridden.
-        """
         self._numbered: list[FileLogger] = []
         self._claimed: Path | None = None
         self.typed = typed
@@ -74,20 +76,25 @@ class PetCifarCLI(LightningCLI):
         self.name = name
         self.checkpoint = checkpoint
         self.given = given
+        self.extra_callbacks = list(callbacks)
         super().__init__(
             model_class=ImageClassifier,
             datamodule_class=ImageDataModule,
             save_config_callback=SaveConfig,
-            # our own table of layers is printed, and the first epoch validates soon enough
+            # Our own table of layers is printed, and the first epoch validates soon enough.
             trainer_defaults={"max_epochs": 10, "enable_model_summary": False, "num_sanity_val_steps": 0},
             seed_everything_default=0,
             parser_class=Parser,
             subclass_mode_model=True,
             subclass_mode_data=True,
             args=list(args),
-            # hyper-parameters are what the net's __init__ received: numbers, strings and lists
+            # The hyper-parameters are what the net's __init__ received: numbers, strings and lists.
             load_from_checkpoint_support=False,
         )
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """The verb that is asked for; the parsers of the others would take a third of a second to build."""
+        return {self.typed[0]: LightningCLI.subcommands()[self.typed[0]]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds our options, and lets the data tell the net what it needs to know."""
@@ -96,8 +103,8 @@ class PetCifarCLI(LightningCLI):
             "--run", type=str | None, help="Take model, data and best checkpoint from this run directory."
         )
         assert isinstance(parser, Parser)
-        parser.take_whole_numbers_as_such()
-        for attribute in arguments.FROM_DATA:
+        parser.prefer_whole_numbers()
+        for attribute in arguments.FOLLOWS_DATA:
             parser.link_arguments(f"data.{attribute}", f"model.init_args.{attribute}", apply_on="instantiate")
 
     def _set_seed(self) -> None:
@@ -108,24 +115,41 @@ class PetCifarCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         # Lightning would let the checkpoint's hyper-parameters win over the command line
-        # (https://github.com/Lightning-AI/pytorch-lightning/issues/21455); ours came in as the first config
+        # (https://github.com/Lightning-AI/pytorch-lightning/issues/21455); ours came in as the first config.
         pass
 
     def before_instantiate_classes(self) -> None:
-        """Refuses null for a value, and prints what was overridden, by a config file or the command line."""
+        """Refuses null for a value, and prints what a config file or the command line has overridden."""
+        self._write_enums_as_words()
         self._dump_config()
-        for part in ("model", "data"):
-            refuse_null(part, self._get(self.config, part))
-        for line in arguments.overridden(self.given, self.config_dump):
+        refuse_null(self._parser(self.subcommand), self.config[self.subcommand])
+        for line in configs.overridden(self.given, self.config_dump):
             _print(line)
 
-    def instantiate_classes(self) -> None:
-        """Lets a constructor's own words reach the user."""
-        with unwrapped():
-            super().instantiate_classes()
+    def _write_enums_as_words(self) -> None:
+        # Lightning's Timer says that it takes text, and has a member of an Enum as its default, which YAML cannot hold.
+        callbacks = self._get(self.config, "trainer").get("callbacks") or []
+        for one in callbacks if isinstance(callbacks, list) else [callbacks]:
+            for name, value in (one.get("init_args") or {}).items():
+                if isinstance(value, Enum):
+                    one.init_args[name] = value.value
+
+    def _add_configure_optimizers_method_to_model(self, subcommand: str | None) -> None:
+        # Lightning builds the optimizer of --optimizer here, where the parser's instantiators do not reach.
+        try:
+            super()._add_configure_optimizers_method_to_model(subcommand)
+        except Exception as error:
+            chosen = self._get(self.config_init, "optimizer")
+            cls = chosen and options.find_class([Optimizer], chosen["class_path"])
+            if not cls:
+                raise
+            kwargs = dict(chosen.get("init_args") or {})
+            raise constructors.refusal("optimizer", cls, error, kwargs, (self.model.parameters(),)) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Adds the default loggers, and the default callbacks that the user did not name."""
+        """Checks what the parts ask of each other, and adds the default loggers and callbacks."""
+        has = {name: getattr(self.datamodule, name) for name in arguments.FOLLOWS_DATA}
+        arguments.check_follows_data(self.given, self.typed[1:], has)
         given = self._get(self.config_init, "trainer")
         if given["logger"] in (None, True):
             run = directory.run_of_checkpoint(self.checkpoint) if self.checkpoint else None
@@ -134,25 +158,38 @@ class PetCifarCLI(LightningCLI):
             else:
                 self._numbered = new_run(self.name or (run.parent.name if run else type(self.model).__name__))
                 kwargs["logger"] = list(self._numbered)
+        kwargs["callbacks"] = self._callbacks(given)
+        if given["logger"] is False and not any(isinstance(one, ModelCheckpoint) for one in kwargs["callbacks"]):
+            kwargs["enable_checkpointing"] = False
+        if self.subcommand == "fit":
+            validates, schedule = given["limit_val_batches"] != 0, self._get(self.config_init, "lr_scheduler")
+            monitors.check_monitors(
+                kwargs["callbacks"], self.model, self.datamodule, validates=validates, schedule=schedule
+            )
+        try:
+            with log_filters.held_back():
+                return super().instantiate_trainer(**kwargs)
+        except Exception as error:
+            plain = {name: value for name, value in given.items() if name not in ("callbacks", "logger")}
+            raise constructors.refusal("trainer", Trainer, error, plain) from error
+
+    def _callbacks(self, given: Mapping[str, Any]) -> list[Callback]:
         callbacks = given["callbacks"] or []
         callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
-        goes_on = self.checkpoint is not None and self.subcommand == "fit"
-        if goes_on and any(type(one) is LearningRateFinder for one in callbacks):
+        resumes = self.checkpoint is not None and self.subcommand == "fit"
+        if resumes and any(type(one) is LearningRateFinder for one in callbacks):
             raise InputError(
                 "Lightning's LearningRateFinder would search again and begin at epoch 0; give --trainer.callbacks "
                 f"{LRFinder.__name__}, which does not, or --trainer.callbacks []"
             )
         ours = default_callbacks(str(self.subcommand), self.command, given)
-        # first, so that ThroughputMonitor's clock does not measure what the user's own do at the end of an epoch
-        kwargs["callbacks"] = [one for one in ours if not any(replaces(other, one) for other in callbacks)] + callbacks
-        if given["logger"] is False and not any(isinstance(one, ModelCheckpoint) for one in callbacks):
-            kwargs["enable_checkpointing"] = False
-        return super().instantiate_trainer(**kwargs)
+        # The defaults come first, so that ThroughputMonitor's clock does not measure what the user's own do at the
+        # end of an epoch.
+        ours = [one for one in ours if not any(replaces(other, one) for other in callbacks)]
+        return [*ours, *callbacks, *self.extra_callbacks]
 
     def after_instantiate_classes(self) -> None:
-        """Checks that the net follows its data; prints it where that is all that is asked for."""
-        data = {name: getattr(self.datamodule, name) for name in arguments.FROM_DATA}
-        arguments.check_follows_data(self.given, self.typed, data)
+        """Prints the net where that is all that is asked for."""
         if self._get(self.config, "print_model"):
             print(summary(self.model))
             raise SystemExit(0)
@@ -172,18 +209,23 @@ class PetCifarCLI(LightningCLI):
                 print(line)
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Runs a verb; what fails at once leaves no empty run directory."""
+        """Runs a verb; a run that fails at once leaves no empty directory."""
         try:
             super()._run_subcommand(subcommand)
+        except Exception as error:
+            parts = {"model": self.model, "data": self.datamodule, "trainer": self.trainer}
+            if (refusal := constructors.refusal_of_run(error, parts)) is None:
+                raise
+            raise refusal from error
         finally:
             if self._claimed is not None:
-                with suppress(OSError):  # it is not empty
+                with suppress(OSError):  # The directory is not empty.
                     self._claimed.rmdir()
 
     def after_fit(self) -> None:
         """Says where the run is."""
         directory = self.trainer.log_dir
-        self._tell_what_was_scored()
+        self._print_hints()
         if self.trainer.is_global_zero and self.trainer.loggers and directory:
             print(f"run directory: {directory}")
             if list(Path(directory).glob("checkpoints/*.ckpt")):
@@ -192,10 +234,10 @@ class PetCifarCLI(LightningCLI):
                 print("nothing was left to train: raise --trainer.max_epochs to go on")
 
     def after_validate(self) -> None:
-        """Says whether it was all pictures."""
-        self._tell_what_was_scored()
+        """Says whether all pictures were scored."""
+        self._print_hints()
 
-    def _tell_what_was_scored(self) -> None:
+    def _print_hints(self) -> None:
         for line in hints.after_run(self.trainer):
             _print(line)
 
@@ -210,41 +252,47 @@ class PetCifarCLI(LightningCLI):
         directory = self.trainer.log_dir
         if self.trainer.is_global_zero and "test/acc" in self.trainer.callback_metrics:
             print(f"test accuracy: {100 * self.trainer.callback_metrics['test/acc'].item():.2f} %")
-            self._tell_what_was_scored()
+            self._print_hints()
             if directory and self.trainer.loggers:
                 print(f"run directory: {directory}\nlook at it with: pet-cifar board {directory}")
 
 
-def run_trainer(args: Sequence[str]) -> PetCifarCLI:
-    """Completes the options of one of the Trainer's verbs from its checkpoint and runs it."""
-    set_up_messages()
+def run_trainer(args: Sequence[str], callbacks: Sequence[Callback] = ()) -> PetCifarCLI:
+    """Completes the options of one of the Trainer's verbs from its checkpoint and runs it.
+
+    Args:
+        args: The verb and its options.
+        callbacks: Callbacks that come after the default ones.
+    """
+    log_filters.filter_messages()
     verb, *words = args
-    words, run = arguments.take(words, "--run")
-    if run is not None:
-        if not run:
-            raise InputError("--run needs a directory, such as lightning_logs/digits_residual")
+    wants_help = arguments.asks_for_help(words)
+    # A config is weaker than the options, wherever it stands among them.
+    names, words = arguments.split_words(words, "-c", "--config")
+    runs, words = arguments.split_words(words, "--run")
+    if runs:
         if verb == "fit":
             raise InputError(
-                "fit makes a run of its own; to go on with one, give --ckpt_path RUN_DIR/checkpoints/last.ckpt"
+                "--run: fit makes a run of its own; to go on with one, give --ckpt_path RUN_DIR/checkpoints/last.ckpt"
             )
-        words = ["--ckpt_path", str(directory.best_checkpoint(directory.find_run(run))), *words]
-    configs = [value for value in arguments.values(words, ("-c", "--config")) if Path(value).is_file()]
-    path = next(reversed(arguments.values(words, ("--ckpt_path",))), None)
-    checkpoint = Path(path) if path else None
-    if verb != "fit" and checkpoint is None and not arguments.asks_for_help(words):
+        words = ["--ckpt_path", str(directory.best_checkpoint(directory.find_run(runs[-1]))), *words]
+    files = [configs.find_config(name) for name in names]
+    given = [configs.read_config(file) for file in files]
+    paths, _ = arguments.split_words(words, "--ckpt_path")
+    checkpoint = Path(paths[-1]) if paths and paths[-1] and not wants_help else None
+    if verb != "fit" and checkpoint is None and not wants_help:
         raise InputError(
             f"{verb} needs a trained net: give --run RUN_DIR, such as lightning_logs/digits_residual, "
             "or --ckpt_path FILE"
         )
-    given: list[dict[str, Any]] = []
-    if checkpoint is not None and not arguments.asks_for_help(words):
-        own = arguments.config_of(directory.read_checkpoint(checkpoint), verb)
+    words = [word for file in files for word in ("--config", str(file))] + words
+    if checkpoint is not None:
+        own = configs.config_of_checkpoint(directory.read_checkpoint(checkpoint), verb)
         if own:
             words = ["--config", json.dumps(own), *words]
-            given.append(own)
-    given += [arguments.read_config(Path(config)) for config in configs]
-    name = arguments.name_of(Path(configs[-1])) if configs else ""
-    return PetCifarCLI([verb, *words], args, name, checkpoint, given)
+            given.insert(0, own)
+    name = configs.run_name(files[-1]) if files else ""
+    return PetCifarCLI([verb, *words], args, name, checkpoint, given, callbacks)
 
 
 @rank_zero_only

@@ -9,7 +9,7 @@ from torch import Tensor
 from pet_cifar.errors import InputError, check_choice
 
 RANDOM_NUMBERS = 8
-"""How many uniform numbers the loader draws for each picture."""
+"""The loader draws this many uniform numbers for each picture."""
 
 
 @dataclass(frozen=True)
@@ -17,15 +17,15 @@ class Augment:
     """Changes every training picture at random, each differently; a pure function of the picture and its numbers.
 
     Args:
-        flip: mirror left and right with probability one half. ``alternating`` draws once for each picture and mirrors
+        flip: Mirrors left and right with probability one half. ``alternating`` draws once for each picture and mirrors
             it in every second epoch, so that two epochs see both of its sides (Jordan, arXiv 2404.00498).
-        translate: largest shift in pixels, each way; what enters is the mirrored border.
-        crop: smallest side of a random square crop, as a share of the picture, scaled back up; 1 is off.
-        brightness: largest relative change of all values, such as 0.2.
-        contrast: largest relative change of the distance from the picture's mean.
-        saturation: largest relative change of the distance from gray; nothing for gray pictures.
-        cutout: side in pixels of a square that is made gray, anywhere inside (DeVries and Taylor, arXiv 1708.04552,
-            whose square may also lie half outside).
+        translate: The largest shift in pixels, each way; the mirrored border fills the gap.
+        crop: The smallest side of a random square crop as a share of the picture, which is scaled back up; 1 is off.
+        brightness: The largest relative change of all values, such as 0.2.
+        contrast: The largest relative change of the distance from the picture's mean.
+        saturation: The largest relative change of the distance from gray; it does nothing to gray pictures.
+        cutout: The side in pixels of a square that is made gray, anywhere inside the picture (DeVries and Taylor, arXiv
+            1708.04552, whose square may also lie half outside).
     """
 
     flip: bool | Literal["alternating"] = False
@@ -37,23 +37,23 @@ class Augment:
     cutout: int = 0
 
     def __post_init__(self) -> None:
-        check_choice("augment.flip", self.flip, (False, True, "alternating"))
+        check_choice("flip", self.flip, (False, True, "alternating"))
         if self.translate < 0:
-            raise InputError(f"augment.translate is {self.translate}; it is a number of pixels, 0 or more")
+            raise InputError(f"translate is {self.translate}; it is a number of pixels, 0 or more")
         if self.cutout < 0:
-            raise InputError(f"augment.cutout is {self.cutout}; it is a number of pixels, 0 or more")
+            raise InputError(f"cutout is {self.cutout}; it is a number of pixels, 0 or more")
         if not 0 < self.crop <= 1:
-            raise InputError(f"augment.crop is {self.crop}; it is a share of the side, above 0 and at most 1")
+            raise InputError(f"crop is {self.crop}; it is a share of the side, above 0 and at most 1")
         for name in ("brightness", "contrast", "saturation"):
             if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"augment.{name} is {getattr(self, name)}; it is between 0 and 1")
+                raise InputError(f"{name} is {getattr(self, name)}; it is between 0 and 1")
 
     def __call__(self, image: Tensor, uniform: Tensor) -> Tensor:
         """Augments one batch.
 
         Args:
-            image: floats in [0, 1], shape (B, C, H, W).
-            uniform: floats in [0, 1), shape (B, `RANDOM_NUMBERS`), on the same device.
+            image: Floats in [0, 1], shape (B, C, H, W).
+            uniform: Floats in [0, 1), shape (B, `RANDOM_NUMBERS`), on the same device.
 
         Returns:
             Floats in [0, 1], shape (B, C, H, W); the input itself where everything is off.
@@ -80,7 +80,7 @@ class Augment:
         return image.gather(3, columns[:, None, None, :].expand(shape))
 
     def _source(self, size: int, shift: Tensor) -> Tensor:
-        """Where each row (or column) of the result comes from: shape (B, size), mirrored at the border."""
+        """The row (or column) that each one of the result comes from, mirrored at the border; shape (B, size)."""
         offset = (shift * (2 * self.translate + 1)).long() - self.translate
         index = (torch.arange(size, device=shift.device) + offset[:, None]).abs()
         return size - 1 - (size - 1 - index).abs()
@@ -95,7 +95,7 @@ class Augment:
         theta[:, 1, 1], theta[:, 1, 2] = side, (2 * down - 1) * reach
         grid = torch.nn.functional.affine_grid(theta, list(image.shape), align_corners=False)
         image = torch.nn.functional.grid_sample(image, grid, padding_mode="reflection", align_corners=False)
-        # the weights of four neighbors add up to a little above 1
+        # The weights of four neighbors add up to a little above 1.
         return image.clamp(0, 1)
 
     def _jitter(self, image: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ class Augment:
         if self.cutout > min(height, width):
             raise InputError(f"augment.cutout is {self.cutout}, more than a picture of {height} x {width} holds")
         across = width - self.cutout + 1
-        # one number for both coordinates: a float32 has room for the places in a picture of 4,000 x 4,000
+        # One number gives both coordinates; a float32 has room for the places in a picture of 4,000 x 4,000.
         place = (where * (height - self.cutout + 1) * across).long()
         top, left = place // across, place % across
         rows = torch.arange(height, device=image.device) - top[:, None]

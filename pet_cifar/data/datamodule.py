@@ -1,28 +1,31 @@
 """The one base of all data modules: from checked pictures to batches on the device."""
 
-import hashlib
 import math
 import os
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from lightning import LightningDataModule, Trainer
-from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 from torch import Tensor
 
 from pet_cifar.data import manifest, manifest_report
-from pet_cifar.data.augment import RANDOM_NUMBERS, Augment
+from pet_cifar.data.augment import Augment
+from pet_cifar.data.device_copy import SideStream
 from pet_cifar.data.loader import Batch, BatchLoader, check_batch_size
 from pet_cifar.data.manifest import ImageRecord, Split
-from pet_cifar.data.pixels.cache import DevicePixels, Pixels, channel_statistics, open_pixels
-from pet_cifar.data.pixels.feature_cache import Extractor, StoredFeatures, store_features
-from pet_cifar.data.pixels.placement import Cache, Place, choose, missing_bytes
-from pet_cifar.data.split import check_fraction, fingerprint
+from pet_cifar.data.pixels.cache import DevicePixels, Pixels, channel_statistics
+from pet_cifar.data.pixels.decode import decode
+from pet_cifar.data.pixels.feature_cache import FeatureExtractor
+from pet_cifar.data.pixels.placement import Cache
+from pet_cifar.data.split import check_fraction, fingerprint, refuse_other_splits, split_records
+from pet_cifar.data.split_features import SplitFeatures, augmented_view
+from pet_cifar.data.split_pixels import SplitPixels
 from pet_cifar.errors import InputError, check_choice
 from pet_cifar.hardware import cores
 
@@ -33,35 +36,41 @@ def default_root() -> Path:
 
 
 class ImageDataModule(LightningDataModule):
-    """Checks, divides, decodes, batches and augments; a dataset says where its pictures are.
+    """Checks, splits, batches and augments pictures; a dataset adds where its pictures are.
+
+    A dataset sets ``class_names``, finds its files in `locate` and lists them in `check`. It overrides `divide` or
+    `read` only where the defaults do not fit.
 
     Args:
-        root: where the data is or goes; null for the environment variable PET_CIFAR_DATA, else ``data``.
-        image_size: side of the square pictures in pixels.
-        batch_size: pictures a process and step.
-        val_fraction: share of what is not test that validates, in (0, 1).
-        split_seed: of the division; has nothing to do with the run's seed.
-        num_workers: threads that prepare batches ahead; never changes a result. Decoding takes all cores.
-        cache: where decoded pictures are kept: ``disk`` (a memory-mapped file beside the data, made once for all
+        root: The folder where the data is or goes; null takes the environment variable PET_CIFAR_DATA, else ``data``.
+        image_size: The side of the square pictures in pixels.
+        batch_size: The number of pictures for each process and step.
+        val_fraction: The share of the pictures outside the test split that validates, in (0, 1).
+        split_seed: The seed of the split into training, validation and test; the run's seed does not change it.
+        num_workers: The number of threads that prepare batches ahead; it never changes a result. Decoding takes all
+            cores.
+        cache: Where decoded pictures are kept: ``disk`` (a memory-mapped file beside the data, made once for all
             runs), ``ram`` (decoded anew by every run), ``device`` (the file, and a copy of it on the GPU, so
-            that a step copies no picture) or ``none`` (decoded at every access); never changes a result. ``auto`` takes
-            what there is room for, and says which.
-        augment: random changes of the training pictures; null for none.
+            that a step copies no picture) or ``none`` (decoded at every access); it never changes a result. ``auto``
+            takes what there is room for, and says which.
+        augment: The random changes of the training pictures; null makes none.
         on_bad_file: ``skip`` leaves unreadable pictures out and names them, ``error`` stops.
-        allow_other_data: score or go on training a checkpoint on other pictures, or another division, than those
-            it was trained with.
+        allow_other_data: Allows to test or to go on training a checkpoint on other pictures, or another split, than
+            those that it was trained with.
 
     Attributes:
-        class_names: in the order of their numbers.
-        num_channels: 1 (gray) or 3.
-        listed: every picture with its verdict, once `setup` has run.
-        parts: the pictures of ``train``, ``val`` and ``test``, once `setup` has run; a batch's ``row`` counts here.
-        fingerprint: hash of the division by content, kept in every checkpoint.
-        extractor: set by a net with a frozen part that wants its features instead of pictures.
+        class_names: The names of the classes in the order of their numbers.
+        num_channels: 1 for gray pictures, 3 for color.
+        folder: The folder that the paths of the listed pictures are relative to; `locate` sets it.
+        test_fraction: The share of all pictures that tests, where the dataset has no test split of its own.
+        listed: Every picture with its verdict, once `setup` has run.
+        splits: The pictures of ``train``, ``val`` and ``test``, once `setup` has run; a batch's ``row`` counts here.
+        fingerprint: A hash of the splits by content, which every checkpoint keeps.
     """
 
     class_names: tuple[str, ...]
     num_channels: Literal[1, 3] = 3
+    test_fraction: float = 0.1
 
     def __init__(
         self,
@@ -95,43 +104,72 @@ class ImageDataModule(LightningDataModule):
         self.augment = augment
         self.on_bad_file = on_bad_file
         self.allow_other_data = allow_other_data
+        self.folder = self.root
         self.listed: list[ImageRecord] = []
         self.splits: dict[Split, list[ImageRecord]] = {}
         self.fingerprint = ""
-        self.extractor: Callable[[], Extractor] | None = None
-        self._pixels: dict[Split, Pixels] = {}
-        self._place: Place | None = None if cache == "auto" else cache
-        self._placed_for = self._device
-        self._features: dict[Split, StoredFeatures] = {}
-        self._copies: torch.cuda.Stream | None = None
-        self._views = range(1)
+        self._pixels: SplitPixels | None = None
+        self._features: SplitFeatures | None = None
+        self._copies = SideStream()
 
     @property
     def num_classes(self) -> int:
         """How many classes there are."""
         return len(self.class_names)
 
-    # What a dataset says
+    # What a dataset adds
 
     @abstractmethod
     def locate(self) -> None:
-        """Finds the data, or unpacks or downloads it; sets what `check` and `read` need.
+        """Finds the data, or unpacks or downloads it, and sets ``folder``.
 
         Raises:
-            InputError: it is nowhere and cannot be fetched.
+            InputError: The data is nowhere and cannot be fetched.
         """
 
     @abstractmethod
     def check(self) -> list[ImageRecord]:
         """Lists every picture with its verdict, in an order that is the same on every machine."""
 
-    @abstractmethod
-    def divide(self, pictures: list[ImageRecord]) -> dict[Split, list[ImageRecord]]:
-        """Which of the usable pictures train, validate and test; every class in proportion."""
+    def divide(self, records: list[ImageRecord]) -> dict[Split, list[ImageRecord]]:
+        """Splits the usable pictures; every class is in proportion in all splits.
 
-    @abstractmethod
-    def read(self, picture: ImageRecord) -> NDArray[np.uint8]:
-        """Pixels of one picture: uint8, shape (num_channels, image_size, image_size); called from many threads."""
+        The default keeps the dataset's own test split where it has one, and takes ``test_fraction`` of all pictures
+        otherwise. Validation pictures come out of the rest.
+        """
+        return split_records(
+            records,
+            val_fraction=self.val_fraction,
+            test_fraction=self.test_fraction,
+            seed=self.split_seed,
+            num_listed=sum(record.split != "test" for record in self.listed),
+        )
+
+    def check_files(self, files: Iterable[tuple[str, str, str]], listing: str) -> list[ImageRecord]:
+        """Checks files for a dataset's `check`; what an earlier listing knows as unchanged is not read again.
+
+        Args:
+            files: The (path, label, split) of every file; the path is relative to ``folder``, and the split is empty
+                where the dataset has none of its own.
+            listing: The name of the list that is kept beside the data, such as ``cats_dogs.csv``.
+        """
+        return manifest.check_files(self.folder, files, manifest.state_directory(self.root) / listing, cores())
+
+    def read(self, record: ImageRecord) -> NDArray[np.uint8]:
+        """Reads one picture; it is called from many threads. The default decodes the file in ``folder``.
+
+        Returns:
+            uint8, shape (num_channels, image_size, image_size).
+        """
+        return decode((self.folder / record.path).read_bytes(), self.image_size, self.num_channels)
+
+    @classmethod
+    def write_sample(cls, root: Path) -> None:
+        """Writes a few synthetic pictures under ``root`` as the dataset lays them out there.
+
+        Its configs can be tried out with them, and the tests train on them. The default writes nothing, which suits a
+        dataset that reads no files.
+        """
 
     # Lightning's hooks
 
@@ -142,23 +180,33 @@ class ImageDataModule(LightningDataModule):
             self.listed = self.check()
 
     def setup(self, stage: str) -> None:
-        """Lists and divides the pictures; the second call of a run finds everything done."""
-        # of another net, perhaps; this run's sets it anew
-        self.extractor, self._features, self._views = None, {}, range(1)
-        if self._device != self._placed_for and self.cache in ("auto", "device"):
-            # asked for before there was a trainer, or under another one
-            self._pixels, self._place = {}, None if self.cache == "auto" else self.cache
-        self._placed_for = self._device
-        if self.splits:
-            return
-        if not self.listed:  # by this process
+        """Lists and splits the pictures; the second call of a run finds everything done."""
+        # A run that ended in an error has not taken its net's features back.
+        self.release_features()
+        if not self.splits:
+            self._list_and_split()
+        processes = self.trainer.num_devices if self.trainer else 1
+        if self._pixels is None or not self._pixels.serves(self._device):
+            self._pixels = SplitPixels(
+                self.splits,
+                self.read,
+                (self.num_channels, self.image_size, self.image_size),
+                cache=self.cache,
+                root=self.root,
+                device=self._device,
+                num_processes=processes,
+            )
+        self._pixels.num_processes = processes
+
+    def _list_and_split(self) -> None:
+        if not self.listed:  # this process has not prepared the data
             self.locate()
             self.listed = self.check()
         if self.on_bad_file == "error":
             manifest_report.refuse_bad_files(self.listed, self.root)
         manifest_report.warn(self.listed, self.root)
         manifest_report.refuse_empty_classes(self.listed, self.class_names, self.root)
-        self.splits = self.divide([picture for picture in self.listed if picture.verdict == manifest.OK])
+        self.splits = self.divide([record for record in self.listed if record.verdict == manifest.OK])
         self.fingerprint = fingerprint(self.splits)
 
     def train_dataloader(self) -> BatchLoader:
@@ -179,22 +227,12 @@ class ImageDataModule(LightningDataModule):
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Copies to a GPU while it still computes the step before."""
-        if device.type != "cuda":
-            return super().transfer_batch_to_device(batch, device, dataloader_idx)
-        self._copies = self._copies or torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        computing = torch.cuda.current_stream(device)
-        with torch.cuda.stream(self._copies):
-            moved = super().transfer_batch_to_device(batch, device, dataloader_idx)
-        computing.wait_stream(self._copies)
-        for one in moved if isinstance(moved, Batch) else (moved,):
-            if isinstance(one, Tensor):  # whose memory is not to be used anew before it was computed with
-                one.record_stream(computing)
-        return moved
+        move = partial(super().transfer_batch_to_device, batch, device, dataloader_idx)
+        return self._copies.run(move, device) if device.type == "cuda" else move()
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Makes floats of the batch where it now is, and augments it in training."""
-        # a net's example input also comes by here
-        if not isinstance(batch, Batch) or batch.features:
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Makes floats of the pictures where they now are, and augments them in training."""
+        if not isinstance(batch, Batch):  # features, or a net's example input
             return batch
         image = batch.image.float().div_(255)
         if self.augment is not None and self.trainer is not None and self.trainer.training:
@@ -202,124 +240,95 @@ class ImageDataModule(LightningDataModule):
         return batch._replace(image=image)
 
     def state_dict(self) -> dict[str, str]:
-        """What a checkpoint says of the data."""
+        """Tells a checkpoint which splits the net was trained with."""
         return {"fingerprint": self.fingerprint}
 
     def load_state_dict(self, state_dict: dict[str, str]) -> None:
-        """Refuses a checkpoint that was trained on another division: its test pictures may be ours to train on."""
-        if state_dict["fingerprint"] != self.fingerprint and not self.allow_other_data:
-            raise InputError(
-                f"the checkpoint was trained with other pictures, or another division of them, than {self.root} gives "
-                "now, so a score could be of pictures it was trained on; give the original pictures, split_seed, "
-                "fractions and images_per_class, or --data.allow_other_data true if you know that they are apart"
-            )
+        """Refuses a checkpoint that was trained with other splits, since their test pictures may train here."""
+        self.refuse_other_data({type(self).__qualname__: state_dict})
 
-    # What callbacks and nets ask
+    def refuse_other_data(self, checkpoint: Mapping[str, Any]) -> None:
+        """Refuses a checkpoint that was trained with other data, unless ``allow_other_data`` is set.
+
+        Args:
+            checkpoint: The states of all that was saved, by name.
+
+        Raises:
+            InputError: The net was trained with another data module, with other pictures or with other splits.
+        """
+        if not self.allow_other_data:
+            refuse_other_splits(checkpoint, type(self).__qualname__, self.fingerprint, self.root)
+
+    # What callbacks and nets use
 
     def labels(self, split: Split) -> NDArray[np.int64]:
-        """Class numbers of a split's pictures, shape (n,)."""
+        """The class numbers of a split's pictures, shape (n,)."""
         numbers = {name: number for number, name in enumerate(self.class_names)}
-        return np.array([numbers[picture.label] for picture in self.splits[split]], np.int64)
+        return np.array([numbers[record.label] for record in self.splits[split]], np.int64)
 
     def pixels(self, split: Split) -> Pixels:
-        """The pictures of a split by row number, decoded at the first call unless ``cache`` is ``none``."""
-        if split not in self._pixels:
-            pictures, place = self.splits[split], self._chosen_place()
-            # one process makes the file of all on this machine
-            processes = self.trainer.num_devices if self.trainer and place in ("none", "ram") else 1
-            self._pixels[split] = open_pixels(
-                lambda row: self.read(pictures[row]),
-                len(pictures),
-                (self.num_channels, self.image_size, self.image_size),
-                place,
-                file=self._file(split),
-                device=self._device,
-                num_threads=max(1, cores() // processes),
-            )
-            if self.cache == "device" and self._device.type != "cuda":
-                rank_zero_info(f"cache: device is {self._device}'s memory here, for want of a GPU")
-        return self._pixels[split]
+        """The pictures of a split by row number; the first call decodes them, unless ``cache`` is ``none``."""
+        assert self._pixels is not None, "setup has not run"
+        return self._pixels.open(split)
 
-    def _chosen_place(self) -> Place:
-        if self._place is None:
-            size = self.num_channels * self.image_size**2
-            sizes = {split: len(pictures) * size for split, pictures in self.splits.items()}
-            missing = sum(missing_bytes(self._file(split), own) for split, own in sizes.items())
-            directory = manifest.state_directory(self.root)
-            processes = self.trainer.num_devices if self.trainer else 1
-            self._place, why = choose(sum(sizes.values()), missing, directory, self._device, processes)
-            rank_zero_info(f"cache: {self._place} ({why})")
-        return self._place
+    def channel_statistics(self, most: int = 2000) -> tuple[list[float], list[float]]:
+        """Measures the mean and standard deviation of each channel, in [0, 1]; this decodes the training pictures.
 
-    def _file(self, split: Split) -> Path:
-        return manifest.state_directory(self.root) / f"{self._content(split)}.npy"
+        Args:
+            most: The number of pictures that are measured, spread evenly over the training split.
+        """
+        return channel_statistics(self.pixels("train"), len(self.splits["train"]), most)
 
     def view(self, split: Split, rows: NDArray[np.int64], number: int) -> Tensor:
-        """One view of pictures: the pictures themselves for 0, augmented for more, the same in every run.
+        """One view of pictures: the pictures themselves for 0, else an augmentation that is the same in every run.
 
         Returns:
             Floats in [0, 1] on the device, shape (n, C, H, W).
         """
-        image = self.pixels(split).take(rows).to(self._device).float().div_(255)
-        if not number or self.augment is None:
-            return image
-        generator = np.random.default_rng([self.split_seed, number])
-        uniform = generator.random((len(self.splits[split]), RANDOM_NUMBERS), np.float32)[rows]
-        return self.augment(image, torch.from_numpy(uniform).to(self._device))
+        assert self._pixels is not None, "setup has not run"
+        return augmented_view(self._pixels, split, rows, number, self.augment, self.split_seed)
+
+    # What a net with frozen layers hands over, and takes back
+
+    def keep_features(self, extractor: FeatureExtractor) -> None:
+        """From now on the loaders give a net's features instead of pictures; each is computed once and kept.
+
+        The net calls this in its own ``setup``; `release_features` takes it back.
+        """
+        assert self._pixels is not None, "setup has not run"
+        self._features = SplitFeatures(
+            extractor, self._pixels, self.augment, seed=self.split_seed, root=self.root, batch_size=self.batch_size
+        )
+
+    def release_features(self) -> None:
+        """From now on the loaders give pictures."""
+        self._features = None
+
+    @property
+    def feature_extractor(self) -> FeatureExtractor | None:
+        """Computes the features that the net trains on; None where it trains on pictures."""
+        return self._features.extractor if self._features else None
 
     def view_of(self, epoch: int) -> int:
-        """The number of the view that an epoch trains on, where a frozen part's features are kept."""
-        return self._views[epoch % len(self._views)]
-
-    def features(self, split: Split, extractor: Extractor) -> StoredFeatures:
-        """A frozen part's features of a split's pictures in all their views, computed at the first call."""
-        if split not in self._features:
-            seen = self._content(split)
-            if self.augment:
-                self._views = range(1, extractor.views + 1)
-            views = self._views if split == "train" else range(1)
-            self._features[split] = store_features(
-                extractor,
-                lambda rows, place: self.view(split, rows, views[place]),
-                len(self.splits[split]),
-                [f"{seen} {self.split_seed} {number} {self.augment}" if number else seen for number in views],
-                directory=manifest.state_directory(self.root) / "features",
-                split=split,
-                batch_size=self.batch_size,
-                in_use=[file for one in self._features.values() for file in one.files],
-                planned=sum(
-                    len(own) * (len(self._views) if name == "train" else 1) for name, own in self.splits.items()
-                ),
-            )
-        return self._features[split]
-
-    def _content(self, split: Split) -> str:
-        """A name for a split's pixels; others have another."""
-        shape = f"{self.num_channels}x{self.image_size}x{self.image_size}"
-        hashes = "\n".join(picture.hash for picture in self.splits[split])
-        return f"{split}-{shape}-{hashlib.sha256(hashes.encode()).hexdigest()[:20]}"
+        """The number of the view that an epoch, counted from 0, trains on; 0 where it trains on pictures."""
+        return self._features.view_of(epoch) if self._features else 0
 
     @property
     def _device(self) -> torch.device:
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
-    def channel_statistics(self, most: int = 2000) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation of each channel over (at most ``most``) training pictures, in [0, 1]."""
-        return channel_statistics(self.pixels("train"), len(self.splits["train"]), most)
-
     def _loader(self, split: Split) -> BatchLoader:
         trainer = self.trainer
 
         def trained() -> float:
-            # Lightning calls processed what is trained on, before its callbacks have seen it
+            # Lightning counts a batch as processed once it is trained on, before its callbacks have seen it.
             return (
                 math.inf if trainer is None else vars(trainer.fit_loop.epoch_loop.batch_progress.current)["processed"]
             )
 
-        stored = self.features(split, self.extractor()) if self.extractor else None
-        pixels = stored or self.pixels(split)
+        source = self._features.open(split) if self._features else self.pixels(split)
         return BatchLoader(
-            pixels,
+            source,
             self.labels(split),
             self.batch_size,
             shuffle=split == "train",
@@ -327,11 +336,9 @@ class ImageDataModule(LightningDataModule):
             epoch=(lambda: trainer.current_epoch) if trainer else (lambda: 0),
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
-            # pictures that are on the device are picked there
-            num_workers=0 if isinstance(pixels, DevicePixels) else self.num_workers,
+            # Pictures that are on the device are picked there, which is no work for a thread.
+            num_workers=0 if isinstance(source, DevicePixels) else self.num_workers,
             pin=self._device.type == "cuda",
-            views=len(stored.files) if stored else 1,
-            features=stored is not None,
             alternate=self.augment is not None and self.augment.flip == "alternating",
             trained=trained,
         )

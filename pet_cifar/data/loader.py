@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,25 +13,24 @@ from torch import Tensor
 
 from pet_cifar.data.augment import RANDOM_NUMBERS
 from pet_cifar.data.pixels.cache import Pixels
+from pet_cifar.data.pixels.feature_cache import StoredFeatures
 from pet_cifar.errors import InputError
 
 log = logging.getLogger(__name__)
 
 ORDER, AUGMENT, STEP, SIDE = range(4)
-"""Purposes of random numbers, each with a stream of its own."""
+"""The purposes of random numbers; each has a stream of its own."""
 
 
 class Batch(NamedTuple):
-    """What one process computes in one step.
+    """The pictures that one process computes with in one step.
 
     Attributes:
-        image: uint8 as loaded; on the device, floats in [0, 1]; shape (B, C, H, W). Or, with ``features``, a frozen
-            split's features, float16, shape (B, ...).
-        label: class numbers, int64, shape (B,).
-        row: which picture of its split each is, int64, shape (B,).
-        uniform: random numbers for augmentation, float32 in [0, 1), shape (B, `RANDOM_NUMBERS`).
-        seed: for everything else that is random in this step, such as dropout.
-        features: whether a frozen part has already seen the pictures.
+        image: uint8 as they are loaded; floats in [0, 1] once they are on the device; shape (B, C, H, W).
+        label: The class numbers, int64, shape (B,).
+        row: The number of each picture in its split, int64, shape (B,).
+        uniform: Random numbers for augmentation, float32 in [0, 1), shape (B, `RANDOM_NUMBERS`).
+        seed: The seed of everything else that is random in this step, such as dropout.
     """
 
     image: Tensor
@@ -39,48 +38,61 @@ class Batch(NamedTuple):
     row: Tensor
     uniform: Tensor
     seed: int
-    features: bool = False
+
+
+class FeatureBatch(NamedTuple):
+    """What a net's frozen layers have made of the pictures of one step; these layers need not run again.
+
+    Attributes:
+        features: The output of the frozen layers, float16, shape (B, ...).
+        label: The class numbers, int64, shape (B,).
+        row: The number of each picture in its split, int64, shape (B,).
+        seed: The seed of everything that is random in this step, such as dropout.
+    """
+
+    features: Tensor
+    label: Tensor
+    row: Tensor
+    seed: int
 
 
 def check_batch_size(batch_size: int) -> None:
     """Refuses batches without pictures.
 
     Raises:
-        InputError: it is below 1.
+        InputError: The size is below 1.
     """
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}; it is the number of pictures a step, at least 1")
 
 
 class BatchLoader:
-    """Loads the batches of one process; several together see exactly what one process would.
+    """Loads the batches of one process; several processes together see exactly what one process would.
 
-    Training batches are shuffled anew each epoch and the incomplete last one is left out. Evaluation batches keep
-    the order, leave nothing out and repeat nothing; the numbers of batches of all processes are equal, their sizes
-    differ by at most one.
+    Training batches are shuffled anew in each epoch, and the incomplete last one is left out. Evaluation batches keep
+    the order, leave nothing out and repeat nothing; all processes have the same number of batches, whose sizes differ
+    by at most one.
 
     Args:
-        pixels: where the pictures, or their features, come from.
-        labels: class numbers of all pictures, shape (n,).
-        batch_size: pictures a process and step.
+        source: Gives the pictures or, where it is `StoredFeatures`, the features by row number.
+        labels: The class numbers of all pictures, shape (n,).
+        batch_size: The number of pictures for each process and step.
         shuffle: True for training.
-        seed: of the order and of all random numbers.
-        epoch: asked at the start of every epoch for its number.
-        rank: of this process.
-        world_size: number of processes.
-        num_workers: batches prepared ahead, in threads; 0 prepares each when it is asked for.
-        views: how many views of all pictures ``pixels`` holds, one below the other; epochs use them in turn.
-        features: whether ``pixels`` holds a frozen part's features.
-        alternate: whether a picture's first random number changes sides of one half from epoch to epoch, starting on
-            a random one: what `Augment` asks for an alternating flip.
-        pin: whether batches are put into page-locked memory, from which a GPU can fetch them while it computes.
-        trained: asked, when the state is saved, how many batches of the epoch were trained on: one that was handed
-            out and then interrupted comes again.
+        seed: Decides the order and all random numbers.
+        epoch: Is asked for the epoch's number at the start of every epoch.
+        rank: The number of this process.
+        world_size: The number of processes.
+        num_workers: How many batches are prepared ahead, in threads; with 0 each is prepared when it is asked for.
+        alternate: Moves a picture's first random number to the other side of one half in every epoch, beginning on a
+            random side: this is what `Augment` asks for an alternating flip.
+        pin: Puts batches into page-locked memory, from which a GPU can fetch them while it computes.
+        trained: Is asked, when the state is saved, how many batches of the epoch were trained on, so that a batch
+            that was handed out and then interrupted comes again.
     """
 
     def __init__(
         self,
-        pixels: Pixels,
+        source: Pixels | StoredFeatures,
         labels: NDArray[np.int64],
         batch_size: int,
         *,
@@ -90,8 +102,6 @@ class BatchLoader:
         rank: int = 0,
         world_size: int = 1,
         num_workers: int = 0,
-        views: int = 1,
-        features: bool = False,
         alternate: bool = False,
         pin: bool = False,
         trained: Callable[[], float] = lambda: math.inf,
@@ -104,7 +114,7 @@ class BatchLoader:
                 f"{len(labels)} pictures in batches of 1 do not go evenly into {world_size} processes; "
                 "give a batch_size of 2 or more"
             )
-        self.pixels = pixels
+        self.source = source
         self.labels = labels
         self.shuffle = shuffle
         self.seed = seed
@@ -112,14 +122,12 @@ class BatchLoader:
         self.rank = rank
         self.world_size = world_size
         self.num_workers = num_workers
-        self.views = views
-        self.features = features
         self.sides = self._generator(SIDE, 0).random(len(labels)) < 0.5 if alternate else None
         self.pin = pin
         self.trained = trained
         self.batch_size = batch_size
         if shuffle and batch_size > len(labels) // world_size:
-            # a set smaller than one batch is one batch
+            # A split that is smaller than one batch is one batch.
             self.batch_size = len(labels) // world_size
             if rank == 0:
                 log.warning(
@@ -137,7 +145,7 @@ class BatchLoader:
         most = -(-len(self.labels) // self.world_size)
         return -(-most // self.batch_size)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Any]:
         epoch = self.epoch()
         start, self._resume_step = self._resume_step, 0
         places = self._places(epoch)
@@ -147,56 +155,63 @@ class BatchLoader:
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """How many batches of the current epoch are done."""
+        """Tells how many batches of the current epoch are done."""
         return {"step": int(min(self._step, self.trained()))}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """The next epoch goes on after that many batches; a finished one starts anew."""
+        """Lets the next epoch go on after that many batches; a finished epoch starts anew."""
         self._step = self._resume_step = state["step"] % len(self)
 
-    def load(self, epoch: int, step: int, places: NDArray[np.int64] | None = None) -> Batch:
-        """The batch of one epoch and step, whatever was loaded before; ``places`` only saves shuffling again."""
+    def load(self, epoch: int, step: int, places: NDArray[np.int64] | None = None) -> Any:
+        """The batch of one epoch and step, whatever was loaded before.
+
+        Args:
+            epoch: The number of the epoch.
+            step: The number of the step in the epoch.
+            places: The order of the epoch, where it is known; it only saves shuffling again.
+
+        Returns:
+            A `Batch`, or a `FeatureBatch` where the source holds features.
+        """
         places = self._places(epoch) if places is None else places
         if self.shuffle:
             global_size = self.batch_size * self.world_size
             mine = slice(self.rank * self.batch_size, (self.rank + 1) * self.batch_size)
             rows = places[step * global_size : (step + 1) * global_size][mine]
-            # drawn for all processes and then divided, so that a picture's numbers do not depend on their number
+            # They are drawn for all processes and then divided, so that a picture's numbers do not depend on the
+            # number of processes.
             uniform = self._generator(AUGMENT, epoch, step).random((global_size, RANDOM_NUMBERS), np.float32)[mine]
             if self.sides is not None:
                 uniform[:, 0] = np.where(self.sides[rows] ^ bool(epoch % 2), 0.25, 0.75)
         else:
             rows = np.array_split(places[self.rank :: self.world_size], len(self))[step]
             uniform = np.zeros((len(rows), RANDOM_NUMBERS), np.float32)
-        image = self.pixels.take(rows + epoch % self.views * len(self.labels))
-        numbers = [torch.from_numpy(one) for one in (self.labels[rows], rows, uniform)]
-        if self.pin:
-            image = image if image.is_cuda else image.pin_memory()
-            numbers = [one.pin_memory() for one in numbers]
-        label, row, uniforms = numbers
-        return Batch(
-            image=image,
-            label=label,
-            row=row,
-            uniform=uniforms,
-            seed=int(self._generator(STEP, epoch, step, self.rank).integers(2**63)),
-            features=self.features,
-        )
+        seed = int(self._generator(STEP, epoch, step, self.rank).integers(2**63))
+        label, row = self._pinned(torch.from_numpy(self.labels[rows])), self._pinned(torch.from_numpy(rows))
+        if isinstance(self.source, StoredFeatures):
+            # The views of all pictures stand one below the other, and the epochs use them in turn.
+            view = epoch % len(self.source.files)
+            return FeatureBatch(self._pinned(self.source.take(rows + view * len(self.labels))), label, row, seed)
+        image = self._pinned(self.source.take(rows))
+        return Batch(image, label, row, self._pinned(torch.from_numpy(uniform)), seed)
+
+    def _pinned(self, tensor: Tensor) -> Tensor:
+        return tensor.pin_memory() if self.pin and not tensor.is_cuda else tensor
 
     def _places(self, epoch: int) -> NDArray[np.int64]:
         count = len(self.labels)
         return self._generator(ORDER, epoch).permutation(count) if self.shuffle else np.arange(count)
 
     def _generator(self, purpose: int, epoch: int, step: int = 0, rank: int = 0) -> np.random.Generator:
-        # of fixed length: numpy takes [1, 2] and [1, 2, 0] for the same seed
+        # The list has a fixed length, since numpy takes [1, 2] and [1, 2, 0] for the same seed.
         return np.random.default_rng([self.seed, purpose, epoch, step, rank])
 
-    def _prefetch(self, load: Callable[[int], Batch], steps: range) -> Iterator[Batch]:
+    def _prefetch(self, load: Callable[[int], Any], steps: range) -> Iterator[Any]:
         if not self.num_workers:
             yield from map(load, steps)
             return
         with ThreadPoolExecutor(self.num_workers, thread_name_prefix="batch") as pool:
-            waiting: list[Future[Batch]] = []
+            waiting: list[Future[Any]] = []
             try:
                 for step in steps:
                     waiting.append(pool.submit(load, step))

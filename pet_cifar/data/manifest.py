@@ -1,4 +1,4 @@
-"""The truth about the pictures: every file checked once, listed with a verdict, and divided without overlap.
+"""Checks every file once, and lists it with a verdict: whether it is a picture, and whether it is a duplicate.
 
 The list is kept as a CSV beside the data (or in the user's cache directory where the data is read-only), so that a
 second run only compares names, sizes and times.
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
-from pet_cifar.data.files.parallel import in_threads
+from pet_cifar.data.files.parallel import map_in_threads
 from pet_cifar.data.pixels.decode import DecodeError, inspect
 from pet_cifar.errors import InputError, disk_errors
 
@@ -32,17 +32,17 @@ Split = Literal["train", "val", "test"]
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """One file (or one row of an array file) and what was found in it.
+    """A listed file (or one row of an array file) and what was found in it.
 
     Attributes:
-        path: relative to the data's folder, with forward slashes.
-        label: the class's name.
+        path: The file's path relative to the data's folder, with forward slashes.
+        label: The name of the class.
         split: ``train`` or ``test`` where the dataset itself is divided, else empty.
-        bytes: size of the encoded picture.
-        modified_ns: the file's modification time in nanoseconds.
-        width, height: as the file's header says, in pixels; 0 where it could not be read.
+        bytes: The size of the encoded picture.
+        modified_ns: The file's modification time in nanoseconds.
+        width, height: The size in pixels as the file's header gives it; 0 where it could not be read.
         mode: Pillow's name for the pixel format, such as ``RGB`` or ``L``.
-        hash: sha256 of the encoded bytes, in hexadecimal.
+        hash: The sha256 of the encoded bytes, in hexadecimal.
         verdict: ``ok``, ``empty``, ``undecodable``, ``truncated``, ``not an image`` or ``duplicate of PATH``.
     """
 
@@ -66,9 +66,9 @@ class ImageRecord:
 
 
 def natural_key(path: str) -> list[tuple[int, str]]:
-    """Sorts ``Cat/2.jpg`` before ``Cat/10.jpg``, the same on every machine and for every order of listing."""
+    """Returns a key that sorts ``Cat/2.jpg`` before ``Cat/10.jpg``, on every machine and from any order of listing."""
     pieces = re.split(r"([0-9]+)", path)
-    # the path itself last: 1.jpg and 01.jpg have an order too
+    # The path itself comes last, so that 1.jpg and 01.jpg have an order too.
     return [
         *((int(piece), "") if piece.isdecimal() and piece.isascii() else (-1, piece) for piece in pieces),
         (-1, path),
@@ -76,7 +76,7 @@ def natural_key(path: str) -> list[tuple[int, str]]:
 
 
 def state_directory(root: Path) -> Path:
-    """The directory for what is derived from the data: ``root/.pet_cifar``, or the user's cache if read-only."""
+    """Makes the directory for what is derived from the data: ``root/.pet_cifar``, or the user's cache if read-only."""
     beside = root / ".pet_cifar"
     try:
         beside.mkdir(exist_ok=True)
@@ -91,21 +91,21 @@ def state_directory(root: Path) -> Path:
 def check_files(
     folder: Path, files: Iterable[tuple[str, str, str]], listing: Path, num_threads: int
 ) -> list[ImageRecord]:
-    """Opens and decodes every file once; what an earlier listing already knows unchanged is not read again.
+    """Opens and decodes every file once; a file that has not changed since an earlier listing is not read again.
 
     Args:
-        folder: what the paths are relative to.
-        files: a (path, label, split) for every file, in any order.
-        listing: the CSV to reuse and to write.
-        num_threads: files checked at a time.
+        folder: The folder that the paths are relative to.
+        files: A (path, label, split) for every file, in any order.
+        listing: The CSV to reuse and to write.
+        num_threads: The number of files that are checked at a time.
 
     Returns:
-        The pictures in natural order of their paths, duplicates marked.
+        The records in natural order of their paths, duplicates marked.
     """
-    known = {picture.path: picture for picture in read_csv(listing)}
+    known = {record.path: record for record in read_csv(listing)}
     found = sorted(set(files), key=lambda file: natural_key(file[0]))
     base = os.fspath(folder)
-    pictures: list[ImageRecord | None] = []
+    records: list[ImageRecord | None] = []
     todo: list[int] = []
     for path, label, split in found:
         status = os.stat(f"{base}/{path}")  # noqa: PTH116 - far faster than a Path, and there may be 60,000
@@ -113,26 +113,26 @@ def check_files(
         if old and (old.bytes, old.modified_ns) == (status.st_size, status.st_mtime_ns):
             verdict = OK if old.verdict.startswith(DUPLICATE) else old.verdict
             same = (old.label, old.split, old.verdict) == (label, split, verdict)
-            pictures.append(old if same else replace(old, label=label, split=split, verdict=verdict))
+            records.append(old if same else replace(old, label=label, split=split, verdict=verdict))
         else:
-            todo.append(len(pictures))
-            pictures.append(None)
+            todo.append(len(records))
+            records.append(None)
 
     def check(index: int) -> ImageRecord:
         path, label, split = found[index]
         return check_file(folder, path, label, split)
 
     if todo:
-        for index, picture in zip(todo, in_threads(check, todo, num_threads, "checking pictures"), strict=True):
-            pictures[index] = picture
-    listed = mark_duplicates([picture for picture in pictures if picture is not None])
+        for index, record in zip(todo, map_in_threads(check, todo, num_threads, "checking pictures"), strict=True):
+            records[index] = record
+    listed = mark_duplicates([record for record in records if record is not None])
     if todo or len(known) != len(listed):
         write_csv(listed, listing)
     return listed
 
 
 def check_file(folder: Path, path: str, label: str, split: str) -> ImageRecord:
-    """Reads one file, decodes it wholly, and says what it is."""
+    """Reads one file, decodes all of it, and says what it is."""
     file = folder / path
     try:
         status = file.stat()
@@ -150,7 +150,7 @@ def check_file(folder: Path, path: str, label: str, split: str) -> ImageRecord:
 
 def check_arrays(arrays: Iterable[tuple[str, str, str, NDArray[np.uint8]]]) -> list[ImageRecord]:
     """Lists pictures that come as arrays; each item is (path, label, split, pixels of shape (H, W) or (H, W, 3))."""
-    pictures = [
+    records = [
         ImageRecord(
             path=path,
             label=label,
@@ -165,28 +165,28 @@ def check_arrays(arrays: Iterable[tuple[str, str, str, NDArray[np.uint8]]]) -> l
         )
         for path, label, split, pixels in arrays
     ]
-    return mark_duplicates(pictures)
+    return mark_duplicates(records)
 
 
-def mark_duplicates(pictures: Sequence[ImageRecord]) -> list[ImageRecord]:
-    """Marks every picture whose bytes were seen before, in the given order, test parts first.
+def mark_duplicates(records: Sequence[ImageRecord]) -> list[ImageRecord]:
+    """Marks every picture whose bytes were seen before, in the given order but in the test split first.
 
-    A dataset's own test split is never thinned: there the copies stay, and the training copy is left out.
+    A dataset's own test split loses no picture: its copies stay, and the copy in the training split is left out.
     """
     first: dict[str, str] = {}
-    for picture in sorted(pictures, key=lambda picture: picture.split != "test"):
-        if picture.verdict == OK:
-            first.setdefault(picture.hash, picture.path)
+    for record in sorted(records, key=lambda record: record.split != "test"):
+        if record.verdict == OK:
+            first.setdefault(record.hash, record.path)
     return [
-        replace(picture, verdict=DUPLICATE + first[picture.hash])
-        if picture.verdict == OK and picture.split != "test" and first[picture.hash] != picture.path
-        else picture
-        for picture in pictures
+        replace(record, verdict=DUPLICATE + first[record.hash])
+        if record.verdict == OK and record.split != "test" and first[record.hash] != record.path
+        else record
+        for record in records
     ]
 
 
-def write_csv(pictures: Sequence[ImageRecord], path: Path) -> None:
-    """Writes the list, whole or not at all."""
+def write_csv(records: Sequence[ImageRecord], path: Path) -> None:
+    """Writes the list; the file is whole or unchanged."""
     with disk_errors(path, ""):
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"{path.name}.{os.getpid()}.part")
@@ -194,13 +194,13 @@ def write_csv(pictures: Sequence[ImageRecord], path: Path) -> None:
             names = [field.name for field in fields(ImageRecord)]
             writer = csv.writer(file)
             writer.writerow(names)
-            # asdict copies every value, which for small pictures is a tenth of checking them
-            writer.writerows(map(attrgetter(*names), pictures))
+            # asdict would copy every value, which for small pictures takes a tenth of the time of checking them.
+            writer.writerows(map(attrgetter(*names), records))
         partial.replace(path)
 
 
 def read_csv(path: Path) -> list[ImageRecord]:
-    """Reads a list that `write_csv` wrote; one that is absent or of another layout counts as empty."""
+    """Reads a list that `write_csv` wrote; one that is absent, damaged or of another layout counts as empty."""
     if not path.is_file():
         return []
     try:
@@ -208,12 +208,12 @@ def read_csv(path: Path) -> list[ImageRecord]:
             header, *rows = csv.reader(file, strict=True)
         if header != [field.name for field in fields(ImageRecord)] or not all(_is_verdict(row[-1]) for row in rows):
             return []
-        # by position: there may be 60,000
+        # Values are taken by position, since there may be 60,000 rows.
         return [
             ImageRecord(path, label, split, int(size), int(modified), int(width), int(height), mode, digest, verdict)
             for path, label, split, size, modified, width, height, mode, digest, verdict in rows
         ]
-    except (OSError, ValueError, IndexError, csv.Error):  # damaged: everything is checked anew
+    except (OSError, ValueError, IndexError, csv.Error):  # The list is damaged, so everything is checked anew.
         return []
 
 
@@ -222,7 +222,7 @@ def _is_verdict(text: str) -> bool:
 
 
 def scan(folder: Path, directory: str) -> list[str]:
-    """The files directly in one directory, as paths relative to ``folder``; hidden ones do not count."""
+    """Returns the files directly in one directory, as paths relative to ``folder``; hidden ones do not count."""
     try:
         with os.scandir(folder / directory) as entries:
             names = [entry.name for entry in entries if entry.is_file() and not entry.name.startswith(".")]

@@ -1,4 +1,4 @@
-"""What a listing's verdicts mean: what is said of them, and what stops a run."""
+"""Tells the user what the verdicts of a listing are, and stops a run whose data cannot be used."""
 
 import logging
 from collections import Counter
@@ -13,43 +13,43 @@ from pet_cifar.errors import InputError
 log = logging.getLogger(__name__)
 
 
-def label_conflicts(pictures: Sequence[ImageRecord]) -> list[tuple[ImageRecord, ImageRecord]]:
-    """Pairs of identical pictures that carry different labels: (the one that counts, the one left out)."""
-    by_path = {picture.path: picture for picture in pictures}
+def label_conflicts(records: Sequence[ImageRecord]) -> list[tuple[ImageRecord, ImageRecord]]:
+    """Returns pairs of identical pictures with different labels: (the one that is used, the one that is left out)."""
+    by_path = {record.path: record for record in records}
     pairs = [
-        (by_path[picture.verdict.removeprefix(DUPLICATE)], picture)
-        for picture in pictures
-        if picture.verdict.startswith(DUPLICATE)
+        (by_path[record.verdict.removeprefix(DUPLICATE)], record)
+        for record in records
+        if record.verdict.startswith(DUPLICATE)
     ]
     return [(kept, left) for kept, left in pairs if kept.label != left.label]
 
 
-def describe_left_out(pictures: Sequence[ImageRecord], most: int = 20) -> str:
-    """One line naming what is left out and why; empty where nothing is."""
+def describe_left_out(records: Sequence[ImageRecord], most: int = 20) -> str:
+    """Returns one line that names what is left out and why; it is empty where nothing is left out."""
     groups: dict[str, list[str]] = {}
-    for picture in pictures:
-        if picture.verdict != OK:
-            verdict = "duplicate" if picture.verdict.startswith(DUPLICATE) else picture.verdict
-            groups.setdefault(verdict, []).append(picture.path)
+    for record in records:
+        if record.verdict != OK:
+            verdict = "duplicate" if record.verdict.startswith(DUPLICATE) else record.verdict
+            groups.setdefault(verdict, []).append(record.path)
     if not groups:
         return ""
     parts = []
     for verdict, paths in sorted(groups.items()):
         more = f", and {len(paths) - most} more" if len(paths) > most else ""
         parts.append(f"{len(paths)} {verdict} ({', '.join(paths[:most])}{more})")
-    return f"left out {sum(map(len, groups.values()))} of {len(pictures)} files: {'; '.join(parts)}"
+    return f"left out {sum(map(len, groups.values()))} of {len(records)} files: {'; '.join(parts)}"
 
 
-def summary(pictures: Sequence[ImageRecord]) -> str:
-    """A table of the verdicts for each split and class."""
+def verdict_table(records: Sequence[ImageRecord]) -> str:
+    """Returns a table that counts the verdicts of each split and class."""
     verdicts = [OK, "duplicate", *VERDICTS[1:]]
     counts = Counter(
         (
-            picture.split,
-            picture.label,
-            "duplicate" if picture.verdict.startswith(DUPLICATE) else picture.verdict,
+            record.split,
+            record.label,
+            "duplicate" if record.verdict.startswith(DUPLICATE) else record.verdict,
         )
-        for picture in pictures
+        for record in records
     )
     rows = sorted({(split, label) for split, label, _ in counts})
     table = [["split", "class", *verdicts]]
@@ -66,35 +66,35 @@ def summary(pictures: Sequence[ImageRecord]) -> str:
 
 
 @rank_zero_only
-def warn(pictures: Sequence[ImageRecord], root: Path) -> None:
-    """Logs what is left out, and which identical pictures have different labels; by one process."""
-    line = describe_left_out(pictures)
+def warn(records: Sequence[ImageRecord], root: Path) -> None:
+    """Logs, in one process, what is left out and which identical pictures have different labels."""
+    line = describe_left_out(records)
     if line:
         log.warning("%s: %s", root, line)
-    for kept, left in label_conflicts(pictures):
+    for kept, left in label_conflicts(records):
         log.warning(
             "%s and %s are the same picture with different labels; only the first is used, as %s",
             *(kept.path, left.path, kept.label),
         )
 
 
-def refuse_bad_files(pictures: Sequence[ImageRecord], root: Path) -> None:
+def refuse_bad_files(records: Sequence[ImageRecord], root: Path) -> None:
     """Stops where any file under ``root`` should have been a picture and is not.
 
     Raises:
-        InputError: there is one.
+        InputError: There is such a file.
     """
-    if any(picture.is_bad for picture in pictures):
-        raise InputError(f"{root}: {describe_left_out(pictures)}; mend or remove them, or give --data.on_bad_file skip")
+    if any(record.is_bad for record in records):
+        raise InputError(f"{root}: {describe_left_out(records)}; mend or remove them, or give --data.on_bad_file skip")
 
 
-def refuse_empty_classes(pictures: Iterable[ImageRecord], class_names: Iterable[str], root: Path) -> None:
+def refuse_empty_classes(records: Iterable[ImageRecord], class_names: Iterable[str], root: Path) -> None:
     """Stops where a class has no usable picture under ``root``.
 
     Raises:
-        InputError: there is one.
+        InputError: There is such a class.
     """
-    filled = {picture.label for picture in pictures if picture.verdict == OK}
+    filled = {record.label for record in records if record.verdict == OK}
     for name in class_names:
         if name not in filled:
             raise InputError(f"class {name} has no readable picture under {root}; put some there")

@@ -1,4 +1,4 @@
-"""The homework's small CNN for cats against dogs."""
+"""The small CNN for cats against dogs of the original Keras exercise."""
 
 from typing import Any
 
@@ -12,15 +12,15 @@ from pet_cifar.training.classifier import ImageClassifier
 class CatsDogsCNN(ImageClassifier):
     """Two convolutions and two dense layers: 4,737,473 parameters for gray pictures of 200 x 200.
 
-    The homework's net, with one addition that has no parameters: dropout before the dense layers. ReLU comes after the
-    pooling, which gives the same numbers for a quarter of the work.
+    The net of the original Keras exercise, with one addition that has no parameters: dropout before the dense layers.
+    ReLU comes after the pooling, which gives the same numbers for a quarter of the work.
 
     Args:
-        num_classes: 2 gives one logit.
-        num_channels: 1 (gray) or 3.
-        image_size: side in pixels, at least 10.
-        dropout: share of the flattened features that is dropped in training.
-        training: see `ImageClassifier`.
+        num_classes: The number of classes; 2 gives one logit.
+        num_channels: 1 for gray pictures, 3 for color.
+        image_size: The side of the pictures in pixels, at least 10.
+        dropout: The share of the flattened features that is dropped in training.
+        training: The other arguments of `ImageClassifier`.
     """
 
     def __init__(

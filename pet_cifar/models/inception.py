@@ -54,12 +54,12 @@ class InceptionCNN(ImageClassifier):
     """A convolution, then a pooling and inception blocks for each width, then the mean over all places.
 
     Args:
-        num_classes: 2 gives one logit.
-        num_channels: 1 (gray) or 3.
-        image_size: side in pixels, at least 8 for three widths.
-        widths: channels of each stage, multiples of 8, null for 96, 192, 384; the resolution halves before each.
-        blocks: inception blocks a stage.
-        training: see `ImageClassifier`.
+        num_classes: The number of classes; 2 gives one logit.
+        num_channels: 1 for gray pictures, 3 for color.
+        image_size: The side of the pictures in pixels, at least 8 for three widths.
+        widths: The channels of each stage, multiples of 8; null takes 96, 192, 384. The resolution halves before each.
+        blocks: The number of inception blocks in a stage.
+        training: The other arguments of `ImageClassifier`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Dropout that does not hold up a processor."""
+"""Layers that several architectures share."""
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ class Dropout(nn.Dropout):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """A tensor of the same shape."""
+        """Returns a tensor of the same shape."""
         if not self.training or not self.p or input.device.type != "cpu" or torch.compiler.is_compiling():
             return F.dropout(input, self.p, self.training)
         if not input.is_contiguous() and not input.is_contiguous(memory_format=torch.channels_last):
@@ -23,7 +23,7 @@ class Dropout(nn.Dropout):
         if dropped == 2**16:
             return torch.zeros_like(input) * input
         numbers = torch.empty(-(-input.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-        # in the order in which the values lie in memory
+        # The mask follows the order in which the values lie in memory.
         lanes = numbers.view(torch.int16).as_strided(input.shape, input.stride())
         mask = (lanes >= dropped - 2**15).to(input.dtype)
         return input * mask.mul_(2**16 / (2**16 - dropped))

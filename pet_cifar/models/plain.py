@@ -1,4 +1,4 @@
-"""The homework's plain CNN for CIFAR-10."""
+"""The plain CNN for CIFAR-10 of the original Keras exercise."""
 
 from typing import Any
 
@@ -16,14 +16,14 @@ class PlainCNN(ImageClassifier):
     Rectifiers" (arXiv 1502.01852), since nothing normalizes between them.
 
     Args:
-        num_classes: 2 gives one logit.
-        num_channels: 1 (gray) or 3.
-        image_size: side in pixels.
-        dropout: share of the flattened features that is dropped in training.
-        head_lr_factor: what the dense layer's learning rate is of ``lr``. Each of its outputs sums 131,072 features (at
-            32 x 32), so that a step of ``adamw``, of the same size for every weight, moves it far. Its weight decay
-            shrinks likewise.
-        training: see `ImageClassifier`.
+        num_classes: The number of classes; 2 gives one logit.
+        num_channels: 1 for gray pictures, 3 for color.
+        image_size: The side of the pictures in pixels.
+        dropout: The share of the flattened features that is dropped in training.
+        head_lr_factor: The share of ``lr`` that the dense layer learns at. Each of its outputs sums 131,072 features
+            (at 32 x 32), so that a step of ``adamw``, of the same size for every weight, moves it far. Its weight
+            decay shrinks likewise.
+        training: The other arguments of `ImageClassifier`.
     """
 
     def __init__(
@@ -60,5 +60,6 @@ class PlainCNN(ImageClassifier):
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
 
-    def _part_factors(self) -> tuple[float, float]:
+    def lr_factors(self) -> tuple[float, float]:
+        """The shares of ``lr`` that the backbone and the head learn at."""
         return 1.0, self.head_lr_factor

@@ -10,19 +10,19 @@ from torch import Tensor, nn
 
 from pet_cifar.errors import InputError
 
-# what training scripts put a state dict under
+# Training scripts put a state dict under these keys.
 _WRAPPERS = ("state_dict", "model")
 
 
 def read_weights(weights: str, known: str) -> dict[str, Tensor]:
-    """The tensors of a safetensors or pth file; no code in it is run.
+    """Reads the tensors of a safetensors or pth file; no code in it is run.
 
     Args:
-        weights: the file's path.
-        known: the word for the weights that need no file, for messages.
+        weights: The file's path.
+        known: The word for the weights that need no file, for the message.
 
     Raises:
-        InputError: it is not there, is damaged, or holds something else.
+        InputError: The file is not there, is damaged, or holds something else.
     """
     path = Path(weights).expanduser()
     if not path.is_file():
@@ -36,7 +36,7 @@ def read_weights(weights: str, known: str) -> dict[str, Tensor]:
             f"{path} cannot be read as weights: it is damaged, or holds objects, which could run code, beside tensors; "
             "give a whole safetensors file, or a pth file of a state dict"
         ) from error
-    # what torch raises on damaged files differs by the kind of damage
+    # What torch raises on damaged files differs with the kind of damage.
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(
@@ -51,20 +51,20 @@ def read_weights(weights: str, known: str) -> dict[str, Tensor]:
 
 
 def load_weights(net: nn.Module, state: Mapping[str, Tensor], prefix: str, source: str, name: str) -> None:
-    """Puts the tensors whose keys start with ``prefix`` into a net, all of whose own must be there.
+    """Copies tensors into a net; all of the net's own must be there.
 
     Args:
-        net: gets them, as float32.
-        state: more keys, such as a classifier's, do no harm.
-        prefix: of the net's keys in ``state``.
-        source: of the weights, for messages.
-        name: of the net, for messages.
+        net: The net, which gets the values as float32.
+        state: The tensors by key; more keys, such as a classifier's, do no harm.
+        prefix: What the net's keys begin with in ``state``.
+        source: Where the weights come from, for the message.
+        name: The name of the net, for the message.
 
     Raises:
-        InputError: keys are missing, or tensors have other shapes.
+        InputError: Keys are missing, or tensors have other shapes.
     """
     own = {f"{prefix}{key}": value for key, value in net.state_dict().items()}
-    # how many batches a batch norm has seen is no weight
+    # The number of batches that a batch norm has seen is no weight.
     missing = sorted(key for key in own.keys() - state.keys() if not key.endswith("num_batches_tracked"))
     if missing:
         raise InputError(

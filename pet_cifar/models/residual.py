@@ -44,12 +44,12 @@ class ResidualCNN(ImageClassifier):
     """A convolution, then a pooling and residual blocks for each width, then the mean over all places.
 
     Args:
-        num_classes: 2 gives one logit.
-        num_channels: 1 (gray) or 3.
-        image_size: side in pixels, at least 8 for three widths.
-        widths: channels of each stage, null for 64, 128, 256; the resolution halves before each.
-        blocks: residual blocks a stage.
-        training: see `ImageClassifier`.
+        num_classes: The number of classes; 2 gives one logit.
+        num_channels: 1 for gray pictures, 3 for color.
+        image_size: The side of the pictures in pixels, at least 8 for three widths.
+        widths: The channels of each stage; null takes 64, 128, 256. The resolution halves before each.
+        blocks: The number of residual blocks in a stage.
+        training: The other arguments of `ImageClassifier`.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class ResidualCNN(ImageClassifier):
         stem = [
             nn.Conv2d(num_channels, widths[0], 3, padding=1, bias=False),
             nn.BatchNorm2d(widths[0]),
-            # before its ReLU: the same numbers for a quarter of the work
+            # Pooling before the ReLU gives the same numbers for a quarter of the work.
             nn.MaxPool2d(2),
             nn.ReLU(inplace=True),
         ]

@@ -1,19 +1,19 @@
 """A net that reaches an accuracy on small pictures soon, after Keller Jordan's airbench.
 
 Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU" (arXiv 2404.00498): a fixed whitening of 2 x 2 patches, three
-groups of convolutions, GELU, filters that start as the identity, batch norms without scale whose biases learn fast,
-and a lookahead average. Written anew from the published facts. Deviations: rates are those of the mean loss and not of
-the summed one; the whitened pictures are spread evenly over the training split, where files may be sorted by class; the
-sizes of the 96 % net are options.
+groups of convolutions, GELU, filters that start as the identity, and batch norms without scale whose biases learn
+fast; it is trained with a lookahead average. Written anew from the published facts. Deviations: rates are those of the
+mean loss and not of the summed one; the whitened pictures are spread evenly over the training split, where files may
+be sorted by class; the sizes of the 96 % net are options.
 """
 
 import logging
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
+from lightning import Callback
 from torch import Tensor, nn
 
 from pet_cifar.data.datamodule import ImageDataModule
@@ -21,23 +21,24 @@ from pet_cifar.errors import InputError, check_positive, check_stages
 from pet_cifar.training.classifier import ImageClassifier
 from pet_cifar.training.lookahead import Lookahead
 from pet_cifar.training.optimizer import Groups
+from pet_cifar.training.whitening import spread_pictures, whiten
 
 log = logging.getLogger(__name__)
 
 PATCH = 2
-"""Side of the whitened patches in pixels."""
+"""The side of the whitened patches in pixels."""
 WHITENED = 5000
-"""Training pictures whose patches are whitened."""
+"""The number of training pictures whose patches are whitened."""
 
 
 class ConvGroup(nn.Module):
     """Convolutions of 3 x 3, each with batch norm and GELU; the first halves the resolution by max-pooling.
 
     Args:
-        in_channels: of the features that come in.
-        out_channels: of those that go out.
-        depth: convolutions; with three or more, the last ones have a shortcut around them.
-        bn_momentum: share of each batch in the running statistics.
+        in_channels: The channels of the features that come in.
+        out_channels: The channels of the features that go out.
+        depth: The number of convolutions; with three or more, a shortcut leads around all but the first.
+        bn_momentum: The share of each batch in the running statistics.
     """
 
     def __init__(self, in_channels: int, out_channels: int, depth: int, bn_momentum: float) -> None:
@@ -46,7 +47,7 @@ class ConvGroup(nn.Module):
         self.norms = nn.ModuleList()
         for number in range(depth):
             conv = nn.Conv2d(in_channels if number == 0 else out_channels, out_channels, 3, padding=1, bias=False)
-            # the first filters hand their input on
+            # The first filters hand their input on.
             nn.init.dirac_(conv.weight.data[: conv.in_channels])
             norm = nn.BatchNorm2d(out_channels, eps=1e-12, momentum=bn_momentum)
             norm.weight.requires_grad_(False)
@@ -80,44 +81,21 @@ class ScaledLinear(nn.Linear):
         return F.linear(input, self.weight) / self.divisor
 
 
-def whitening_filters(image: Tensor, size: int = PATCH, epsilon: float = 5e-4) -> Tensor:
-    """Filters that make the patches of pictures uncorrelated, each of variance about one.
-
-    Args:
-        image: normalized pictures, shape (n, C, H, W).
-        size: side of a patch in pixels.
-        epsilon: added to the variances, so that what hardly varies is not blown up.
-
-    Returns:
-        The covariance matrix's eigenvectors, largest variance first, over the root of their variances: shape
-        (C * size * size, C, size, size).
-    """
-    channels = image.shape[1]
-    moment = torch.zeros(channels * size * size, channels * size * size, dtype=torch.float64)
-    for some in torch.split(image, 256):  # all patches of 5,000 pictures are half a gigabyte
-        patches = F.unfold(some, size).transpose(1, 2).reshape(-1, len(moment))
-        # the second moment, as there: the pictures' mean is subtracted before
-        moment += (patches.T @ patches / len(patches)).double().cpu() * len(some) / len(image)
-    variances, vectors = torch.linalg.eigh(moment)
-    filters: Tensor = (vectors / torch.sqrt(variances + epsilon)).T.flip(0)
-    return filters.to(image).view(-1, channels, size, size)
-
-
 class SpeedrunCNN(ImageClassifier):
     """Whitened patches and three groups of convolutions; 1,972,792 parameters at its published size.
 
     Args:
-        num_classes: 2 gives one logit.
-        num_channels: 1 (gray) or 3.
-        image_size: side in pixels, at least 9 for three widths.
-        widths: channels of each group, null for 64, 256, 256 (the 94 % net; 128, 384, 512 is the 96 % one).
-        depth: convolutions a group; from 3 on the later ones have a shortcut around them.
-        bn_momentum: share of each batch in the batch norms' running statistics.
-        bias_lr_factor: what the batch norm biases' learning rate is of ``lr``.
-        whitening_bias_epochs: in how many first epochs the whitening's bias is trained.
-        logit_divisor: what the last layer's output is divided by.
-        lookahead: steps between two lookahead averages; 0 for none.
-        training: see `ImageClassifier`; ``weight_decay`` is of all that is trained.
+        num_classes: The number of classes; 2 gives one logit.
+        num_channels: 1 for gray pictures, 3 for color.
+        image_size: The side of the pictures in pixels, at least 9 for three widths.
+        widths: The channels of each group; null takes 64, 256, 256 (the 94 % net; 128, 384, 512 is the 96 % one).
+        depth: The number of convolutions in a group; from 3 on the later ones have a shortcut around them.
+        bn_momentum: The share of each batch in the batch norms' running statistics.
+        bias_lr_factor: The share of ``lr`` that the batch norm biases learn at.
+        whitening_bias_epochs: In how many first epochs the whitening's bias is trained.
+        logit_divisor: The number that the last layer's output is divided by.
+        lookahead: The number of steps between two jumps onto a lookahead average; 0 makes none.
+        training: The other arguments of `ImageClassifier`; ``weight_decay`` is that of all trained parameters.
     """
 
     def __init__(
@@ -155,16 +133,13 @@ class SpeedrunCNN(ImageClassifier):
         self.bias_lr_factor = bias_lr_factor
         self.whitening_bias_epochs = whitening_bias_epochs
         self.lookahead_steps = lookahead
-        self._lookahead: Lookahead | None = None
-        self._kept_average: dict[str, Tensor] | None = None
 
         whitening = nn.Conv2d(num_channels, 2 * num_channels * PATCH**2, PATCH)
         whitening.weight.requires_grad_(False)
-        channels = [whitening.out_channels, *widths]
         self.backbone = nn.Sequential(
             whitening,
             nn.GELU(),
-            *(ConvGroup(*pair, depth, bn_momentum) for pair in pairwise(channels)),
+            *(ConvGroup(*pair, depth, bn_momentum) for pair in pairwise([whitening.out_channels, *widths])),
         )
         self.head = nn.Sequential(
             nn.MaxPool2d(reduced), nn.Flatten(), ScaledLinear(widths[-1], self.num_outputs, logit_divisor)
@@ -177,90 +152,58 @@ class SpeedrunCNN(ImageClassifier):
         assert isinstance(bias, nn.Parameter)
         return bias
 
-    def setup(self, stage: str) -> None:
-        """Whitens the patches of the training pictures, unless a checkpoint brings the filters."""
-        super().setup(stage)
-        if stage != "fit":
-            return
-        self._whitening_bias.requires_grad_(True)
-        # of another run, perhaps, or of a test
-        self._lookahead = self._kept_average = None
-        if self.trained_before or self.trainer.ckpt_path is not None:
-            return
-        data = getattr(self.trainer, "datamodule", None)
-        if not isinstance(data, ImageDataModule):
+    # How it is trained
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Adds the lookahead average to the trainer's callbacks."""
+        return [Lookahead(self.lookahead_steps)] if self.lookahead_steps else []
+
+    def parameter_groups(self) -> Groups:
+        """The batch norms' biases at a rate of their own; every step decays all parameters by the same amount."""
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        # --trainer.sync_batchnorm puts nn.SyncBatchNorm in their place, which counts too.
+        norms = (module for module in self.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm))
+        biases = {id(norm.bias) for norm in norms}
+        parts = (
+            (self.bias_lr_factor, [parameter for parameter in trained if id(parameter) in biases]),
+            (1.0, [parameter for parameter in trained if id(parameter) not in biases]),
+        )
+        decay = self.optimizer_options.weight_decay
+        return [
+            {"params": parameters, "lr": self.lr * factor, "lr_factor": factor, "weight_decay": decay / factor}
+            for factor, parameters in parts
+        ]
+
+    def learn_from_pictures(self, data: ImageDataModule | None) -> None:
+        """Whitens the patches of the training pictures."""
+        super().learn_from_pictures(data)
+        if data is None:
             log.warning("SpeedrunCNN whitens nothing without a data module of this package: its filters stay random")
             return
-        count = len(data.splits["train"])
-        rows = np.linspace(0, count - 1, min(count, WHITENED)).astype(np.int64)
-        # where the net will be
-        device = self.trainer.strategy.root_device
-        image = data.pixels("train").take(rows).to(device).float().div_(255)
-        filters = whitening_filters((image - self.mean.to(device)) / self.std.to(device)).to(self.mean.device)
-        weight = cast(Tensor, self.backbone.get_submodule("0").weight)
-        weight.data.copy_(torch.cat([filters, -filters]))
+        device = self.trainer.strategy.root_device  # the net will be there, and a GPU is faster at it
+        image = spread_pictures(data, WHITENED).to(device).float().div_(255)
+        first = self.backbone.get_submodule("0")
+        assert isinstance(first, nn.Conv2d)
+        whiten(first, (image - self.mean.to(device)) / self.std.to(device))
 
-    def on_train_start(self) -> None:
-        """Starts the average, now that the net is where it is trained."""
-        super().on_train_start()
-        if self.lookahead_steps:
-            self._lookahead = Lookahead(self._net(), self.lookahead_steps)
-            if self._kept_average is not None:
-                self._lookahead.load(self._kept_average)
-                self._kept_average = None
+    def setup(self, stage: str) -> None:
+        """Readies the net for a run, whose optimizer holds the whitening's bias from beginning to end."""
+        super().setup(stage)
+        self._whitening_bias.requires_grad_(True)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Lets the bias be trained, as the checkpoint's optimizer does; later epochs hold it still again."""
+        self._whitening_bias.requires_grad_(True)
+        super().on_load_checkpoint(checkpoint)
 
     def on_train_epoch_start(self) -> None:
         """Holds the whitening's bias still from some epoch on."""
         super().on_train_epoch_start()
-        # several processes exchange the same gradients from beginning to end
+        # Several processes exchange the same gradients from beginning to end, so there its gradient is dropped.
         if self.trainer.world_size == 1:
             self._whitening_bias.requires_grad_(self.current_epoch < self.whitening_bias_epochs)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Holds the whitening's bias still from some epoch on, also where its gradient is computed."""
+        """Drops the gradient of the whitening's bias from some epoch on."""
         if self.current_epoch >= self.whitening_bias_epochs:
             self._whitening_bias.grad = None
-
-    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
-        """Makes a step, and now and then moves onto the average."""
-        super().optimizer_step(*arguments, **options)
-        if self._lookahead is not None:
-            # the trainer counts this step when it is over
-            self._lookahead.after_step(self.trainer.global_step + 1, self.total_steps())
-
-    def _net(self) -> nn.Module:
-        return nn.ModuleDict({"backbone": self.backbone, "head": self.head})
-
-    def _parameter_groups(self) -> Groups:
-        # all are decayed by the same amount a step, whatever their rate
-        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        # nn.SyncBatchNorm too, which --trainer.sync_batchnorm puts in their place
-        own = {id(norm.bias) for norm in self.modules() if isinstance(norm, nn.modules.batchnorm._BatchNorm)}
-        factor = self.bias_lr_factor
-        return [
-            {
-                "params": [parameter for parameter in trained if id(parameter) in own],
-                "lr": self.lr * factor,
-                "lr_factor": factor,
-                "weight_decay": self.weight_decay / factor,
-            },
-            {
-                "params": [parameter for parameter in trained if id(parameter) not in own],
-                "lr": self.lr,
-                "lr_factor": 1.0,
-                "weight_decay": self.weight_decay,
-            },
-        ]
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps the average."""
-        average = self._lookahead.slow if self._lookahead is not None else self._kept_average
-        if average is not None:
-            checkpoint["lookahead"] = average
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes the average up again."""
-        # held still in some epochs, but the optimizer's in all
-        self._whitening_bias.requires_grad_(True)
-        super().on_load_checkpoint(checkpoint)
-        self._kept_average = checkpoint.get("lookahead")

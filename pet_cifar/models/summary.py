@@ -1,4 +1,4 @@
-"""A table of a net's layers: what the homework printed."""
+"""The model summary: a table of a net's layers."""
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ def summary(model: ImageClassifier) -> str:
     """
     example = model.example_input_array
     assert isinstance(example, Tensor)
-    example = example.to(model.mean)  # where and of which type the net is now
+    example = example.to(model.mean)  # the net may be on a GPU, or of another type
     shapes: dict[str, tuple[int, ...]] = {}
 
     def remember(name: str) -> object:
@@ -27,7 +27,7 @@ def summary(model: ImageClassifier) -> str:
         f"{part}.{name}".rstrip("."): layer
         for part, net in (("backbone", model.backbone), ("head", model.head))
         for name, layer in net.named_modules()
-        # some have parts and parameters of their own, such as a norm with its activation; Identity does nothing
+        # Some layers have children and parameters of their own, such as a norm with its activation.
         if _own(layer) or not (list(layer.children()) or isinstance(layer, nn.Identity))
     }
     modes = {module: module.training for module in model.modules()}
@@ -62,6 +62,6 @@ def summary(model: ImageClassifier) -> str:
 
 
 def _own(layer: nn.Module) -> list[Tensor]:
-    """Parameters, and running mean and variance, but not the number of batches seen; without those of its parts."""
+    """A layer's parameters, running mean and variance, but not the number of batches; without those of its children."""
     buffers = [buffer for buffer in layer.buffers(recurse=False) if buffer.is_floating_point()]
     return [*layer.parameters(recurse=False), *buffers]

@@ -1,1 +1,1 @@
-"""What came of a run."""
+"""The results of a run."""

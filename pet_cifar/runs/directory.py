@@ -1,4 +1,4 @@
-"""What a run directory is: its config, its checkpoints, its metrics."""
+"""A run directory: where it is, and what its checkpoints hold."""
 
 import re
 from pathlib import Path
@@ -6,28 +6,54 @@ from typing import Any
 
 import torch
 
-from pet_cifar.errors import InputError
+from pet_cifar.errors import InputError, did_you_mean
 
 
 def find_run(path: str | Path) -> Path:
-    """The run directory that ``path`` is, or the newest one in the directory of a config's runs.
+    """The run directory that ``path`` is, or the newest one among the runs of a config.
 
     Raises:
-        InputError: there is none, or none with a checkpoint.
+        InputError: There is none, or none with a checkpoint.
     """
-    path = Path(path)
+    text, path = str(path), Path(path)
+    if not text:
+        raise InputError("--run needs a directory, such as lightning_logs/digits_residual")
     if not path.is_dir():
-        raise InputError(f"--run {path}: there is no such directory; runs are under lightning_logs/<config name>/")
+        folders = [folder for folder in dict.fromkeys((path.parent, Path("lightning_logs"))) if folder.is_dir()]
+        known = [str(one) for folder in folders for one in _runs_below(folder)]
+        where = f"; there are {', '.join(known)}" if known else "; runs are under lightning_logs/<config name>/"
+        raise InputError(f"--run {path}: there is no such directory{where}{did_you_mean(text, known)}")
+    if path.name == "checkpoints" and any(path.glob("*.ckpt")):
+        return path.parent
     versions = [entry for entry in path.iterdir() if re.fullmatch(r"version_\d+", entry.name)]
     runs = sorted(versions, key=lambda entry: int(entry.name.removeprefix("version_")), reverse=True) or [path]
     for run in runs:
-        if (run / "checkpoints").is_dir() and any((run / "checkpoints").glob("*.ckpt")):
+        if _has_checkpoint(run):
             return run
+    if below := _runs_below(path):
+        raise InputError(f"--run {path}: this holds runs and is none itself; give one of {', '.join(map(str, below))}")
     raise InputError(f"--run {path}: no checkpoint in {runs[0] / 'checkpoints'}; was the run stopped before its first?")
 
 
+def _has_checkpoint(run: Path) -> bool:
+    return any((run / "checkpoints").glob("*.ckpt"))
+
+
+def _runs_below(path: Path) -> list[Path]:
+    """The directories in ``path`` whose own ``version_N`` have a checkpoint."""
+    return sorted(
+        entry
+        for entry in path.iterdir()
+        if entry.is_dir() and any(_has_checkpoint(run) for run in entry.glob("version_*"))
+    )
+
+
 def best_checkpoint(run: Path) -> Path:
-    """The run's best checkpoint, or its last where no best one was written."""
+    """The run's best checkpoint, or its last where no best one was written.
+
+    Raises:
+        InputError: The run has neither.
+    """
     for name in ("best.ckpt", "last.ckpt"):
         if (run / "checkpoints" / name).is_file():
             return run / "checkpoints" / name
@@ -35,7 +61,7 @@ def best_checkpoint(run: Path) -> Path:
 
 
 def run_of_checkpoint(checkpoint: Path) -> Path | None:
-    """The run directory that a checkpoint lies in, if it lies in one."""
+    """The run directory in which a checkpoint lies, if it lies in one."""
     checkpoint = checkpoint if checkpoint.parent.name else checkpoint.absolute()
     run = checkpoint.parent.parent
     return run if checkpoint.parent.name == "checkpoints" and (run / "config.yaml").is_file() else None
@@ -45,13 +71,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Reads a checkpoint of tensors, numbers and strings; code in it is refused.
 
     Raises:
-        InputError: it is missing, damaged or holds something else.
+        InputError: The file is missing, damaged or holds something else.
     """
     if not path.is_file():
         raise InputError(f"--ckpt_path {path}: there is no such file")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    # what torch raises on damaged files differs by the kind of damage
+    # torch raises different errors for different kinds of damage.
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.parsing import lightning_setattr
 from torch.optim import Optimizer
 
 from pet_cifar.errors import InputError
-from pet_cifar.training.optimizer import OptimizedModule
+from pet_cifar.training.classifier import ImageClassifier
 
 log = logging.getLogger(__name__)
 
@@ -24,10 +24,10 @@ class LRFinder(LearningRateFinder):
     unless the net asks for another than it did.
 
     Args:
-        min_lr: the first rate.
-        max_lr: the last.
-        num_training_steps: how many rates are tried, a step each.
-        early_stop_threshold: the search ends where the loss is so many times the lowest; null for never.
+        min_lr: The first learning rate.
+        max_lr: The last learning rate.
+        num_training_steps: How many rates are tried, for one step each.
+        early_stop_threshold: The search ends where the loss is this many times the lowest; null never ends it.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class LRFinder(LearningRateFinder):
                 f"early_stop_threshold is {early_stop_threshold}; it is how many times the lowest loss ends the "
                 "search, above 1, or null"
             )
-        # of the steps Lightning leaves out the first ten and the last
+        # Lightning leaves out the first ten steps and the last one.
         if num_training_steps < 20:
             raise InputError(f"num_training_steps is {num_training_steps}; give at least 20")
         super().__init__(min_lr, max_lr, num_training_steps, early_stop_threshold=early_stop_threshold)
@@ -52,7 +52,7 @@ class LRFinder(LearningRateFinder):
         self.found: float | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The rate that the net had, and the one that was found."""
+        """Keeps the rate that the net had, and the one that was found."""
         return {"asked": self.asked, "found": self.found}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -63,10 +63,10 @@ class LRFinder(LearningRateFinder):
         """Searches, or takes what was found.
 
         Raises:
-            InputError: there were too few steps for it, or the loss exploded at once.
+            InputError: The run has too few steps for the search, or the loss exploded at once.
         """
         if trainer.ckpt_path is not None or trainer.global_step:
-            # any other rate the user has asked for since
+            # Any other rate has been asked for since, and wins.
             if self.found is not None and getattr(pl_module, "lr", None) == self.asked:
                 lightning_setattr(pl_module, "lr", self.found)
             elif self.found is None and trainer.is_global_zero:
@@ -79,13 +79,13 @@ class LRFinder(LearningRateFinder):
         finally:
             for handle in handles:
                 handle.remove()
-            # of Lightning's own checkpoint, which is gone; the next fit would take itself for one that goes on
+            # It names the search's own checkpoint, which is gone; the next fit would take itself for one that goes on.
             trainer.ckpt_path = None
-        if self.optimal_lr is None:  # a fast_dev_run, of which Lightning says so
+        if self.optimal_lr is None:  # this is a fast_dev_run, and Lightning has said so
             return
         losses, threshold = self.optimal_lr.results["loss"], self._early_stop_threshold
         exploded = threshold is not None and losses and losses[-1] > threshold * min(losses)
-        steps = pl_module.total_steps() if isinstance(pl_module, OptimizedModule) else math.inf
+        steps = pl_module.total_steps() if isinstance(pl_module, ImageClassifier) else math.inf
         if steps < self._num_training_steps and not exploded:
             raise InputError(
                 f"LRFinder tries {self._num_training_steps} learning rates, a step each, and the whole run has "

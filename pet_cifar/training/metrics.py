@@ -15,7 +15,8 @@ Stage = Literal["train", "val", "test"]
 class MeanLoss(Metric):
     """The mean loss over all pictures.
 
-    torchmetrics' own MeanMetric asks at every update whether a value is not a number, and so waits for the device.
+    It replaces torchmetrics' MeanMetric, which asks at every update whether a value is not a number, and so waits for
+    the device.
     """
 
     full_state_update = False
@@ -40,10 +41,10 @@ class MeanLoss(Metric):
 class ClassScores(Metric):
     """The macro F1 score, over the classes that occur in labels or predictions, and each class's accuracy.
 
-    torchmetrics' own count with ``torch.bincount``, which waits for a GPU at every update.
+    It replaces torchmetrics' own, which count with ``torch.bincount`` and so wait for a GPU at every update.
 
     Args:
-        num_classes: 2 or more.
+        num_classes: The number of classes, 2 or more.
     """
 
     full_state_update = False
@@ -65,7 +66,7 @@ class ClassScores(Metric):
         self.predicted += guess.sum(0)
 
     def compute(self) -> tuple[Tensor, Tensor]:
-        """F1, and each class's accuracy, shape (num_classes,): 0 for a class without pictures."""
+        """The F1 score, and each class's accuracy, shape (num_classes,), which is 0 for a class without pictures."""
         both = self.labeled + self.predicted
         f1 = 2 * self.right / both.clamp(min=1)
         return f1.sum() / (both > 0).sum().clamp(min=1), self.right / self.labeled.clamp(min=1)
@@ -79,8 +80,8 @@ class StageMetrics(nn.Module):
     the area under the ROC curve for two classes.
 
     Args:
-        stage: the prefix of the names.
-        num_classes: 2 or more.
+        stage: The prefix of the names.
+        num_classes: The number of classes, 2 or more.
     """
 
     def __init__(self, stage: Stage, num_classes: int) -> None:
@@ -113,7 +114,7 @@ class StageMetrics(nn.Module):
             else:
                 values[name] = metric.compute()
             metric.reset()
-        # all at once: each copy to the host waits for the device
+        # They are copied at once, since each copy to the host waits for the device.
         numbers = torch.stack(list(values.values())).cpu()
         for name, value in zip(values, numbers, strict=True):
             module.log(f"{self.stage}/{name}", value, prog_bar=name in ("loss", "acc"))

@@ -11,17 +11,17 @@ def mixed(image: Tensor, label: Tensor, mix: Mix, alpha: float, num_classes: int
     """Mixes each picture with another of its batch, by torchvision's transforms.
 
     Args:
-        image: shape (B, C, H, W).
-        label: class numbers, shape (B,).
+        image: The pictures, shape (B, C, H, W).
+        label: The class numbers, shape (B,).
         mix: ``mixup`` blends (Zhang et al., arXiv 1710.09412), ``cutmix`` pastes a rectangle (Yun et al., arXiv
             1905.04899), ``both`` takes one of the two at random for the whole batch.
-        alpha: of the Beta distribution of a pair's shares.
-        num_classes: length of the labels that come out.
+        alpha: The parameter of the Beta distribution that a pair's shares are drawn from.
+        num_classes: The number of classes.
 
     Returns:
         Pictures of the same shape, and each one's shares of the classes, shape (B, num_classes).
     """
-    # takes a while to import, and few runs need it
+    # This import takes a while, and few runs need it.
     from torchvision.transforms import v2
 
     kinds = {"mixup": v2.MixUp, "cutmix": v2.CutMix}

@@ -10,14 +10,14 @@ TestViews = Literal["one", "mirror", "shift"]
 
 
 def averaged(net: Callable[[Tensor], Tensor], image: Tensor, views: TestViews) -> Tensor:
-    """Logits, averaged over views.
+    """Averages a net's logits over views of each picture.
 
     Args:
-        net: from pictures to logits.
-        image: pictures of shape (B, C, H, W).
-        views: ``mirror`` is each picture and its mirror image. ``shift`` adds these two moved by one pixel to the
-            lower right and to the upper left, with a mirrored border; the four together weigh as much as the first
-            two. (Jordan, arXiv 2404.00498.)
+        net: The function from pictures to logits.
+        image: The pictures, shape (B, C, H, W).
+        views: ``one`` is each picture as it is; ``mirror`` is the picture and its mirror image. ``shift`` adds these
+            two moved by one pixel to the lower right and to the upper left, with a mirrored border; the four
+            together weigh as much as the first two (Jordan, arXiv 2404.00498).
 
     Returns:
         Logits of shape (B, num_outputs).

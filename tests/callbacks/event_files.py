@@ -1,4 +1,4 @@
-"""What TensorBoard would read of a run."""
+"""Reads what TensorBoard would show of a run."""
 
 import io
 from pathlib import Path
@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 
 class Events:
-    """The content of a run directory's event files."""
+    """Holds the content of a run directory's event files."""
 
     def __init__(self, run: Path) -> None:
         self._events = EventAccumulator(str(run), size_guidance={"images": 0, "scalars": 0, "tensors": 0})
@@ -27,7 +27,7 @@ class Events:
         return [event.value for event in self._events.Scalars(tag)]
 
     def picture(self, tag: str) -> NDArray[np.uint8]:
-        """The last one: uint8, shape (H, W, 3)."""
+        """Decodes the last picture of a tag: uint8, shape (H, W, 3)."""
         content = self._events.Images(tag)[-1].encoded_image_string
         return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
 
@@ -36,14 +36,14 @@ class Events:
         return b"".join(event.tensor_proto.string_val).decode()
 
     def tensor(self, tag: str) -> bytes:
-        """The content of a plugin's tensor."""
+        """Reads the last tensor that a plugin wrote."""
         return bytes(self._events.Tensors(tag)[-1].tensor_proto.string_val[0])
 
     def message(self, tag: str) -> bytes:
-        """The content of a plugin's message."""
+        """Reads the message that a plugin wrote."""
         return bytes(self._events.SummaryMetadata(tag).plugin_data.content)
 
 
 def size(run: Path) -> int:
-    """Bytes of all event files."""
+    """Counts the bytes of all event files."""
     return sum(file.stat().st_size for file in run.glob("events.out.tfevents.*"))

@@ -12,13 +12,6 @@ from pet_cifar.errors import InputError
 from pet_cifar.models import ResidualCNN
 from tests.conftest import quiet_trainer
 
-pytestmark = [
-    # Lightning 2.6 with torch 2.11 and newer
-    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.. is deprecated"),
-    # our loaders prepare batches in threads
-    pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
-]
-
 
 def trained() -> ResidualCNN:
     """Knows a little, so that its predictions vary."""

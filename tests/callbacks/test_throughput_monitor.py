@@ -14,16 +14,9 @@ from pet_cifar.data import DigitsDataModule
 from pet_cifar.models import PlainCNN, ResidualCNN, SpeedrunCNN
 from pet_cifar.training import ImageClassifier
 
-pytestmark = [
-    # Lightning 2.6 with torch 2.11 and newer
-    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.. is deprecated"),
-    # our loaders prepare batches in threads
-    pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
-]
-
 
 class Watch(Callback):
-    """Looks at what `ThroughputMonitor` should report, and makes validation slow."""
+    """Notes what `ThroughputMonitor` should report, and makes validation slow."""
 
     def __init__(self) -> None:
         self.rates: list[float] = []
@@ -81,7 +74,7 @@ def test_seconds_are_those_of_training_and_pictures_are_counted() -> None:
         assert 0 < float(row["epoch_seconds"]) <= seconds + 0.05
         assert float(row["images_per_second"]) * float(row["epoch_seconds"]) == pytest.approx(1400, rel=1e-4)
     assert trainer.callback_metrics["epoch_seconds"].item() == pytest.approx(float(logged[-1]["epoch_seconds"]))
-    # in 10^9 bytes: torch alone takes more than the lower
+    # The values are in 10^9 bytes; torch alone takes more than the lower limit.
     assert all(0.05 < float(row["memory_gb"]) < 100 for row in logged)
 
 
@@ -143,7 +136,7 @@ def test_nothing_is_needed_of_a_logger() -> None:
 def test_the_clock_is_read_when_a_gpu_has_done_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = [10.0]
     monkeypatch.setattr(time, "perf_counter", lambda: seconds[0])
-    # what was given to the device ends three seconds later
+    # The work that was given to the device ends three seconds later.
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: seconds.append(seconds.pop() + 3.0))
     on_gpu = SimpleNamespace(root_device=torch.device("cuda", 0))
     trainer = cast(Trainer, SimpleNamespace(strategy=on_gpu, sanity_checking=False))

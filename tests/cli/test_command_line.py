@@ -1,4 +1,4 @@
-"""What a user types, and what a user types wrong."""
+"""The commands as a user types them."""
 
 import subprocess
 import sys
@@ -16,21 +16,10 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from pet_cifar.cli import defaults, hints
 from pet_cifar.cli import main as cli
 from pet_cifar.cli.main import main
-from pet_cifar.cli.trainer import PetCifarCLI, run_trainer
+from pet_cifar.cli.trainer import run_trainer
 from pet_cifar.errors import InputError
 from tests.callbacks.event_files import Events
-
-DIGITS = str(Path(__file__).parents[2] / "configs" / "digits_residual.yaml")
-QUICK = [
-    "--config",
-    DIGITS,
-    "--trainer.max_epochs",
-    "1",
-    "--model.widths",
-    "[8]",
-    "--trainer.limit_train_batches",
-    "4",
-]
+from tests.cli.commands import QUICK, fit, refused
 
 
 class Interrupted(Callback):
@@ -39,21 +28,6 @@ class Interrupted(Callback):
     def on_train_batch_end(self, *args: Any) -> None:
         if args[-1] == 1:
             raise KeyboardInterrupt
-
-
-def fit(*options: str) -> PetCifarCLI:
-    cli = main(["fit", *QUICK, *options])
-    assert cli is not None
-    return cli
-
-
-def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
-    with pytest.raises(SystemExit) as caught:
-        main(args)
-    assert caught.value.code == 2
-    message = capsys.readouterr().err.strip().splitlines()[-1]
-    assert message.startswith("pet-cifar: error: ")
-    return message
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -72,87 +46,6 @@ def test_help_answers_within_half_a_second() -> None:
         subprocess.run([sys.executable, "-m", "pet_cifar", "--help"], capture_output=True, check=True)
         times.append(time.perf_counter() - start)
     assert min(times) < 0.5
-
-
-@pytest.mark.parametrize(
-    ("args", "words"),
-    [
-        (["fti"], ["fti", "did you mean fit?"]),
-        (
-            ["fit", *QUICK, "--trainr.max_epochs", "3"],
-            ["--trainr.max_epochs", "did you mean --trainer.max_epochs?"],
-        ),
-        (["fit", *QUICK, "--trainer.max_epoch", "3"], ["did you mean --trainer.max_epochs?"]),
-        (["fit", *QUICK, "--trainer.max_epochs", "many"], ["--trainer.max_epochs", "expected int", "many"]),
-        (["fit", *QUICK, "--model.label_smothing", "0.1"], ["did you mean label_smoothing?", "--model.help"]),
-        (
-            ["fit", *QUICK, "--data.augment.flip", "up"],
-            ["--data.augment.flip: expected bool, one of ['alternating']"],
-        ),
-        (["fit", *QUICK, "--trainer.precision", "bf17"], ["--trainer.precision: expected one of [", "'bf16-mixed'"]),
-        (
-            ["fit", *QUICK, "--trainer.callbacks+", "LearningRateFind"],
-            ["did you mean LearningRateFinder?"],
-        ),
-        (
-            ["fit", *QUICK, "--trainer.callbacks+", "EMAWeightAveraging", "--trainer.callbacks.decay", "2"],
-            ["Invalid decay value 2.0 provided"],
-        ),
-        (["fit", *QUICK, "--trainer.max_epochs", "-5"], ["`max_epochs` must be a non-negative integer or -1"]),
-        (["fit", *QUICK, "--model.lr", "fast"], ["--model.lr", "expected float", "fast"]),
-        (["fit", *QUICK, "--model.lr", "null"], ["--model.lr: expected float, got null"]),
-        (["fit", *QUICK, "--model.mix", "null"], ["--model.mix: expected one of ['none', 'mixup'", "got null"]),
-        (["fit", *QUICK, "--data.batch_size", "null"], ["--data.batch_size: expected int, got null"]),
-        (["fit", *QUICK, "--model.widths="], ["--model.widths: expected list[int], got nothing"]),
-        (["fit", *QUICK, "--seed_everything", "-1"], ["--seed_everything is -1"]),
-        (["fit", *QUICK, "--model.image_size", "64"], ["--model.image_size is 64", "give --data.image_size 64"]),
-        (["fit", *QUICK, "--model.num_classes=3"], ["--model.num_classes is 3", "whose is 10; leave it out"]),
-        (
-            ["fit", *QUICK, "--trainer.callbacks+", "LRFinder", "--trainer.callbacks.min_lr", "low"],
-            ["--trainer.callbacks.min_lr: expected float, got low"],
-        ),
-        (
-            ["fit", *QUICK, "--trainer.callbacks+", "LRFinder", "--trainer.callbacks.minlr", "1"],
-            ["did you mean min_lr?", "--trainer.callbacks.help LRFinder"],
-        ),
-        (
-            ["fit", *QUICK, "--trainer.callbacks+", "EarlyStopping"],
-            ["EarlyStopping: monitor is missing; give --trainer.callbacks.monitor"],
-        ),
-        (["fit", *QUICK, "--model.optimizer", "adam"], ["--model.optimizer", "adamw", "adam"]),
-        (
-            ["fit", "--model", "VGG16Classifier", "--data", "DigitsDataModule", "--model.unfreeze", "block4"],
-            ["--model.unfreeze: expected dict[int, str], got block4"],
-        ),
-        (["fit", *QUICK, "--model.mean", "3"], ["--model.mean: expected list[float], got 3"]),
-        (["fit", *QUICK, "--data.batchsize", "3"], ["did you mean batch_size?"]),
-        (["fit", *QUICK, "--data.augment.flipp", "true"], ["did you mean flip?"]),
-        (["fit", *QUICK, "--data.augment.translate", "-3"], ["augment.translate is -3"]),
-        (["fit", *QUICK, "--model", "ResidualCN"], ["did you mean ResidualCNN?"]),
-        (["fit", *QUICK, "--data", "DigitDataModule"], ["did you mean DigitsDataModule?"]),
-        (["fit", *QUICK, "--data.val_fraction", "1.5"], ["val_fraction is 1.5"]),
-        (["fit", *QUICK, "--data.image_size", "1"], ["image_size is 1", "at least 2"]),
-        (["fit", "--config", "nowhere.yaml"], ["nowhere.yaml"]),
-        (["fit"], ["--config FILE"]),
-        (["fit", *QUICK, "--config", __file__], ["cannot be read as YAML"]),
-        (["fit", *QUICK, "--run", "somewhere"], ["fit makes a run of its own"]),
-        (["test", "--config", DIGITS], ["test needs a trained net", "--run"]),
-        (["test"], ["test needs a trained net", "--run"]),
-        (["test", "--run", "nowhere"], ["nowhere", "no such directory"]),
-        (["test", "--ckpt_path", "nowhere.ckpt"], ["nowhere.ckpt", "no such file"]),
-        (["validate", "--config", DIGITS], ["validate needs a trained net"]),
-        (["data", "check", "--data", "CatsDogs"], ["CatsDogs", "no such class"]),
-        (["data", "chek"], ["chek"]),
-    ],
-    ids=lambda value: " ".join(value[-2:]),
-)
-def test_wrong_input_is_answered_in_one_line(
-    args: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    message = refused(capsys, *args)
-    for word in words:
-        assert word in message
-    assert not list(Path().glob("lightning_logs/*/*/checkpoints"))
 
 
 def test_test_and_validate_restore_model_data_and_split_from_the_run(
@@ -262,6 +155,37 @@ def test_a_constant_rate_without_an_end_learns() -> None:
     assert cli.trainer.optimizers[0].param_groups[0]["lr"] == 0.005
 
 
+def test_help_of_a_command_has_a_second_name(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["help"])
+    assert "pet-cifar fit --config" in capsys.readouterr().out
+    for words in (["help", "fit"], ["fit", "--help"]):
+        with pytest.raises(SystemExit) as stop:
+            main(words)
+        assert stop.value.code == 0
+        assert "--trainer.max_epochs" in capsys.readouterr().out
+
+
+def test_callbacks_from_python_come_after_the_default_ones() -> None:
+    mine = Callback()
+    cli = main(
+        ["fit", *QUICK, "--trainer.callbacks+", "EarlyStopping", "--trainer.callbacks.monitor", "val/loss"],
+        callbacks=[mine],
+    )
+    assert cli is not None
+    kinds = [type(one).__name__ for one in cli.trainer.callbacks]  # type: ignore[attr-defined]
+    assert kinds.index("ThroughputMonitor") < kinds.index("EarlyStopping") < kinds.index("Callback")
+    assert mine in cli.trainer.callbacks  # type: ignore[attr-defined]
+
+
+def test_an_option_wins_over_the_config_wherever_it_stands() -> None:
+    for value in (["--model.lr", "0.001"], ["--model.lr=0.001"]):
+        with pytest.raises(SystemExit):
+            main(["fit", *value, *QUICK, "--print_model"])
+    cli = main(["fit", "--model.lr=0.001", *QUICK])
+    assert cli is not None
+    assert cli.model.lr == 0.001
+
+
 def test_print_model_prints_and_trains_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["fit", *QUICK, "--model", "PlainCNN", "--print_model"])
@@ -329,7 +253,7 @@ def test_two_processes_from_the_shell_score_every_picture_once() -> None:
     # drawn once, of the pictures of both
     assert len(list(run.glob("events.out.tfevents.*"))) == 1
     events = Events(run)
-    assert events.steps("confusion_matrix/val") == [4]
+    assert events.steps("predictions/confusion_matrix/val") == [4]
     assert len(events.steps("feature_maps/backbone.0")) == 2
     counts = (run / "val" / "confusion_matrix.csv").read_text().splitlines()[1:]
     assert sum(int(count) for line in counts for count in line.split(",")[1:]) == 180
@@ -387,14 +311,14 @@ def test_a_limit_of_one_is_one_batch_and_scores_of_a_part_say_so(capsys: pytest.
 
 def test_a_config_file_cannot_contradict_its_data(capsys: pytest.CaptureFixture[str]) -> None:
     Path("other.yaml").write_text("model:\n  init_args:\n    num_channels: 1\n")
-    assert "--model.num_channels is 1, but the net follows the data, whose is 3" in refused(
+    assert "--model.num_channels is 1, but the net follows the data, which has 3" in refused(
         capsys, "fit", *QUICK, "--config", "other.yaml"
     )
 
 
 def test_the_line_of_an_epoch_that_goes_on_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        fit("--trainer.callbacks+", "tests.end_to_end.test_command_line.Interrupted")
+        fit("--trainer.callbacks+", "tests.cli.test_command_line.Interrupted")
     capsys.readouterr()
     last = "lightning_logs/digits_residual/version_0/checkpoints/last.ckpt"
     assert torch.load(last, weights_only=True)["global_step"] == 2

@@ -24,8 +24,9 @@ from pet_cifar.data.manifest import Split
 from pet_cifar.data.pixels.cache import DevicePixels
 from pet_cifar.data.pixels.decode import decode
 from pet_cifar.data.pixels.placement import Cache
+from pet_cifar.data.synthetic import synthetic_picture
 from pet_cifar.errors import InputError
-from tests.conftest import CIFAR10, picture, write_cats_dogs, write_cifar10_batches
+from tests.conftest import CIFAR10, write_cats_dogs, write_cifar10_batches
 
 PARTS: tuple[Split, ...] = ("train", "val", "test")
 
@@ -261,7 +262,7 @@ def test_batches_and_folders_give_the_same_pixels(tmp_path: Path) -> None:
         for label, name in enumerate(CIFAR10):
             path = folder / ("train" if batch < 5 else "test") / name / f"{batch}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture(label, 100 * batch + label, 32)).save(path)
+            Image.fromarray(synthetic_picture(label, 100 * batch + label, 32)).save(path)
     from_folders = cifar(tmp_path / "folders", val_fraction=0.2)
     by_path = {
         own.path: (module, own) for module in (from_batches, from_folders) for p in PARTS for own in module.splits[p]
@@ -272,7 +273,7 @@ def test_batches_and_folders_give_the_same_pixels(tmp_path: Path) -> None:
             one, row = by_path[f"data_batch_{batch + 1}#{label}" if batch < 5 else f"test_batch#{label}"]
             other, file = by_path[f"{'train' if batch < 5 else 'test'}/{name}/{batch}.png"]
             assert row.label == file.label == name
-            expected = picture(label, 100 * batch + label, 32).transpose(2, 0, 1)
+            expected = synthetic_picture(label, 100 * batch + label, 32).transpose(2, 0, 1)
             assert np.array_equal(one.read(row), expected)
             assert np.array_equal(other.read(file), expected)
 
@@ -289,11 +290,11 @@ def test_class_numbers_go_by_name_whatever_the_order_in_the_batches(tmp_path: Pa
 
 def test_a_training_copy_of_a_test_picture_is_left_out(cifar10_root: Path) -> None:
     folder = cifar10_root / "cifar10"
-    shutil.copyfile(folder / "test/cat/0001.png", folder / "train/cat/0099.png")
-    shutil.copyfile(folder / "test/cat/0001.png", folder / "test/cat/0098.png")
+    shutil.copyfile(folder / "test/cat/1.png", folder / "train/cat/99.png")
+    shutil.copyfile(folder / "test/cat/1.png", folder / "test/cat/98.png")
     module = cifar(cifar10_root)
     assert sizes(module) == [108, 12, 31]
-    assert "train/cat/0099.png" not in {own.path for split in PARTS for own in module.splits[split]}
+    assert "train/cat/99.png" not in {own.path for split in PARTS for own in module.splits[split]}
 
 
 @pytest.mark.parametrize("change", ["renamed", "one more", "one less"])
@@ -521,7 +522,7 @@ def test_a_changed_picture_makes_another_file_of_pixels(cats_dogs_root: Path) ->
     module.pixels("train")
     second = set((cats_dogs_root / ".pet_cifar").glob("train-*.npy"))
     changed = cats_dogs_root / "PetImages" / module.splits["train"][0].path
-    Image.fromarray(picture(9, 999, 48)).save(changed)
+    Image.fromarray(synthetic_picture(9, 999, 48)).save(changed)
     cats(cats_dogs_root, cache="disk", image_size=12).pixels("train")
     third = set((cats_dogs_root / ".pet_cifar").glob("train-*.npy"))
     assert [len(first), len(second), len(third)] == [1, 2, 3]

@@ -17,15 +17,15 @@ from pet_cifar.data import manifest
 from pet_cifar.data.manifest import ImageRecord
 from pet_cifar.data.pixels.decode import inspect
 from pet_cifar.data.split import fingerprint, stratified_split
+from pet_cifar.data.synthetic import synthetic_picture
 from pet_cifar.errors import InputError
-from tests.conftest import picture as noisy
 
 Files = list[tuple[str, str, str]]
 
 
 def jpeg(number: int) -> bytes:
     buffer = BytesIO()
-    Image.fromarray(noisy(0, number, 24)).save(buffer, "JPEG")
+    Image.fromarray(synthetic_picture(0, number, 24)).save(buffer, "JPEG")
     return buffer.getvalue()
 
 

@@ -29,7 +29,8 @@ def test_a_long_list_of_left_out_is_cut() -> None:
 
 
 def test_the_summary_counts_every_verdict(tmp_path: Path) -> None:
-    rows = [line.split() for line in manifest_report.summary(check(tmp_path, every_verdict(tmp_path))).splitlines()]
+    table = manifest_report.verdict_table(check(tmp_path, every_verdict(tmp_path)))
+    rows = [line.split() for line in table.splitlines()]
     assert rows == [
         ["split", "class", "ok", "duplicate", "empty", "truncated", "undecodable", "not", "an", "image"],
         ["all", "cat", *"111112"],
@@ -39,7 +40,7 @@ def test_the_summary_counts_every_verdict(tmp_path: Path) -> None:
 
 
 def test_the_summary_tells_parts_apart() -> None:
-    lines = manifest_report.summary(
+    lines = manifest_report.verdict_table(
         [entry(1, split="train"), entry(2, split="train"), entry(3, split="test")]
     ).splitlines()
     assert [line.split()[:3] for line in lines[1:3]] == [["test", "cat", "1"], ["train", "cat", "2"]]

@@ -1,5 +1,6 @@
 """TensorBoard as a user sees it: a real run, the real server, a real browser."""
 
+import json
 import os
 import re
 import shutil
@@ -7,19 +8,24 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+import torch
+from torch.utils.tensorboard import SummaryWriter
 
 from pet_cifar.cli.main import main
 
 DIGITS = str(Path(__file__).parents[2] / "configs" / "digits_residual.yaml")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 THEMES = ("light", "dark")
-# absolute before a test goes to a directory of its own
+MANY_STEPS = 30
+"""The steps of the picture `MANY_TAG`. TensorBoard keeps ten unless it is told otherwise."""
+MANY_TAG = "sample_pictures/many"
+# The path is made absolute here, before a test goes to a directory of its own.
 SCREENSHOTS = Path(os.environ["PET_CIFAR_SCREENSHOTS"]).absolute() if "PET_CIFAR_SCREENSHOTS" in os.environ else None
 
 
@@ -32,6 +38,8 @@ class Server:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         found = re.search(r"at (http://127\.0\.0\.1:\d+/)", line)
+        if found is None:
+            self.process.kill()
         assert found, line
         self.url = found[1]
 
@@ -39,44 +47,67 @@ class Server:
         with urllib.request.urlopen(self.url + path, timeout=30) as answer:
             return str(answer.read().decode())
 
+    def images(self) -> list[str]:
+        """The tags of all pictures, as TensorBoard's page asks for them."""
+        runs = json.loads(self.get("data/plugin/images/tags"))
+        return sorted({tag for tags in runs.values() for tag in tags})
+
     def stop(self) -> int:
-        """As Ctrl-C does; returns the exit status."""
+        """Stops the server as Ctrl-C does, and returns its exit status."""
         self.process.send_signal(signal.SIGINT)
-        status = self.process.wait(timeout=30)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        return status
+        try:
+            return self.process.wait(timeout=30)
+        finally:
+            self.process.kill()
+            assert self.process.stdout is not None
+            self.process.stdout.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _children_hear_ctrl_c() -> Iterator[None]:
+    """Lets the servers hear SIGINT.
+
+    A shell without job control starts background jobs with SIGINT ignored. Where the tests are such a job, their
+    children would inherit that, and a server would never stop.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two runs, trained and tested, with every picture there is."""
+    """Trains and tests two runs with every picture that there is."""
     home = Path.cwd()
     os.chdir(tmp_path_factory.mktemp("runs"))
     try:
-        epochs = os.environ.get("PET_CIFAR_BOARD_EPOCHS", "4")
+        epochs = os.environ.get("PET_CIFAR_BOARD_EPOCHS", "2")
         for options in (["--model.lr", "0.005"], ["--model.lr", "0.02"]):
             extra = ["--trainer.callbacks+", "GradCAM", "--trainer.callbacks+", "Embeddings", *options]
             main(
                 ["fit", "--config", DIGITS, "--trainer.max_epochs", epochs, "--trainer.log_every_n_steps", "5", *extra]
             )
             main(["test", "--run", "lightning_logs/digits_residual"])
-        return sorted(Path("lightning_logs/digits_residual").absolute().iterdir())
+        runs = sorted(Path("lightning_logs/digits_residual").absolute().iterdir())
+        with SummaryWriter(runs[0]) as writer:
+            for step in range(MANY_STEPS):
+                writer.add_image(MANY_TAG, torch.rand(3, 4, 4), step)
+        return runs
     finally:
         os.chdir(home)
 
 
 @pytest.fixture(scope="module")
 def server(runs: list[Path]) -> Iterator[Server]:
-    # by a relative path, which the page shows
+    # The path is relative, because the page shows it.
     server = Server(Path("lightning_logs/digits_residual"), home=runs[0].parents[2])
     yield server
     assert server.stop() == 0
 
 
 def test_every_step_of_a_picture_is_kept(server: Server) -> None:
-    images = server.get("data/plugin/images/images?run=version_0&tag=first_layer_filters&sample=0")
-    assert images.count('"step"') == 5
+    images = server.get(f"data/plugin/images/images?run=version_0&tag={MANY_TAG}&sample=0")
+    assert images.count('"step"') == MANY_STEPS
 
 
 def test_runs_of_the_same_name_are_all_shown(runs: list[Path], tmp_path: Path) -> None:
@@ -109,7 +140,7 @@ import signal, threading, time
 from pet_cifar.cli.tensorboard import wait
 
 def interrupt():
-    time.sleep(1)  # by then the main thread waits
+    time.sleep(1)  # By then the main thread waits.
     signal.pthread_kill(threading.get_ident(), signal.SIGINT)
 
 threading.Thread(target=interrupt).start()
@@ -162,7 +193,7 @@ def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        # as root, in containers, Chromium's own sandbox does not start
+        # Chromium's own sandbox does not start for the user root, which containers often use.
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
@@ -195,16 +226,16 @@ def look(browser: Any, server: Server, tmp_path: Path) -> Look:
 
 
 def drawn_pictures(page: Any) -> list[list[int]]:
-    """Width and height of every picture on the page that has been decoded."""
+    """Lists width and height of every picture on the page that has been decoded."""
     script = "images => images.filter(one => one.complete).map(one => [one.naturalWidth, one.naturalHeight])"
-    # the filter's matches come first, the other tags below
+    # The tags that match the filter come first, and all others below.
     matches = page.locator("tf-category-paginated-view").first
     sizes: list[list[int]] = matches.locator("tf-image-loader img").evaluate_all(script)
     return [size for size in sizes if min(size) > 50]
 
 
 def curves(page: Any, card: str) -> int:
-    """CustomScalars on the page that have more than one point."""
+    """Counts the curves on the page that have more than one point."""
     script = "paths => paths.filter(one => (one.getAttribute('d') || '').includes('L')).length"
     return int(page.locator(f"{card} path.line").evaluate_all(script))
 
@@ -217,20 +248,42 @@ def wait_until(page: Any, condition: Any) -> None:
     raise AssertionError("it did not come within a minute")
 
 
-TAGS = (
-    "feature_maps/backbone.0", "first_layer_filters", "sample_pictures", "training_batch", "confusion_matrix/val",
-    "worst_mistakes/val", "grad_cam", "calibration/val",
-)  # fmt: skip
-
-
-# every picture brings its own white sheet: one shows what the dark theme makes of all
-@pytest.mark.parametrize(("tag", "theme"), [*((tag, "light") for tag in TAGS), ("confusion_matrix/val", "dark")])
-def test_images(look: Look, tag: str, theme: str) -> None:
-    with look(f"images&tagFilter=^{tag}$", theme, f"images_{tag.replace('/', '_')}") as page:
-        page.get_by_text(f"tag: {tag}").first.wait_for()
-        wait_until(page, lambda: len(drawn_pictures(page)) == 2)
+def look_at_images(look: Look, tags: Sequence[str], theme: str, name: str) -> None:
+    with look(f"images&tagFilter=^({'|'.join(tags)})$", theme, f"images_{name}") as page:
+        for tag in tags:
+            page.get_by_text(f"tag: {tag}").first.wait_for()
+        wait_until(page, lambda: len(drawn_pictures(page)) == 2 * len(tags))
         page.get_by_text("Show actual image size").click()
         page.wait_for_timeout(300)
+
+
+# Every picture brings its own white sheet, so one shows what the dark theme makes of all.
+DOCUMENTED = ("feature_maps/backbone.0", "predictions/confusion_matrix/val")
+CARDS = 12
+"""The number of cards that TensorBoard shows on one page of a group."""
+
+
+@pytest.mark.parametrize(("tag", "theme"), [*((tag, "light") for tag in DOCUMENTED), (DOCUMENTED[-1], "dark")])
+def test_images(look: Look, tag: str, theme: str) -> None:
+    look_at_images(look, [tag], theme, tag.removeprefix("predictions/").replace("/", "_"))
+
+
+def test_an_image_of_every_other_group(look: Look, server: Server) -> None:
+    tag_of_group = {tag.partition("/")[0]: tag for tag in server.images() if tag != MANY_TAG}
+    for tag in DOCUMENTED:
+        del tag_of_group[tag.partition("/")[0]]
+    tags, at_once = list(tag_of_group.values()), CARDS // 2
+    for start in range(0, len(tags), at_once):
+        look_at_images(look, tags[start : start + at_once], "light", f"others_{start}")
+
+
+def test_the_images_tab_begins_with_what_the_net_sees_and_ends_with_calibration(look: Look) -> None:
+    with look("images", "light", "images") as page:
+        headings = page.locator("tf-category-paginated-view .category-name")
+        headings.first.wait_for()
+        groups = headings.all_inner_texts()
+        assert groups[:4] == ["feature_maps", "first_layer_filters", "grad_cam", "mistakes"]
+        assert groups[-1] == "uncertainty"
 
 
 @pytest.mark.parametrize("theme", THEMES)
@@ -255,6 +308,11 @@ def test_hparams(look: Look, theme: str) -> None:
         wait_until(page, lambda: page.get_by_text("ResidualCNN", exact=True).count() >= 2)
         wait_until(page, lambda: page.get_by_text("78042", exact=False).count() >= 2)
         assert page.get_by_text("hp_metric").count() == 0
+        # TensorBoard shows five hyper-parameters, and beside them the most important result without scrolling.
+        right_edges = page.get_by_text("best val/acc", exact=True).evaluate_all(
+            "found => found.map(one => one.getBoundingClientRect()).filter(box => box.width).map(box => box.right)"
+        )
+        assert max(right_edges) <= 1600
 
 
 @pytest.mark.parametrize("theme", THEMES)
@@ -277,4 +335,4 @@ def test_projector(look: Look, theme: str) -> None:
         frame = page.frame_locator("iframe").frame_locator("iframe")
         frame.get_by_text("Points: 180").first.wait_for(state="attached")
         frame.locator("canvas").first.wait_for()
-        page.wait_for_timeout(3000)  # the animation that brings the points to their places
+        page.wait_for_timeout(3000)  # An animation brings the points to their places.

@@ -1,67 +1,71 @@
-"""Every shipped config is trained and tested through the command line, on tiny data in the real formats."""
+"""Every shipped config is trained and tested through the command line, on a sample in its dataset's real layout."""
 
 import csv
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 
+import pet_cifar.data
 from pet_cifar.cli.main import main
-from tests.conftest import write_cats_dogs, write_cifar10_folders
+from pet_cifar.data import ImageDataModule
+from tests.conftest import HOME
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+CONFIGS = sorted((HOME / "configs").glob("*.yaml"))
 
-# small enough for seconds, each with what its net and data need
-DATA = {
-    "DigitsDataModule": [],
-    "CatsDogsDataModule": [
-        "--data.image_size",
-        "40",
-        "--data.batch_size",
-        "8",
-        "--data.images_per_class",
-        "null",
-    ],
-    "CIFAR10DataModule": ["--data.batch_size", "16", "--data.val_fraction", "0.1"],
-}
-WEIGHTS = {"VGG16Classifier": ["--model.weights", "none"], "TimmClassifier": ["--model.weights", "none"]}
+
+def data_class(config: dict[str, Any]) -> type[ImageDataModule]:
+    found: type[ImageDataModule] = getattr(pet_cifar.data, config["data"]["class_path"].rpartition(".")[2])
+    return found
+
+
+def smaller(config: dict[str, Any]) -> dict[str, Any]:
+    """Options that make a config's run last seconds, whatever its net and its data; the net keeps its widths."""
+    net, data = config["model"].get("init_args", {}), config["data"].get("init_args", {})
+    published = data_class(config)(**{name: data[name] for name in ("image_size", "batch_size") if name in data})
+    batch_size = min(published.batch_size, 8)
+    options: dict[str, Any] = {
+        "data.batch_size": batch_size,
+        "data.image_size": min(published.image_size, 32),
+        # Every class needs a picture to validate.
+        "data.val_fraction": 0.1,
+        # Blocks that are freed on the way get three epochs, too.
+        "trainer.max_epochs": 3 + max(net.get("unfreeze", {}), default=0),
+        "trainer.limit_train_batches": 8,
+    }
+    if "lr" in net:
+        options["model.lr"] = net["lr"] * math.sqrt(batch_size / published.batch_size)
+    if "weights" in net:
+        # The head then learns from random features, in few steps.
+        options |= {"model.weights": "none", "model.lr": 0.01, "model.dropout": 0}
+    if net.get("compile"):
+        # Compiling takes a minute; tests/training/test_compile.py does it.
+        options["model.compile"] = "false"
+    if "precision" in config.get("trainer", {}):
+        # A processor that emulates bfloat16 takes ten times as long.
+        options["trainer.precision"] = "32-true"
+    return options
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_config_trains_tests_and_leaves_its_files(config: Path, tmp_path: Path) -> None:
     wanted = yaml.safe_load(config.read_text())
-    net, data = wanted["model"]["class_path"], wanted["data"]["class_path"]
     root = tmp_path / "data"
-    if data == "CatsDogsDataModule":
-        write_cats_dogs(root)
-    elif data == "CIFAR10DataModule":
-        write_cifar10_folders(root)
-    small = [*DATA[data], *WEIGHTS.get(net, []), "--data.root", str(root), "--trainer.max_epochs", "3"]
-    if data == "CIFAR10DataModule":
-        # the learning rate shrinks with the batch
-        lr = wanted["model"]["init_args"]["lr"] * 16 / wanted["data"]["init_args"]["batch_size"]
-        small += ["--model.lr", str(lr)]
-    if net == "VGG16Classifier":
-        # untrained, its signal fades over thirteen layers unless the head is quick
-        small += ["--model.lr", "0.001", "--model.dropout", "0", "--model.base_lr_factor", "1"]
-    if wanted["model"]["init_args"].get("compile"):
-        # takes a minute; tests/models/test_compiling.py compiles
-        small += ["--model.compile", "false"]
-    if "unfreeze" in wanted["model"]["init_args"]:
-        # nor do its last layers alone learn anything
-        small += ["--model.unfreeze", '{"1": "block1"}', "--model.lr", "0.0003"]
+    data_class(wanted).write_sample(root)
+    options = {"data.root": root, **smaller(wanted)}
 
-    fitted = main(["fit", "--config", str(config), *small])
+    fitted = main(["fit", "--config", str(config), *(f"--{name}={value}" for name, value in options.items())])
 
     assert fitted is not None
     run = Path(fitted.trainer.log_dir or "")
     assert run == Path("lightning_logs") / config.stem / "version_0"
     with (run / "metrics.csv").open() as file:
         losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row.get("train/loss")]
-    assert len(losses) == 3
+    assert len(losses) == options["trainer.max_epochs"]
     assert all(map(math.isfinite, losses))
     assert losses[-1] < losses[0]
     for name in ("best", "last"):

@@ -1,4 +1,4 @@
-"""Lightning's and torchvision's pieces that any net takes from a YAML."""
+"""Lightning's and torchvision's pieces work with any net, from a YAML."""
 
 import logging
 from pathlib import Path
@@ -13,6 +13,7 @@ from pet_cifar.callbacks.hyper_parameters import hyper_parameters
 from pet_cifar.cli.main import main
 from pet_cifar.cli.trainer import PetCifarCLI
 from pet_cifar.training import lr_finder
+from tests.conftest import compiles
 
 CONFIG = Path(__file__).parents[2] / "configs" / "digits_residual.yaml"
 
@@ -30,6 +31,7 @@ class Rates(Callback):
 def fit(directory: Path, callbacks: list[dict[str, Any]], *options: str, **model: Any) -> PetCifarCLI:
     recipe = yaml.safe_load(CONFIG.read_text())
     recipe["model"]["init_args"] |= {"widths": [8, 8], **model}
+    recipe["data"]["init_args"] |= {"image_size": 16, "augment": {"translate": 1}}
     recipe["trainer"] = {"max_epochs": 2, "callbacks": callbacks}
     file = directory / "recipe.yaml"
     file.write_text(yaml.safe_dump(recipe))
@@ -48,7 +50,7 @@ def test_an_exponential_moving_average_is_what_is_scored_and_kept(tmp_path: Path
         return fit(tmp_path, [{"class_path": "EMAWeightAveraging", "init_args": {"decay": decay}}])
 
     plain, latest, slow = fit(tmp_path, []), averaged(0.0), averaged(0.9)
-    # an average that forgets everything is the net itself
+    # An average that forgets everything is the net itself.
     for name, value in weights(plain).items():
         torch.testing.assert_close(weights(latest)[name], value, atol=1e-6, rtol=1e-5)
     assert plain.trainer.callback_metrics["val/loss"] == pytest.approx(latest.trainer.callback_metrics["val/loss"])
@@ -64,9 +66,10 @@ FACTORED = {"PlainCNN": {"head_lr_factor": 0.1}, "SpeedrunCNN": {"bias_lr_factor
 def test_factors_come_on_top_of_the_learning_rate_that_was_found(tmp_path: Path, net: str) -> None:
     finder = {"class_path": "LRFinder", "init_args": {"num_training_steps": 30, "max_lr": 10.0}}
     again = ("--model", net, "--model.widths", "[8]") if net == "SpeedrunCNN" else ("--model", net)
+    few = ("--data.image_size", "8", "--data.batch_size", "16", "--trainer.limit_train_batches", "20")
     options = {**FACTORED[net], "optimizer": "sgd", "lr": 0.0, "schedule": "constant", "warmup_fraction": 0}
     given = [part for name, value in options.items() for part in (f"--model.{name}", str(value))]
-    done = fit(tmp_path, [finder], *again, *given)
+    done = fit(tmp_path, [finder], *again, *given, *few)
     factors = {group["lr_factor"] for group in done.trainer.optimizers[0].param_groups}
     assert factors == {1.0, *(value for name, value in FACTORED[net].items() if name.endswith("factor"))}
     for group in done.trainer.optimizers[0].param_groups:
@@ -140,22 +143,21 @@ def test_the_search_gives_each_group_its_share(tmp_path: Path, monkeypatch: pyte
         assert one == pytest.approx([rate * factor for factor in factors])
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")
-@pytest.mark.filterwarnings("ignore::UserWarning:torch.*")
+@compiles
 def test_a_compiled_run_draws_its_pictures_and_is_tested_in_one_process(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # torch's own loggers hand nothing on
+    # Torch's own loggers pass nothing on by themselves.
     monkeypatch.setattr(logging.getLogger("torch._dynamo"), "propagate", True)
     losses = []
     for compiled in (True, False):
-        done = fit(tmp_path, [], compile=compiled)
+        done = fit(tmp_path, [], compile=compiled, widths=[8])
         tested = main(["test", "--run", done.trainer.log_dir or ""])
         assert tested is not None
         found = {**done.trainer.callback_metrics, **tested.trainer.callback_metrics}
         losses.append([float(found[f"{stage}/loss"]) for stage in ("train", "val", "test")])
     assert losses[0] == pytest.approx(losses[1], abs=0.02)
-    # what torch says when it gives up translating
+    # This is what torch says when it gives up compiling.
     assert "recompile_limit" not in caplog.text
 
 

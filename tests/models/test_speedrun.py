@@ -15,11 +15,12 @@ from torch.utils.data import DataLoader
 from pet_cifar.data import DigitsDataModule
 from pet_cifar.data.augment import Augment
 from pet_cifar.errors import InputError
-from pet_cifar.models import SpeedrunCNN
-from pet_cifar.models.speedrun import ConvGroup, whitening_filters
-from pet_cifar.training.lookahead import Lookahead
-from pet_cifar.training.lr_schedule import schedule_factor
+from pet_cifar.models import ResidualCNN, SpeedrunCNN
+from pet_cifar.models.speedrun import PATCH, ConvGroup
+from pet_cifar.training.lookahead import Average, Lookahead
+from pet_cifar.training.lr_schedule import LRSchedule
 from pet_cifar.training.tta import averaged
+from pet_cifar.training.whitening import whitening_filters
 from tests.conftest import quiet_trainer
 
 pytestmark = [
@@ -137,7 +138,7 @@ def test_whitened_patches_are_uncorrelated_and_of_variance_one() -> None:
     rng = np.random.default_rng(0)
     mixing = rng.normal(size=(3, 3))
     image = torch.from_numpy(np.einsum("ij,njhw->nihw", mixing, rng.normal(size=(300, 3, 8, 8)))).float()
-    filters = whitening_filters(image, epsilon=1e-9)
+    filters = whitening_filters(image, 2, epsilon=1e-9)
     assert filters.shape == (12, 3, 2, 2)
     found = F.conv2d(image, filters).permute(1, 0, 2, 3).reshape(12, -1)
     torch.testing.assert_close(found @ found.T / found.shape[1], torch.eye(12), atol=2e-3, rtol=0)
@@ -155,7 +156,7 @@ def test_whitening_is_that_of_a_loop_over_all_patches() -> None:
                 count += 1
     values, vectors = np.linalg.eigh(moment / count)
     expected = (vectors / np.sqrt(values + 5e-4)).T[::-1].reshape(8, 2, 2, 2)
-    found = whitening_filters(image).numpy()
+    found = whitening_filters(image, 2).numpy()
     for ours, theirs in zip(found, expected, strict=True):  # an eigenvector's sign is arbitrary
         assert np.allclose(ours, theirs, atol=1e-8) or np.allclose(ours, -theirs, atol=1e-8)
 
@@ -185,7 +186,7 @@ def test_the_whitening_follows_from_the_training_pictures_and_only_its_bias_lear
     trainer = quiet_trainer(max_epochs=4, callbacks=[watch])
     trainer.fit(model, data)
     image = data.pixels("train").take(np.arange(len(data.splits["train"]))).float() / 255
-    expected = whitening_filters((image - model.mean) / model.std)
+    expected = whitening_filters((image - model.mean) / model.std, PATCH)
     assert torch.equal(watch.filters[0], torch.cat([expected, -expected]))
     assert all(torch.equal(one, watch.filters[0]) for one in watch.filters)
     start, first, second, third, fourth = watch.biases
@@ -209,30 +210,46 @@ def test_a_net_that_was_loaded_keeps_its_filters_on_other_pictures() -> None:
     assert all(torch.equal(model.state_dict()[name], value) for name, value in before.items())
 
 
+def average_of(trainer: Trainer) -> Average:
+    """The average that a run has ended with."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    (lookahead,) = (callback for callback in callbacks if isinstance(callback, Lookahead))
+    assert lookahead._average is not None
+    return lookahead._average
+
+
 def test_a_second_run_starts_its_average_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     model = narrow()
     trainer = quiet_trainer(max_epochs=1, limit_val_batches=0)
     trainer.fit(model, digits())
     trainer.save_checkpoint("run.ckpt")
-    quiet_trainer(max_epochs=1).test(model, digits(), ckpt_path="run.ckpt", weights_only=True, verbose=False)
-    assert model._kept_average is not None
+    assert torch.load("run.ckpt", weights_only=True)["callbacks"]["Lookahead"]["average"]
+    trainer.test(model, digits(), ckpt_path="run.ckpt", weights_only=True, verbose=False)
     loaded: list[object] = []
-    monkeypatch.setattr(Lookahead, "load", lambda self, slow: loaded.append(slow))
-    quiet_trainer(fast_dev_run=True).fit(model, digits())
+    monkeypatch.setattr(Average, "load", lambda self, slow: loaded.append(slow))
+    trainer.fit(model, digits())
     assert not loaded
-    assert model._lookahead is not None
+
+
+def test_lookahead_goes_with_any_net_and_leaves_its_optimizer_as_it_was() -> None:
+    model = ResidualCNN(image_size=16, widths=[8], lr=0.01)
+    trainer = quiet_trainer(max_epochs=1, limit_train_batches=7, limit_val_batches=0, callbacks=[Lookahead(every=3)])
+    trainer.fit(model, digits())
+    own = nn.ModuleDict({"backbone": model.backbone, "head": model.head}).state_dict()
+    assert all(torch.equal(value, own[name]) for name, value in average_of(trainer).slow.items())
+    assert not trainer.optimizers[0]._optimizer_step_post_hooks
 
 
 def test_synchronized_norms_learn_as_fast() -> None:
     model = narrow()
-    plain = [len(group["params"]) for group in model._parameter_groups()]
+    plain = [len(group["params"]) for group in model.parameter_groups()]
     converted = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-    assert [len(group["params"]) for group in converted._parameter_groups()] == plain
+    assert [len(group["params"]) for group in converted.parameter_groups()] == plain
 
 
 def test_biases_of_norms_learn_fast_and_decay_by_the_same_amount_a_step() -> None:
     model = narrow(lr=1.5, weight_decay=0.00133)
-    fast, slow = model._parameter_groups()
+    fast, slow = model.parameter_groups()
     assert fast["lr"] == pytest.approx(96)
     assert slow["lr"] == 1.5
     assert fast["lr"] * fast["weight_decay"] == pytest.approx(slow["lr"] * slow["weight_decay"])
@@ -245,7 +262,7 @@ def test_biases_of_norms_learn_fast_and_decay_by_the_same_amount_a_step() -> Non
 def test_the_triangle_is_that_of_interpolation(warmup: float, final: float | None, end: float) -> None:
     points = np.linspace(0, 1, 101)
     expected = np.interp(points, [0, warmup, 1], [0.2, 1.0, end])
-    assert [schedule_factor("triangle", point, warmup, final) for point in points] == pytest.approx(expected)
+    assert [LRSchedule("triangle", warmup, final).factor(point) for point in points] == pytest.approx(expected)
 
 
 def test_lookahead_written_out() -> None:
@@ -253,7 +270,7 @@ def test_lookahead_written_out() -> None:
     net = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     value = cast(Tensor, net.get_submodule("0").weight)
     running = cast(Tensor, net.get_submodule("1").running_mean)
-    lookahead = Lookahead(net, every=3)
+    lookahead = Average(net, every=3)
     slow, slow_running = value.detach().clone(), running.clone()
     for step in range(1, 11):
         with torch.no_grad():
@@ -271,33 +288,36 @@ def test_lookahead_written_out() -> None:
         torch.testing.assert_close(running, expected_running)
 
 
+def net_of(model: SpeedrunCNN) -> dict[str, Tensor]:
+    return nn.ModuleDict({"backbone": model.backbone, "head": model.head}).state_dict()
+
+
 def test_lookahead_ends_on_its_average() -> None:
     seed_everything(0)
     model = narrow()
-    quiet_trainer(max_epochs=2).fit(model, digits())
-    assert model._lookahead is not None
-    own = model._net().state_dict()
-    assert model._lookahead.slow.keys() == {name for name in own if "num_batches" not in name}
-    assert all(torch.equal(value, own[name]) for name, value in model._lookahead.slow.items())
+    trainer = quiet_trainer(max_epochs=2)
+    trainer.fit(model, digits())
+    own = net_of(model)
+    assert average_of(trainer).slow.keys() == {name for name in own if "num_batches" not in name}
+    assert all(torch.equal(value, own[name]) for name, value in average_of(trainer).slow.items())
 
 
 def test_lookahead_counts_the_steps_of_the_optimizer_not_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[tuple[int, float]] = []
-    after_step = Lookahead.after_step
+    after_step = Average.after_step
 
-    def watched(self: Lookahead, step: int, total: float) -> None:
+    def watched(self: Average, step: int, total: float) -> None:
         steps.append((step, total))
         after_step(self, step, total)
 
-    monkeypatch.setattr(Lookahead, "after_step", watched)
+    monkeypatch.setattr(Average, "after_step", watched)
     model, data = narrow(), digits()
     trainer = quiet_trainer(max_epochs=2, limit_train_batches=9, accumulate_grad_batches=2, limit_val_batches=0)
     trainer.fit(model, data)
     # four pairs of batches and a single one, twice
     assert steps == [(step, 10) for step in range(1, 11)]
-    assert model._lookahead is not None
-    own = model._net().state_dict()
-    assert all(torch.equal(value, own[name]) for name, value in model._lookahead.slow.items())
+    own = net_of(model)
+    assert all(torch.equal(value, own[name]) for name, value in average_of(trainer).slow.items())
 
 
 class StopAfter(Callback):

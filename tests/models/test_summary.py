@@ -13,7 +13,7 @@ def line(text: str, layer: str) -> list[str]:
     return [cell.strip() for cell in found if cell.strip()]
 
 
-def test_cats_dogs_cnn_is_listed_as_the_homework_printed_it() -> None:
+def test_cats_dogs_cnn_is_listed_as_keras_printed_it() -> None:
     text = summary(CatsDogsCNN())
     assert "CatsDogsCNN for pictures of 1 x 200 x 200" in text
     assert line(text, "backbone.0 ") == ["backbone.0", "Conv2d", "32 x 198 x 198", "320"]

@@ -21,7 +21,7 @@ from pet_cifar.data.manifest import Split
 from pet_cifar.errors import InputError
 from pet_cifar.models import CatsDogsCNN, PlainCNN, ResidualCNN
 from pet_cifar.training import ImageClassifier, classifier
-from pet_cifar.training.lr_schedule import Schedule, schedule_factor
+from pet_cifar.training.lr_schedule import LRSchedule, ScheduleName
 from pet_cifar.training.metrics import StageMetrics
 from pet_cifar.training.optimizer import OptimizerName
 from tests.conftest import quiet_trainer, write_cats_dogs
@@ -39,7 +39,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The dirpath has changed from"),
 ]
 
-SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
+SCHEDULES: tuple[ScheduleName, ...] = get_args(ScheduleName)
 
 
 class Rates(Callback):
@@ -278,19 +278,19 @@ def test_validation_metrics_start_anew_each_epoch() -> None:
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("warmup", [0.0, 0.25, 0.9])
-def test_schedule_starts_peaks_and_ends_where_it_says(schedule: Schedule, warmup: float) -> None:
+def test_schedule_starts_peaks_and_ends_where_it_says(schedule: ScheduleName, warmup: float) -> None:
     start = {"one_cycle": 1 / 25, "cosine": 0.0, "triangle": 0.2, "constant": 0.0}[schedule] if warmup else 1.0
     end = {"one_cycle": 1 / 10_000, "cosine": 0.0, "triangle": 0.07, "constant": 1.0}[schedule]
-    assert schedule_factor(schedule, 0.0, warmup) == pytest.approx(start, abs=1e-12)
-    assert schedule_factor(schedule, warmup, warmup) == pytest.approx(1.0)
-    assert schedule_factor(schedule, 1.0, warmup) == pytest.approx(end, abs=1e-12)
+    assert LRSchedule(schedule, warmup).factor(0.0) == pytest.approx(start, abs=1e-12)
+    assert LRSchedule(schedule, warmup).factor(warmup) == pytest.approx(1.0)
+    assert LRSchedule(schedule, warmup).factor(1.0) == pytest.approx(end, abs=1e-12)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("warmup", [0.0, 0.25])
-def test_schedule_rises_then_falls_without_a_jump(schedule: Schedule, warmup: float) -> None:
+def test_schedule_rises_then_falls_without_a_jump(schedule: ScheduleName, warmup: float) -> None:
     progress = np.linspace(0, 1, 401)
-    factor = np.array([schedule_factor(schedule, p, warmup) for p in progress])
+    factor = np.array([LRSchedule(schedule, warmup).factor(p) for p in progress])
     steps = np.diff(factor)
     rising = progress[1:] <= warmup
     assert (steps[rising] > 0).all()
@@ -300,22 +300,22 @@ def test_schedule_rises_then_falls_without_a_jump(schedule: Schedule, warmup: fl
 
 
 def test_schedules_halfway_down_are_at_half() -> None:
-    assert schedule_factor("cosine", 0.6, 0.2) == pytest.approx(0.5)
-    assert schedule_factor("cosine", 0.1, 0.2) == pytest.approx(0.5)
-    assert schedule_factor("one_cycle", 0.6, 0.2) == pytest.approx((1 + 1e-4) / 2)
-    assert schedule_factor("one_cycle", 0.1, 0.2) == pytest.approx((1 + 1 / 25) / 2)
+    assert LRSchedule("cosine", 0.2).factor(0.6) == pytest.approx(0.5)
+    assert LRSchedule("cosine", 0.2).factor(0.1) == pytest.approx(0.5)
+    assert LRSchedule("one_cycle", 0.2).factor(0.6) == pytest.approx((1 + 1e-4) / 2)
+    assert LRSchedule("one_cycle", 0.2).factor(0.1) == pytest.approx((1 + 1 / 25) / 2)
 
 
 @pytest.mark.parametrize("schedule", [schedule for schedule in SCHEDULES if schedule != "constant"])
 @pytest.mark.parametrize("final", [0.0, 0.3, 1.0])
-def test_a_schedule_ends_where_it_is_told_and_its_rise_is_the_same(schedule: Schedule, final: float) -> None:
-    assert schedule_factor(schedule, 1.0, 0.1, final) == pytest.approx(final, abs=1e-12)
-    assert schedule_factor(schedule, 0.55, 0.1, final) == pytest.approx((1 + final) / 2)
-    assert schedule_factor(schedule, 0.05, 0.1, final) == schedule_factor(schedule, 0.05, 0.1)
+def test_a_schedule_ends_where_it_is_told_and_its_rise_is_the_same(schedule: ScheduleName, final: float) -> None:
+    assert LRSchedule(schedule, 0.1, final).factor(1.0) == pytest.approx(final, abs=1e-12)
+    assert LRSchedule(schedule, 0.1, final).factor(0.55) == pytest.approx((1 + final) / 2)
+    assert LRSchedule(schedule, 0.1, final).factor(0.05) == LRSchedule(schedule, 0.1).factor(0.05)
 
 
 def test_schedule_stays_at_its_end_beyond_the_run() -> None:
-    assert schedule_factor("cosine", 1.5, 0.25) == 0.0
+    assert LRSchedule("cosine", 0.25).factor(1.5) == 0.0
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -329,7 +329,7 @@ def test_schedule_stays_at_its_end_beyond_the_run() -> None:
     ],
 )
 def test_the_rate_changes_at_every_step_and_ends_where_it_should(
-    schedule: Schedule, length: dict[str, int], total: int
+    schedule: ScheduleName, length: dict[str, int], total: int
 ) -> None:
     rates = Rates()
     model = small(lr=0.01, schedule=schedule)
@@ -341,13 +341,13 @@ def test_the_rate_changes_at_every_step_and_ends_where_it_should(
         used = [rates.rates[batch] for batch in (0, 3, 6, 7, 10, 13)]
     else:
         used = rates.rates
-    assert used == pytest.approx([0.01 * schedule_factor(schedule, k / total, 0.25) for k in range(total)], rel=1e-9)
+    assert used == pytest.approx([0.01 * LRSchedule(schedule, 0.25).factor(k / total) for k in range(total)], rel=1e-9)
     last = trainer.optimizers[0].param_groups[0]["lr"]
-    assert last == pytest.approx(0.01 * schedule_factor(schedule, 1.0, 0.25), rel=1e-9, abs=1e-15)
+    assert last == pytest.approx(0.01 * LRSchedule(schedule, 0.25).factor(1.0), rel=1e-9, abs=1e-15)
 
 
 @pytest.mark.parametrize("schedule", ["one_cycle", "cosine"])
-def test_a_run_without_end_is_refused_where_the_schedule_needs_one(schedule: Schedule) -> None:
+def test_a_run_without_end_is_refused_where_the_schedule_needs_one(schedule: ScheduleName) -> None:
     trainer = quiet_trainer(max_epochs=-1, callbacks=[StopAfter(3)], limit_val_batches=0)
     with pytest.raises(InputError, match=f"schedule {schedule} needs to know how long"):
         trainer.fit(small(schedule=schedule), digits())
@@ -465,7 +465,7 @@ def test_a_checkpoint_is_plain_and_rebuilds_an_equal_net() -> None:
     assert "training" not in parameters
     again = PlainCNN.load_from_checkpoint("run.ckpt")
     assert dict(again.hparams) == dict(model.hparams)
-    assert (again.lr, again.optimizer_name) == (0.004, "sgd")
+    assert (again.lr, again.optimizer_options.name) == (0.004, "sgd")
     assert weights_equal(again, model)
     image = torch.rand(2, 3, 8, 8)
     with torch.no_grad():

@@ -10,24 +10,14 @@ from pet_cifar.data import DigitsDataModule
 from pet_cifar.errors import InputError
 from pet_cifar.models import SpeedrunCNN
 from pet_cifar.training.compile import compile_parts
-from tests.conftest import quiet_trainer
+from tests.conftest import compiles, quiet_trainer
 
-pytestmark = [
-    # Lightning 2.6 with torch 2.11 and newer
-    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.. is deprecated"),
-    # our loaders prepare batches in threads
-    pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
-    # a test's epoch is short
-    pytest.mark.filterwarnings("ignore:The number of training batches"),
-    # torch's own compiler warns of itself
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*"),
-    pytest.mark.filterwarnings("ignore::UserWarning:torch.*"),
-]
+pytestmark = compiles
 
 
 def net(**options: Any) -> SpeedrunCNN:
     seed_everything(0)
-    return SpeedrunCNN(image_size=9, widths=[4, 4, 4], optimizer="sgd", lr=0.1, whitening_bias_epochs=1, **options)
+    return SpeedrunCNN(image_size=9, widths=[4], optimizer="sgd", lr=0.1, whitening_bias_epochs=1, **options)
 
 
 def digits() -> DigitsDataModule:
@@ -56,7 +46,7 @@ def test_no_compiler_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_more_sizes_of_a_batch_are_compiled_than_torch_would_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     original = nn.Module.compile
-    # what is translated is counted before the translation for this machine, which takes seconds
+    # Torch counts graphs before it compiles them for this machine, which takes seconds and is left out here.
     monkeypatch.setattr(nn.Module, "compile", lambda part, **options: original(part, backend="eager", **options))
     config: Any = torch._dynamo.config
     monkeypatch.setattr(config, "recompile_limit", 8)

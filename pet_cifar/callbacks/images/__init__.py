@@ -1,1 +1,1 @@
-"""The pictures of a run in TensorBoard: one picture a file."""
+"""The pictures of a run in TensorBoard, with one file for each kind of picture."""

@@ -1,4 +1,4 @@
-"""What all pictures of a run have in common: when they are drawn, and that they change nothing."""
+"""The base of all image callbacks: it decides when they draw, and keeps them from changing the run."""
 
 import logging
 import re
@@ -10,74 +10,80 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from pet_cifar.callbacks.board import Board, board_of
 from pet_cifar.callbacks.images.inspection import untouched
-from pet_cifar.data.datamodule import ImageDataModule
+from pet_cifar.data.datamodule import ImageDataModule, image_data_of
 from pet_cifar.errors import InputError
 from pet_cifar.training.classifier import ImageClassifier
 
 log = logging.getLogger(__name__)
-Drawn = Literal["val", "test"]
-_PARTS = {"val": "validation", "test": "test"}
+EvalSplit = Literal["val", "test"]
+_SPLIT_NAMES: dict[EvalSplit, str] = {"val": "validation", "test": "test"}
 
 
 class ImageCallback(Callback):
-    """Drawn at the start, every ``every_n_epochs`` epochs and at the end of training, on rank zero only.
+    """Draws at the start, every ``every_n_epochs`` epochs and at the end of training, on rank zero only.
 
-    A picture adds ``draw``; the command line finds it by itself. One that shows scores draws nothing at the start,
-    where there are none, and is drawn after a validation or a test of its own as well.
+    A subclass adds ``draw``; the command line finds it by itself once the package imports it. A subclass that shows
+    predictions does not draw at the start, where there are none, but also draws after ``validate`` and ``test``.
 
     Args:
-        every_n_epochs: 1 or more; 0 draws only at the start and at the end.
+        every_n_epochs: The number of epochs between two drawings; 0 draws only at the start and at the end.
     """
 
     by_default: ClassVar[bool] = True
-    """Whether the command line draws it without being asked."""
-    shows_scores: ClassVar[bool] = False
+    """Whether the command line adds the callback without being asked."""
+    shows_predictions: ClassVar[bool] = False
+    """Whether ``draw`` needs ``board.predictions``."""
     draws_at_start: ClassVar[bool] = True
+    """Whether to draw the untrained net; a callback that shows predictions never does."""
 
     def __init__(self, every_n_epochs: int = 1) -> None:
         if every_n_epochs < 0:
-            raise InputError(f"{self._own} every_n_epochs is {every_n_epochs}; it is 1 or more, or 0 for start and end")
+            raise InputError(
+                f"{self._possessive} every_n_epochs is {every_n_epochs}; it is 1 or more, or 0 for start and end"
+            )
         self.every_n_epochs = every_n_epochs
         self._last_step = -1
-        self._when = ""
+        self._when_predicted = ""
 
     @abstractmethod
-    def draw(self, module: ImageClassifier, data: ImageDataModule, board: Board, split: Drawn, when: str) -> None:
-        """Draws on ``board``; called on rank zero with the net in evaluation, without gradients.
+    def draw(self, module: ImageClassifier, data: ImageDataModule, board: Board, split: EvalSplit, when: str) -> None:
+        """Draws on ``board``; it is called on rank zero with the net in evaluation mode, without gradients.
 
         Args:
-            module: the net, on its device.
-            data: the pictures.
-            board: takes what is drawn.
-            split: whose scores ``board.scores`` are.
-            when: such as ``after 3 epochs``, for titles; empty where no training is going on.
+            module: The net, on its device.
+            data: The data module that the net is trained or tested on.
+            board: Takes what is drawn.
+            split: The split that ``board.predictions`` belong to.
+            when: The time for titles, such as ``after 3 epochs``; it is empty outside of training.
         """
 
     def prepare(self, module: ImageClassifier, data: ImageDataModule) -> None:
-        """Refuses what cannot be drawn; called before training, on all processes."""
+        """Refuses nets and options that cannot be drawn; it is called before training, on all processes."""
 
-    def _at_least_one(self, **options: int) -> None:
+    def _check_at_least_one(self, **options: int) -> None:
         for name, value in options.items():
             if value < 1:
-                raise InputError(f"{self._own} {name} is {value}; it is 1 or more")
+                raise InputError(f"{self._possessive} {name} is {value}; it is 1 or more")
 
     @property
-    def _own(self) -> str:
+    def _possessive(self) -> str:
         name = type(self).__name__
         return f"{name}'" if name.endswith("s") else f"{name}'s"
 
     # Lightning's hooks
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuses nets and data that have nothing to show."""
+        """Refuses nets and data that are not of this package."""
         self._last_step = -1
-        if stage != "fit" and (stage == "predict" or not self.shows_scores):
+        if stage != "fit" and (stage == "predict" or not self.shows_predictions):
             return
-        data = getattr(trainer, "datamodule", None)
-        if not isinstance(pl_module, ImageClassifier) or not isinstance(data, ImageDataModule):
+        data = image_data_of(trainer)
+        if not isinstance(pl_module, ImageClassifier) or data is None:
+            # A trainer that is given loaders has a data module of None, or none at all.
+            given = getattr(trainer, "datamodule", None)
             raise InputError(
                 f"{type(self).__name__} shows what an ImageClassifier makes of an ImageDataModule's pictures, not a "
-                f"{type(pl_module).__name__} with {type(data).__name__ if data else 'loaders'}; "
+                f"{type(pl_module).__name__} with {type(given).__name__ if given else 'loaders'}; "
                 "give the trainer both, or leave the callback out"
             )
         board_of(trainer)
@@ -85,50 +91,51 @@ class ImageCallback(Callback):
             self.prepare(pl_module, data)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws the untrained net, or the one that training goes on with."""
-        if self.draws_at_start and not self.shows_scores:
+        """Draws the net as it is before this training."""
+        if self.draws_at_start and not self.shows_predictions:
             when = "at the start" if trainer.global_step == 0 else _after(trainer.current_epoch)
             self._draw(trainer, pl_module, "val", when)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws every few epochs."""
+        """Draws every ``every_n_epochs`` epochs."""
         epochs = trainer.current_epoch + 1
-        if not self.shows_scores and board_of(trainer).is_due(self.every_n_epochs, epochs):
+        if not self.shows_predictions and board_of(trainer).is_due(self.every_n_epochs, epochs):
             self._draw(trainer, pl_module, "val", _after(epochs))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws the scores, when there are new ones."""
-        if not self.shows_scores or trainer.sanity_checking:
+        """Draws the new predictions, if it is time to."""
+        if not self.shows_predictions or trainer.sanity_checking:
             return
         if trainer.state.fn == "validate":
             self._draw(trainer, pl_module, "val", "")
         elif board_of(trainer).is_due(self.every_n_epochs, trainer.current_epoch + 1):
-            self._draw(trainer, pl_module, "val", _in(trainer))
-        else:  # these may be the last
-            self._when = _in(trainer)
+            self._draw(trainer, pl_module, "val", _during(trainer))
+        else:  # These may turn out to be the last, which on_train_end draws.
+            self._when_predicted = _during(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws the trained net, and the last scores."""
+        """Draws the trained net or the last predictions, unless that has just been done."""
         board = board_of(trainer)
-        if self.shows_scores and board.scored_step != self._last_step:
-            self._draw(trainer, pl_module, "val", self._when)
-        elif not self.shows_scores and trainer.global_step != self._last_step:
+        if self.shows_predictions and board.predicted_step != self._last_step:
+            self._draw(trainer, pl_module, "val", self._when_predicted)
+        elif not self.shows_predictions and trainer.global_step != self._last_step:
             self._draw(trainer, pl_module, "val", _after(trainer.current_epoch))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws the scores of a test."""
-        if self.shows_scores:
+        """Draws the predictions of a test."""
+        if self.shows_predictions:
             self._draw(trainer, pl_module, "test", "")
 
-    def _draw(self, trainer: Trainer, pl_module: LightningModule, split: Drawn, when: str) -> None:
+    def _draw(self, trainer: Trainer, pl_module: LightningModule, split: EvalSplit, when: str) -> None:
         board = board_of(trainer)
         if not trainer.is_global_zero or not board.is_open or not board.max_megabytes:
             return
-        if self.shows_scores and board.scores is None:
+        if self.shows_predictions and board.predictions is None:
             return
-        assert isinstance(pl_module, ImageClassifier)
-        data: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        board.step = board.scored_step if self.shows_scores else trainer.global_step
+        data = image_data_of(trainer)
+        assert isinstance(pl_module, ImageClassifier), "setup refuses all others"
+        assert data is not None, "setup refuses all others"
+        board.step = board.predicted_step if self.shows_predictions else trainer.global_step
         with untouched(pl_module), trainer.precision_plugin.forward_context():
             self.draw(pl_module, data, board, split, when)
         self._last_step = board.step
@@ -138,21 +145,21 @@ def _after(epochs: int) -> str:
     return f"after {epochs} epoch{'s' if epochs != 1 else ''}"
 
 
-def _in(trainer: Trainer) -> str:
+def _during(trainer: Trainer) -> str:
     return f"epoch {trainer.current_epoch + 1}, step {trainer.global_step:,}"
 
 
-def title_of(what: str, split: Drawn, when: str) -> str:
-    """Such as ``confusion matrix, validation, epoch 3, step 1,053``."""
-    return ", ".join(filter(None, (what, _PARTS[split], when)))
+def title_of(what: str, split: EvalSplit, when: str) -> str:
+    """Builds a title such as ``confusion matrix, validation, epoch 3, step 1,053``."""
+    return ", ".join(filter(None, (what, _SPLIT_NAMES[split], when)))
 
 
 def escape(text: str) -> str:
-    """Text as Markdown shows it, whatever signs are in it."""
+    """Escapes text so that Markdown shows it as it is."""
     return re.sub(r"([\\`*_{}\[\]<>()#+!|~])", r"\\\1", text)
 
 
 @rank_zero_only
-def tell(line: str) -> None:
-    """Says one line, on rank zero."""
+def warn(line: str) -> None:
+    """Logs a warning on rank zero."""
     log.warning(line)

@@ -1,61 +1,62 @@
-"""Whether the net's probabilities are true."""
+"""Shows whether the net's probabilities are true."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pet_cifar.callbacks.board import Board
-from pet_cifar.callbacks.images.base import Drawn, ImageCallback, title_of
-from pet_cifar.callbacks.images.drawing import reliability
-from pet_cifar.callbacks.predictions import Scores
+from pet_cifar.callbacks.images.base import EvalSplit, ImageCallback, title_of
+from pet_cifar.callbacks.images.drawing import reliability_diagram
+from pet_cifar.callbacks.predictions import Predictions
 from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.training.classifier import ImageClassifier
 
 MOST_CURVES = 25
+"""The number of classes, from the first on, whose precision-recall curves are written."""
 
 
 class Calibration(ImageCallback):
-    """Draws the reliability diagram of validation and test, and precision-recall curves of every class, the first 25.
+    """Draws the reliability diagram of validation and test, and precision-recall curves of the first 25 classes.
 
     The expected calibration error is the mean gap between confidence and accuracy over the pictures (Guo et al.,
-    arXiv 1706.04599, equation 3). TensorBoard shows the curves in its PR CustomScalars tab.
+    arXiv 1706.04599, equation 3). TensorBoard shows the curves in its PR Curves tab.
 
     Args:
-        bins: of confidence, of equal width.
-        every_n_epochs: 1 or more; 0 draws only at the end.
+        bins: The number of bins of equal width that the confidence is divided into.
+        every_n_epochs: The number of epochs between two drawings; 0 draws only at the end.
     """
 
-    shows_scores = True
+    shows_predictions = True
 
     def __init__(self, bins: int = 15, every_n_epochs: int = 1) -> None:
         super().__init__(every_n_epochs)
-        self._at_least_one(bins=bins)
+        self._check_at_least_one(bins=bins)
         self.bins = bins
 
-    def draw(self, module: ImageClassifier, data: ImageDataModule, board: Board, split: Drawn, when: str) -> None:
-        """Draws ``calibration/<split>`` and writes ``pr/<split>_<class>``."""
-        scores = board.scores
-        assert scores is not None
+    def draw(self, module: ImageClassifier, data: ImageDataModule, board: Board, split: EvalSplit, when: str) -> None:
+        """Draws ``uncertainty/calibration/<split>`` and writes ``pr/<split>_<class>``."""
+        predictions = board.predictions
+        assert predictions is not None
         edges = np.linspace(0, 1, self.bins + 1)
-        counts, confidence, accuracy = bin_scores(scores, edges)
+        counts, confidence, accuracy = bin_by_confidence(predictions, edges)
         error = float((counts * np.abs(confidence - accuracy)).sum() / counts.sum())
-        picture = reliability(
+        picture = reliability_diagram(
             title_of("calibration", split, when),
             *(edges, counts, confidence, accuracy),
             subtitle=f"expected calibration error {100 * error:.1f} %, {counts.sum():,} pictures",
         )
-        board.image(f"calibration/{split}", picture)
+        board.image(f"uncertainty/calibration/{split}", picture)
         for number, name in enumerate(data.class_names[:MOST_CURVES]):
-            truth = (scores.label == number).numpy()
-            if truth.any():  # precision and recall of a class without pictures do not exist
-                board.pr_curve(f"pr/{split}_{name}", truth, scores.probabilities[:, number].numpy())
+            truth = (predictions.label == number).numpy()
+            if truth.any():  # A class without pictures has no precision and recall.
+                board.pr_curve(f"pr/{split}_{name}", truth, predictions.probabilities[:, number].numpy())
 
 
-def bin_scores(
-    scores: Scores, edges: NDArray[np.float64]
+def bin_by_confidence(
+    predictions: Predictions, edges: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Count, mean confidence and accuracy of the pictures in each bin (low, high], each of shape (bins,)."""
-    confidence = scores.confidence.double().numpy()
-    right = (scores.prediction == scores.label).double().numpy()
-    place = np.clip(np.searchsorted(edges, confidence) - 1, 0, len(edges) - 2)
-    counts, total, rights = (np.bincount(place, weights, len(edges) - 1) for weights in (None, confidence, right))
-    return counts.astype(np.int64), total / np.maximum(counts, 1), rights / np.maximum(counts, 1)
+    """Returns count, mean confidence and accuracy of the pictures in each bin (low, high], each of shape (bins,)."""
+    confidence = predictions.confidence.double().numpy()
+    right = (predictions.predicted == predictions.label).double().numpy()
+    bins = np.clip(np.searchsorted(edges, confidence) - 1, 0, len(edges) - 2)
+    counts, confidences, rights = (np.bincount(bins, weights, len(edges) - 1) for weights in (None, confidence, right))
+    return counts.astype(np.int64), confidences / np.maximum(counts, 1), rights / np.maximum(counts, 1)

@@ -1,4 +1,4 @@
-"""Pictures as arrays: grids of small pictures with titles and labels, tables and diagrams, always dark on white."""
+"""Draws grids of small pictures, confusion matrices and diagrams as arrays, always dark on white."""
 
 import functools
 import io
@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-Pixels = NDArray[np.uint8]
-"""uint8, shape (H, W) or (H, W, 3)."""
+PixelArray = NDArray[np.uint8]
+"""An array of uint8, shape (H, W) or (H, W, 3)."""
 
 Item = TypeVar("Item")
 INK = (30, 30, 30)
@@ -19,18 +19,18 @@ RULE = (205, 205, 205)
 BLUE = (31, 98, 163)
 ORANGE = (221, 107, 32)
 MARGIN = 8
-# in pixels; TensorBoard's cards show a picture at about half its width
+# These sizes are in pixels. TensorBoard's cards show a picture at about half its width.
 TITLE, TEXT, SMALL = 20, 16, 13
 
 
 @functools.cache
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own font, of ``size`` pixels."""
+    """Loads Pillow's own font at a size of ``size`` pixels."""
     return ImageFont.load_default(size)
 
 
-def encode(picture: Pixels) -> bytes:
-    """PNG; a color picture without colors is kept as gray."""
+def encode(picture: PixelArray) -> bytes:
+    """Encodes a picture as PNG, which is gray where the picture has no colors."""
     if picture.ndim == 3 and (picture[..., :1] == picture).all():
         picture = picture[..., 0]
     file = io.BytesIO()
@@ -38,13 +38,13 @@ def encode(picture: Pixels) -> bytes:
     return file.getvalue()
 
 
-def channels_last(picture: Pixels) -> Pixels:
-    """(C, H, W) of one or three channels to (H, W, 3)."""
+def channels_last(picture: PixelArray) -> PixelArray:
+    """Turns a picture of shape (C, H, W) with one or three channels into one of shape (H, W, 3)."""
     return np.broadcast_to(picture.transpose(1, 2, 0), (*picture.shape[1:], 3))
 
 
-def fit(picture: Pixels, side: int) -> Pixels:
-    """Scales to at most ``side``: larger ones by the mean over areas, smaller ones by whole factors, as blocks."""
+def scale_to(picture: PixelArray, side: int) -> PixelArray:
+    """Scales a picture to at most ``side`` pixels: down by the mean over areas, up by a whole factor, as blocks."""
     longest = max(picture.shape[:2])
     if longest > side:
         height, width = (max(1, round(length * side / longest)) for length in picture.shape[:2])
@@ -54,7 +54,7 @@ def fit(picture: Pixels, side: int) -> Pixels:
 
 
 def shorten(text: str, width: int, size: int) -> str:
-    """The text, or its beginning and end around an ellipsis, so that it takes at most ``width`` pixels."""
+    """Shortens a text to at most ``width`` pixels; its beginning and end stay, with an ellipsis between them."""
     if font(size).getlength(text) <= width:
         return text
     for kept in range(len(text) - 1, 1, -1):
@@ -65,7 +65,7 @@ def shorten(text: str, width: int, size: int) -> str:
 
 
 class Canvas:
-    """A white sheet to write on; all lengths in pixels."""
+    """A white sheet to draw on; all lengths are in pixels."""
 
     def __init__(self, width: int, height: int) -> None:
         self.image = Image.new("RGB", (width, height), "white")
@@ -80,27 +80,36 @@ class Canvas:
         color: tuple[int, int, int] = INK,
         width: int | None = None,
     ) -> None:
-        """Writes one line at ``place`` (x, y), which ``anchor`` says what it is of, in at most ``width``."""
+        """Writes one line.
+
+        Args:
+            place: Where the line is, as (x, y).
+            text: The line.
+            size: The size of the font.
+            anchor: Which point of the line is at ``place``, as Pillow's text anchors name it.
+            color: The color of the line.
+            width: The length that the line is shortened to; None leaves it as it is.
+        """
         text = text if width is None else shorten(text, width, size)
         self.draw.text(place, text, color, font(size), anchor)
 
-    def paste(self, place: tuple[int, int], picture: Pixels) -> None:
-        """Puts a picture with its upper left corner at ``place``."""
+    def paste(self, place: tuple[int, int], picture: PixelArray) -> None:
+        """Puts a picture on the sheet, with its upper left corner at ``place``."""
         self.image.paste(Image.fromarray(np.ascontiguousarray(picture)), place)
 
-    def pixels(self) -> Pixels:
-        """The sheet, uint8, shape (H, W, 3)."""
+    def pixels(self) -> PixelArray:
+        """Returns the sheet, uint8, shape (H, W, 3)."""
         return np.asarray(self.image)
 
 
 def title_width(*lines: str) -> int:
-    """What `titled` needs for its lines."""
+    """The width that a sheet needs for its title and the lines below it."""
     first, *others = (line for line in lines if line)
     return int(max(font(TITLE).getlength(first), *(font(TEXT).getlength(line) for line in others), 0)) + 2 * MARGIN
 
 
-def titled(width: int, height: int, title: str, subtitle: str = "") -> tuple[Canvas, int]:
-    """A sheet for ``width`` x ``height`` below a title; also says where below begins."""
+def titled_canvas(width: int, height: int, title: str, subtitle: str = "") -> tuple[Canvas, int]:
+    """Makes a sheet with a title and room for ``width`` x ``height`` below it; also returns where that room begins."""
     top = MARGIN + 26 + (20 if subtitle else 0) + 4
     canvas = Canvas(max(width + 2 * MARGIN, title_width(title, subtitle)), top + height + MARGIN)
     canvas.text((MARGIN, MARGIN), title, TITLE)
@@ -110,13 +119,13 @@ def titled(width: int, height: int, title: str, subtitle: str = "") -> tuple[Can
 
 
 def in_rows(items: Sequence[Item], columns: int) -> list[Sequence[Item]]:
-    """The items row by row."""
+    """Divides items into rows of ``columns`` items; the last row may be shorter."""
     return [items[start : start + columns] for start in range(0, len(items), columns)]
 
 
 def grid(
     title: str,
-    rows: Sequence[Sequence[Pixels]],
+    rows: Sequence[Sequence[PixelArray]],
     *,
     side: int,
     subtitle: str = "",
@@ -124,18 +133,18 @@ def grid(
     column_labels: Sequence[str] = (),
     captions: Sequence[Sequence[Sequence[str]]] = (),
     gap: int = 3,
-) -> Pixels:
-    """A table of small pictures.
+) -> PixelArray:
+    """Draws a table of small pictures.
 
     Args:
-        title: of the whole.
-        rows: pictures, each scaled to at most ``side`` and centered in its cell.
-        side: of a cell in pixels.
-        subtitle: below the title.
-        row_labels: to the left, one a row.
-        column_labels: above, one a column.
-        captions: lines below each picture, the same number everywhere.
-        gap: between cells, in pixels.
+        title: The title of the table.
+        rows: The pictures; each is scaled to at most ``side`` and centered in its cell.
+        side: The side of a cell, in pixels.
+        subtitle: The line below the title.
+        row_labels: The labels on the left, one for each row.
+        column_labels: The labels at the top, one for each column.
+        captions: The lines below each picture; all pictures have the same number of lines.
+        gap: The gap between cells, in pixels.
 
     Returns:
         uint8, shape (H, W, 3).
@@ -146,7 +155,7 @@ def grid(
     high = side + gap + 16 * lines + (6 if lines else 0)
     above = 20 if any(column_labels) else 0
     columns = max(len(row) for row in rows)
-    canvas, top = titled(left + columns * (side + gap), above + len(rows) * high, title, subtitle)
+    canvas, top = titled_canvas(left + columns * (side + gap), above + len(rows) * high, title, subtitle)
     for column, label in enumerate(column_labels):
         middle = MARGIN + left + column * (side + gap) + side / 2
         canvas.text((middle, top), label, TEXT, "ma", FAINT, side)
@@ -156,7 +165,7 @@ def grid(
             canvas.text((MARGIN, y + side / 2), row_labels[index], TEXT, "lm", width=left - 6)
         for column, picture in enumerate(row):
             x = MARGIN + left + column * (side + gap)
-            small = fit(picture, side)
+            small = scale_to(picture, side)
             canvas.paste((x + (side - small.shape[1]) // 2, y + (side - small.shape[0]) // 2), small)
             if captions:
                 for line, text in enumerate(captions[index][column]):
@@ -165,25 +174,25 @@ def grid(
     return canvas.pixels()
 
 
-def matrix(title: str, counts: NDArray[np.int64], names: Sequence[str], subtitle: str = "") -> Pixels:
-    """A confusion matrix: one row a label, one column a prediction, shaded by the share of the row.
+def confusion_matrix(title: str, counts: NDArray[np.int64], names: Sequence[str], subtitle: str = "") -> PixelArray:
+    """Draws a confusion matrix: rows are labels, columns are predictions, and shades are shares of the row.
 
     Args:
-        title: of the whole.
-        counts: shape (n, n), rows are labels.
-        names: of the n classes.
-        subtitle: below the title.
+        title: The title of the picture.
+        counts: The number of pictures by label and prediction, shape (n, n).
+        names: The names of the n classes.
+        subtitle: The line below the title.
 
     Returns:
-        uint8, shape (H, W, 3); names and numbers are left out above 25 classes.
+        uint8, shape (H, W, 3); for more than 25 classes it has no names and numbers.
     """
     count = len(names)
     if count > 25:
-        return _large_matrix(title, counts, subtitle)
+        return _large_confusion_matrix(title, counts, subtitle)
     wide, high = (110, 64) if count <= 4 else (68, 52) if count <= 12 else (44, 30)
     size = 20 if count <= 4 else 18 if count <= 12 else 10
     left = min(120, int(max(font(size).getlength(name) for name in names)) + 8)
-    canvas, top = titled(left + 22 + count * wide, 48 + count * high, title, subtitle)
+    canvas, top = titled_canvas(left + 22 + count * wide, 48 + count * high, title, subtitle)
     x0, y0 = MARGIN + left + 22, top + 48
     canvas.text((x0 + count * wide / 2, top), "predicted", TEXT, "ma", FAINT)
     canvas.text((MARGIN, y0 - 6), "label", TEXT, "lb", FAINT)
@@ -205,46 +214,46 @@ def matrix(title: str, counts: NDArray[np.int64], names: Sequence[str], subtitle
     return canvas.pixels()
 
 
-def _large_matrix(title: str, counts: NDArray[np.int64], subtitle: str) -> Pixels:
-    """The same for many classes: colors only, on at most about 1,000 pixels a side."""
+def _large_confusion_matrix(title: str, counts: NDArray[np.int64], subtitle: str) -> PixelArray:
+    """Draws the matrix of many classes as colors only, with a side of at most about 1,000 pixels."""
     count = len(counts)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     right = np.eye(count, dtype=bool)[..., None]
     strength = np.where(shares > 0, 0.06 + 0.94 * shares**0.5, 0)[..., None]
     colors = 250 + (np.where(right, BLUE, ORANGE) - 250) * strength
-    cells = fit(colors.round().astype(np.uint8), max(1000 // count, 1) * count if count <= 1000 else 1000)
-    canvas, top = titled(cells.shape[1], cells.shape[0] + 22, title, subtitle)
+    cells = scale_to(colors.round().astype(np.uint8), max(1000 // count, 1) * count if count <= 1000 else 1000)
+    canvas, top = titled_canvas(cells.shape[1], cells.shape[0] + 22, title, subtitle)
     canvas.text((MARGIN, top), f"{count} classes from above: label; from the left: predicted", TEXT, color=FAINT)
     canvas.paste((MARGIN, top + 22), cells)
     return canvas.pixels()
 
 
 def _shade(share: float, color: tuple[int, int, int]) -> tuple[int, int, int]:
-    # the square root lets small shares be seen
+    # The square root makes small shares visible.
     strength = 0.06 + 0.94 * share**0.5 if share else 0.0
-    red, green, blue = (round(250 + (part - 250) * strength) for part in color)
+    red, green, blue = (round(250 + (channel - 250) * strength) for channel in color)
     return red, green, blue
 
 
-def reliability(
+def reliability_diagram(
     title: str, edges: NDArray[np.float64], counts: NDArray[np.int64], confidence: NDArray[np.float64],
     accuracy: NDArray[np.float64], subtitle: str = "",
-) -> Pixels:  # fmt: skip
-    """A reliability diagram (Guo et al., arXiv 1706.04599, figure 1) above the number of pictures in each bin.
+) -> PixelArray:  # fmt: skip
+    """Draws a reliability diagram (Guo et al., arXiv 1706.04599, figure 1) above the number of pictures in each bin.
 
     Args:
-        title: of the whole.
-        edges: of the bins of confidence, shape (n + 1,), from 0 to 1.
-        counts: pictures in each bin, shape (n,).
-        confidence: mean confidence of each bin, shape (n,).
-        accuracy: share of right pictures of each bin, shape (n,).
-        subtitle: below the title.
+        title: The title of the picture.
+        edges: The edges of the bins of confidence, from 0 to 1, shape (n + 1,).
+        counts: The number of pictures in each bin, shape (n,).
+        confidence: The mean confidence in each bin, shape (n,).
+        accuracy: The share of right predictions in each bin, shape (n,).
+        subtitle: The line below the title.
 
     Returns:
         uint8, shape (H, W, 3).
     """
     side, low, left = 320, 70, 58
-    canvas, top = titled(left + side + 12, 16 + side + 14 + low + 40, title, subtitle)
+    canvas, top = titled_canvas(left + side + 12, 16 + side + 14 + low + 40, title, subtitle)
     x0, y0 = MARGIN + left, top + 16
     bottom = y0 + side + 14 + low
     for tick in range(0, 101, 25):
@@ -263,7 +272,7 @@ def reliability(
             continue
         x1, x2 = x0 + side * low_edge + 1, x0 + side * high_edge - 1
         canvas.draw.rectangle((x1, y0 + side * (1 - share), x2, y0 + side), BLUE)
-        # the gap between what the net claims and what is true
+        # The orange frame is the gap between what the net claims and what is true.
         claimed, true = y0 + side * (1 - mean), y0 + side * (1 - share)
         canvas.draw.rectangle((x1, min(claimed, true), x2, max(claimed, true)), outline=ORANGE, width=2)
         canvas.draw.rectangle((x1, bottom - low * number / most, x2, bottom), FAINT)

@@ -1,4 +1,4 @@
-"""How the net arranges the pictures in its last layer but one."""
+"""Shows how the net arranges the pictures in front of its last layer."""
 
 import numpy as np
 import torch
@@ -7,28 +7,29 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from pet_cifar.callbacks.board import Board
-from pet_cifar.callbacks.images.base import Drawn, ImageCallback, tell
-from pet_cifar.callbacks.images.drawing import Pixels, channels_last, fit
-from pet_cifar.callbacks.images.inspection import as_input, balanced_rows, take
+from pet_cifar.callbacks.images.base import EvalSplit, ImageCallback, warn
+from pet_cifar.callbacks.images.drawing import PixelArray, channels_last, scale_to
+from pet_cifar.callbacks.images.inspection import as_input, balanced_rows, pictures_of
 from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.errors import InputError
 from pet_cifar.training.classifier import ImageClassifier
 
 DIMENSIONS = 64
-LETTERS = 11
-"""Characters that a number and its tabulator take in TensorBoard's file, about."""
+BYTES_PER_NUMBER = 11
+"""The bytes that a number and its tab take in TensorBoard's file, roughly."""
 
 
 class Embeddings(ImageCallback):
-    """Writes what goes into the last dense layer, of at most ``pictures`` validation pictures, for the Projector.
+    """Writes the input of the last dense layer for some validation pictures; the Projector tab shows it.
 
-    A feature map that is flattened just before is averaged over its places. More than 64 numbers a picture are
-    reduced to their 64 first principal components, which the Projector's own analysis starts from anyway.
+    Feature maps that are flattened just before that layer are averaged over their places. Where there are more than 64
+    numbers for each picture, their first 64 principal components are written, which the Projector would start from
+    anyway.
 
     Args:
-        pictures: at most 2,000, of all classes in turn.
-        every_n_epochs: 1 or more; 0 only at the end.
-        side: of the thumbnails in pixels.
+        pictures: The number of pictures, from 2 to 2,000, balanced over the classes.
+        every_n_epochs: The number of epochs between two drawings; 0 draws only at the end.
+        side: The side of the thumbnails, in pixels.
     """
 
     by_default = False
@@ -47,24 +48,24 @@ class Embeddings(ImageCallback):
         """Refuses a net without a dense layer."""
         _last_dense(module)
 
-    def draw(self, module: ImageClassifier, data: ImageDataModule, board: Board, split: Drawn, when: str) -> None:
+    def draw(self, module: ImageClassifier, data: ImageDataModule, board: Board, split: EvalSplit, when: str) -> None:
         """Writes the tensor ``embeddings`` with labels, file names and thumbnails."""
         labels = data.labels("val")
         rows = balanced_rows(labels, self.pictures, data.split_seed)
-        features, thumbnails, said = [], [], []
+        inputs, thumbnails, predicted = [], [], []
         for start in range(0, len(rows), data.batch_size):
-            image = take(data, "val", rows[start : start + data.batch_size])
-            own, probabilities = _features(module, as_input(module, image))
-            features.append(own)
-            said += probabilities.argmax(1).tolist()
-            thumbnails += [_square(fit(channels_last(one.numpy()), self.side), self.side) for one in image]
-        vectors = torch.cat(features).numpy()
+            image = pictures_of(data, "val", rows[start : start + data.batch_size])
+            vector, probabilities = _last_layer_input(module, as_input(module, image))
+            inputs.append(vector)
+            predicted += probabilities.argmax(1).tolist()
+            thumbnails += [_square(scale_to(channels_last(one.numpy()), self.side), self.side) for one in image]
+        vectors = torch.cat(inputs).numpy()
         if not np.isfinite(vectors).all():
-            tell("no embeddings are written: what goes into the last layer are not all numbers")
+            warn("no embeddings are written: the last layer's input is not finite; try a smaller learning rate")
             return
         if min(vectors.shape) > DIMENSIONS:
             vectors = PCA(DIMENSIONS, svd_solver="full").fit_transform(vectors).astype(np.float32)
-        if not board.spend(vectors.size * LETTERS + len(rows) * self.side**2 * 3):
+        if not board.spend(vectors.size * BYTES_PER_NUMBER + len(rows) * self.side**2 * 3):
             return
         board.writer.add_embedding(
             vectors,
@@ -74,7 +75,7 @@ class Embeddings(ImageCallback):
                     data.class_names[number],
                     " ".join(data.splits["val"][row].path.split()),
                 ]
-                for row, number in zip(rows, said, strict=True)
+                for row, number in zip(rows, predicted, strict=True)
             ],
             metadata_header=["label", "prediction", "file"],
             label_img=torch.from_numpy(np.stack(thumbnails)).permute(0, 3, 1, 2) / 255,
@@ -90,8 +91,8 @@ def _last_dense(module: ImageClassifier) -> nn.Linear:
     return dense[-1]
 
 
-def _features(module: ImageClassifier, image: Tensor) -> tuple[Tensor, Tensor]:
-    """Input of the last dense layer (n, d) and probabilities (n, num_classes), both on the CPU."""
+def _last_layer_input(module: ImageClassifier, image: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the input of the last dense layer (n, d) and the probabilities (n, num_classes), both on the CPU."""
     dense: list[Tensor] = []
     flattened: list[Tensor] = []
     handles = [_keep_input(_last_dense(module), dense)]
@@ -114,7 +115,7 @@ def _keep_input(layer: nn.Module, kept: list[Tensor]) -> RemovableHandle:
     return layer.register_forward_pre_hook(hook)
 
 
-def _square(picture: Pixels, side: int) -> Pixels:
+def _square(picture: PixelArray, side: int) -> PixelArray:
     height, width = picture.shape[:2]
     sheet = np.full((side, side, 3), 255, np.uint8)
     sheet[:height, :width] = picture

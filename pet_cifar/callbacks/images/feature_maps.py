@@ -1,9 +1,9 @@
-"""What each layer answers to a few pictures."""
+"""Shows what each layer answers to a few pictures."""
 
 from torch import Tensor, nn
 
 from pet_cifar.callbacks.board import Board
-from pet_cifar.callbacks.images.base import Drawn, ImageCallback, tell
+from pet_cifar.callbacks.images.base import EvalSplit, ImageCallback, warn
 from pet_cifar.callbacks.images.drawing import channels_last, grid
 from pet_cifar.callbacks.images.inspection import (
     as_input,
@@ -13,8 +13,8 @@ from pet_cifar.callbacks.images.inspection import (
     named_layers,
     normalized_maps,
     outputs_of,
+    pictures_of,
     spread,
-    take,
 )
 from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.errors import InputError
@@ -24,19 +24,20 @@ MOST_LAYERS = 8
 
 
 class FeatureMaps(ImageCallback):
-    """Draws feature maps: one grid a layer, one row a picture, the picture first.
+    """Draws one grid of feature maps for each layer, with one row for each picture and the picture itself first.
 
-    The pictures are the same in every drawing and in every run with the same ``split_seed``. A map shows the layer's
-    own output, before any activation that follows, as the homework did: minus its mean, over its standard deviation,
-    times 64, plus 128, clipped; so brightness compares places within a map, not maps with each other.
+    The pictures are the same in every drawing and in every run with the same ``split_seed``. A map shows the output of
+    the layer itself, before the activation. It is scaled as in the original Keras exercise: minus its mean, divided by
+    its standard deviation, times 64, plus 128, clipped. So brightness compares the places within a map, but not one map
+    with another.
 
     Args:
-        layers: names or patterns such as ``backbone.*.residual.0``; null for every convolution, at most 8 spread
-            over the depth.
-        pictures: how many, of all classes in turn.
-        maps: channels of a layer, spread over all.
-        every_n_epochs: 1 or more; 0 draws only at the start and at the end.
-        side: of a map in the drawing, in pixels; larger ones are reduced.
+        layers: The names of layers, or patterns such as ``backbone.*.residual.0``. Null takes the convolutions, or 8
+            of them spread over the depth where there are more.
+        pictures: The number of pictures, balanced over the classes.
+        maps: The number of channels that are shown of each layer, spread over all of them.
+        every_n_epochs: The number of epochs between two drawings; 0 draws only at the start and at the end.
+        side: The side of a map in the drawing, in pixels; larger ones are reduced.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class FeatureMaps(ImageCallback):
         side: int = 64,
     ) -> None:
         super().__init__(every_n_epochs)
-        self._at_least_one(pictures=pictures, maps=maps, side=side)
+        self._check_at_least_one(pictures=pictures, maps=maps, side=side)
         self.layers = layers
         self.pictures = pictures
         self.maps = maps
@@ -58,7 +59,7 @@ class FeatureMaps(ImageCallback):
         """Refuses a layer that the net does not have."""
         try:
             if not self._layers(module):
-                tell(f"no feature maps are drawn: {type(module).__name__} has no convolution")
+                warn(f"no feature maps are drawn: {type(module).__name__} has no convolution")
         except KeyError as error:
             valid = [name for name, layer in named_layers(module).items() if not list(layer.children())]
             raise InputError(
@@ -72,14 +73,14 @@ class FeatureMaps(ImageCallback):
         layers = convolutions(module)
         return {name: layers[name] for name in spread(list(layers), MOST_LAYERS)}
 
-    def draw(self, module: ImageClassifier, data: ImageDataModule, board: Board, split: Drawn, when: str) -> None:
+    def draw(self, module: ImageClassifier, data: ImageDataModule, board: Board, split: EvalSplit, when: str) -> None:
         """Draws ``feature_maps/<layer>``."""
         chosen = self._layers(module)
         if not chosen:
             return
         labels = data.labels("val")
         rows = balanced_rows(labels, self.pictures, data.split_seed)
-        images = take(data, "val", rows)
+        images = pictures_of(data, "val", rows)
         shapes: dict[str, tuple[int, ...]] = {}
 
         def keep(name: str, output: Tensor) -> Tensor:
@@ -91,16 +92,16 @@ class FeatureMaps(ImageCallback):
             return normalized_maps(output, self.maps, self.side)
 
         with outputs_of(chosen, keep) as found:
-            for image in images:  # one at a time: a large net's maps of several pictures need gigabytes
+            for image in images:  # A large net's maps of several pictures at a time would need gigabytes.
                 module(as_input(module, image[None]))
         inputs = [channels_last(image.numpy()) for image in images]
         for name, maps in found.items():
-            if not maps:  # an auxiliary head of training, for example
-                tell(f"no feature maps of {name} are drawn: it does not run, or gives no tensor")
+            if not maps:  # This may be an auxiliary head that only training uses.
+                warn(f"no feature maps of {name} are drawn: it does not run, or gives no tensor")
                 continue
             channels, height, width = shapes[name]
             shown = spread(range(channels), self.maps)
-            # a layer that runs several times a picture is shown as it ran last
+            # Where a layer runs several times for each picture, its last output is shown.
             last = maps[len(maps) // len(images) - 1 :: len(maps) // len(images)]
             picture = grid(
                 f"{name}, {type(chosen[name]).__name__}, {when}",

@@ -1,4 +1,4 @@
-"""What the first layer looks for, before and after learning."""
+"""Shows what the first layer looks for, before and after learning."""
 
 from typing import Any, Literal
 
@@ -8,36 +8,37 @@ from lightning import LightningModule, Trainer
 from numpy.typing import NDArray
 
 from pet_cifar.callbacks.board import Board
-from pet_cifar.callbacks.images.base import Drawn, ImageCallback, tell
-from pet_cifar.callbacks.images.drawing import Pixels, channels_last, grid, in_rows
+from pet_cifar.callbacks.images.base import EvalSplit, ImageCallback, warn
+from pet_cifar.callbacks.images.drawing import PixelArray, channels_last, grid, in_rows
 from pet_cifar.callbacks.images.inspection import convolutions, filters_of, spread
 from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.training.classifier import ImageClassifier
 
 
 class FirstLayerFilters(ImageCallback):
-    """Draws the first convolution's filters, those of the start to the left and those of now to the right.
+    """Draws the filters of the first convolution: on the left as they started, on the right as they are now.
 
-    Gray for one channel, color for three. A run that goes on keeps the first run's start.
+    Filters of three channels are drawn in color, all others in gray. A run that goes on keeps the start of the first
+    run.
 
     Args:
-        scale: black and white are the smallest and largest weight of the whole ``layer``, as in the homework, or of
-            each ``filter``.
-        most: filters to draw, spread over all.
-        every_n_epochs: 1 or more; 0 draws only at the start and at the end.
+        scale: What black and white stand for: the smallest and the largest weight of the whole ``layer``, as in the
+            original Keras exercise, or of each ``filter``.
+        most: The largest number of filters; they are spread over all of them.
+        every_n_epochs: The number of epochs between two drawings; 0 draws only at the start and at the end.
     """
 
     def __init__(self, scale: Literal["layer", "filter"] = "layer", most: int = 64, every_n_epochs: int = 1) -> None:
         super().__init__(every_n_epochs)
-        self._at_least_one(most=most)
+        self._check_at_least_one(most=most)
         self.scale = scale
         self.most = most
         self._initial: NDArray[np.float32] | None = None
 
     def prepare(self, module: ImageClassifier, data: ImageDataModule) -> None:
-        """Says where there is nothing to draw."""
+        """Warns where there is nothing to draw."""
         if not convolutions(module):
-            tell(f"no first-layer filters are drawn: {type(module).__name__} has no convolution")
+            warn(f"no first-layer filters are drawn: {type(module).__name__} has no convolution")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keeps the filters as they are before the first step."""
@@ -47,15 +48,15 @@ class FirstLayerFilters(ImageCallback):
         super().on_train_start(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        """The filters of the start."""
+        """Keeps the filters of the start for a run that goes on."""
         return {} if self._initial is None else {"initial": torch.from_numpy(self._initial)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on comparing with the first run's start."""
+        """Takes over the filters of the first run's start."""
         if "initial" in state_dict:
             self._initial = state_dict["initial"].numpy()
 
-    def draw(self, module: ImageClassifier, data: ImageDataModule, board: Board, split: Drawn, when: str) -> None:
+    def draw(self, module: ImageClassifier, data: ImageDataModule, board: Board, split: EvalSplit, when: str) -> None:
         """Draws ``first_layer_filters``."""
         layers = convolutions(module)
         if not layers or self._initial is None:
@@ -70,21 +71,17 @@ class FirstLayerFilters(ImageCallback):
         sheets = [
             grid(heading, in_rows(_shades(filters, self.scale, chosen), across), side=side, subtitle=subtitle)
             for heading, subtitle, filters in (
-                (
-                    f"{name} at the start",
-                    count,
-                    self._initial,
-                ),
+                (f"{name} at the start", count, self._initial),
                 (when, f"mean change {100 * change:.0f} %", now),
             )
         ]
         board.image("first_layer_filters", np.concatenate(sheets, 1))
 
 
-def _shades(filters: NDArray[np.float32], scale: str, chosen: list[int]) -> list[Pixels]:
+def _shades(filters: NDArray[np.float32], scale: str, chosen: list[int]) -> list[PixelArray]:
     axes = (1, 2, 3) if scale == "filter" else None
     low, high = filters.min(axes, keepdims=True), filters.max(axes, keepdims=True)
-    # a constant layer, such as one of zeros, is gray
+    # A constant layer, such as one of zeros, is drawn in gray.
     span = high - low
     shades = np.where(span > 0, (filters - low) / np.where(span > 0, span, 1) * 255, 128).round().astype(np.uint8)
     return [channels_last(shades[number]) for number in chosen]

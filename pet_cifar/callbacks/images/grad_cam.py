@@ -1,4 +1,4 @@
-"""Where in the picture the decision comes from."""
+"""Shows where in the picture the decision comes from."""
 
 from importlib.util import find_spec
 
@@ -10,38 +10,38 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from pet_cifar.callbacks.board import Board
-from pet_cifar.callbacks.images.base import Drawn, ImageCallback, tell
-from pet_cifar.callbacks.images.drawing import Pixels, channels_last, grid, in_rows
-from pet_cifar.callbacks.images.inspection import as_input, balanced_rows, named_layers, outputs_of, take
+from pet_cifar.callbacks.images.base import EvalSplit, ImageCallback, warn
+from pet_cifar.callbacks.images.drawing import PixelArray, channels_last, grid, in_rows
+from pet_cifar.callbacks.images.inspection import as_input, balanced_rows, named_layers, outputs_of, pictures_of
 from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.errors import InputError
 from pet_cifar.training.classifier import ImageClassifier
 
 
 class GradCAM(ImageCallback):
-    """Draws Grad-CAM (Selvaraju et al., arXiv 1610.02391) over a few validation pictures, by captum.
+    """Draws Grad-CAM (Selvaraju et al., arXiv 1610.02391) over a few validation pictures, with the library captum.
 
-    Red is where the layer's maps speak for the predicted class, positive contributions only; each picture is scaled
-    by itself. The pictures are those of `FeatureMaps`.
+    Red shows where the layer's maps speak for the predicted class; what speaks against it is not shown. Each picture is
+    scaled by itself. The first pictures of each class are those of `FeatureMaps`.
 
     Args:
-        layer: whose maps are weighted, by name; null for the last that gives any.
-        pictures: how many, of all classes in turn.
-        every_n_epochs: 1 or more; 0 draws only at the start and at the end.
-        side: of a picture in the drawing, in pixels.
+        layer: The name of the layer whose maps are weighted; null takes the last one that gives maps.
+        pictures: The number of pictures, balanced over the classes.
+        every_n_epochs: The number of epochs between two drawings; 0 draws only at the start and at the end.
+        side: The side of a picture in the drawing, in pixels.
     """
 
     by_default = False
 
     def __init__(self, layer: str | None = None, pictures: int = 8, every_n_epochs: int = 5, side: int = 128) -> None:
         super().__init__(every_n_epochs)
-        self._at_least_one(pictures=pictures, side=side)
+        self._check_at_least_one(pictures=pictures, side=side)
         self.layer = layer
         self.pictures = pictures
         self.side = side
 
     def prepare(self, module: ImageClassifier, data: ImageDataModule) -> None:
-        """Refuses a layer that the net does not have, and to go without captum."""
+        """Refuses a layer that the net does not have, and to work without captum."""
         if find_spec("captum") is None:
             raise InputError("GradCAM needs captum, which is not installed: pip install 'pet_cifar[gradcam]'")
         layers = named_layers(module)
@@ -50,22 +50,22 @@ class GradCAM(ImageCallback):
                 f"GradCAM's layer: {type(module).__name__} has no layer {self.layer}; it has {', '.join(layers)}"
             )
 
-    def draw(self, module: ImageClassifier, data: ImageDataModule, board: Board, split: Drawn, when: str) -> None:
+    def draw(self, module: ImageClassifier, data: ImageDataModule, board: Board, split: EvalSplit, when: str) -> None:
         """Draws ``grad_cam``."""
         labels = data.labels("val")
         rows = balanced_rows(labels, self.pictures, data.split_seed)
-        images = take(data, "val", rows)
-        name = self.layer or last_maps(module, as_input(module, images[:1]))
+        images = pictures_of(data, "val", rows)
+        name = self.layer or last_layer_with_maps(module, as_input(module, images[:1]))
         if name is None:
-            tell(f"no Grad-CAM is drawn: no layer of {type(module).__name__} gives maps")
+            warn(f"no Grad-CAM is drawn: no layer of {type(module).__name__} gives maps")
             return
         layer = named_layers(module)[name]
         pictures, captions = [], []
         for row, image in zip(rows, images, strict=True):
-            weight, said, share = self._explain(module, layer, as_input(module, image[None]))
+            weight, predicted, probability = self._explain(module, layer, as_input(module, image[None]))
             pictures.append(_overlay(channels_last(image.numpy()), weight, self.side))
             captions.append(
-                [f"is {data.class_names[labels[row]]}", f"said {data.class_names[said]} {100 * share:.1f} %"]
+                [f"is {data.class_names[labels[row]]}", f"said {data.class_names[predicted]} {100 * probability:.1f} %"]
             )
             if not weight.any():
                 captions[-1][1] += ", nothing for it"
@@ -82,17 +82,17 @@ class GradCAM(ImageCallback):
     def _explain(
         self, module: ImageClassifier, layer: nn.Module, image: Tensor
     ) -> tuple[NDArray[np.float32], int, float]:
-        """Weights in [0, 1] of shape (h, w), the predicted class and its probability."""
-        # heavy, and no other picture needs it
+        """Returns weights in [0, 1] of shape (side, side), the predicted class and its probability."""
+        # This import takes long, and no other callback needs it.
         from captum.attr import LayerGradCam
 
         probabilities = module.probabilities(module(image))[0]
-        said = int(probabilities.argmax())
+        predicted = int(probabilities.argmax())
 
         def score(image: Tensor) -> Tensor:
             logits = module(image).float()
-            # one logit speaks for the second class, its negative for the first
-            own: Tensor = logits[:, said] if module.num_outputs > 1 else logits[:, 0] * (1 if said else -1)
+            # A single logit speaks for the second class, and its negative for the first.
+            own: Tensor = logits[:, predicted] if module.num_outputs > 1 else logits[:, 0] * (1 if predicted else -1)
             return own
 
         with torch.enable_grad():
@@ -101,15 +101,15 @@ class GradCAM(ImageCallback):
             raise InputError(f"GradCAM's layer: {self.layer} gives no maps; choose one of the backbone")
         maps = interpolate(maps.detach().float(), (self.side, self.side), mode="bilinear", align_corners=False)
         weight: NDArray[np.float32] = (maps / maps.amax().clamp(min=1e-12))[0, 0].cpu().numpy()
-        return weight, said, float(probabilities[said])
+        return weight, predicted, float(probabilities[predicted])
 
 
-def last_maps(module: ImageClassifier, image: Tensor) -> str | None:
-    """The name of the layer that is the last to give square maps of more than one place; None where none does."""
+def last_layer_with_maps(module: ImageClassifier, image: Tensor) -> str | None:
+    """Names the last layer that gives square maps of more than one place; returns None where none does."""
     ran: list[str] = []
 
     def keep(name: str, output: Tensor) -> Tensor:
-        # pictures are square: others are maps with channels last, or attention's heads
+        # Pictures are square, so other outputs have their channels last or are the heads of an attention layer.
         if output.ndim == 4 and output.shape[2] == output.shape[3] > 1:
             ran.append(name)
         return output.new_empty(0)
@@ -119,9 +119,9 @@ def last_maps(module: ImageClassifier, image: Tensor) -> str | None:
     return ran[-1] if ran else None
 
 
-def _overlay(picture: Pixels, weight: NDArray[np.float32], side: int) -> Pixels:
+def _overlay(picture: PixelArray, weight: NDArray[np.float32], side: int) -> PixelArray:
     large = np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize((side, side), Image.Resampling.BICUBIC))
     gray = large.mean(2, keepdims=True) * 0.75 + 40
     strength = 0.75 * weight[..., None]
-    mixed: Pixels = (gray * (1 - strength) + np.array([225, 30, 30]) * strength).round().astype(np.uint8)
+    mixed: PixelArray = (gray * (1 - strength) + np.array([225, 30, 30]) * strength).round().astype(np.uint8)
     return mixed

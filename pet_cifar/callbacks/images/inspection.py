@@ -1,4 +1,4 @@
-"""What a net makes of a few pictures, looked at without a trace."""
+"""Looks at what a net makes of a few pictures, without changing the net or the run."""
 
 import random
 import sys
@@ -21,14 +21,14 @@ Item = TypeVar("Item")
 
 @contextmanager
 def untouched(module: nn.Module) -> Iterator[None]:
-    """Evaluation without gradients; modes, gradients, hooks and every random state are as before afterwards.
+    """Switches to evaluation without gradients; afterwards modes, gradients, hooks and random states are as before.
 
-    A compiled net is run uncompiled: its graphs know nothing of hooks.
+    A compiled net is run uncompiled, because its compiled graphs do not call hooks.
     """
     modes = {layer: layer.training for layer in module.modules()}
     gradients = [(parameter, parameter.grad) for parameter in module.parameters()]
     for parameter, _ in gradients:
-        parameter.grad = None  # a backward would add to the very tensor
+        parameter.grad = None  # Otherwise a backward pass would add to this very tensor.
     hooks = {layer: [set(own) for own in _hooks(layer)] for layer in modes}
     try:
         with _same_random_states(module), torch.no_grad(), _uncompiled():
@@ -50,7 +50,7 @@ def _hooks(layer: nn.Module) -> tuple[dict[int, Any], ...]:
 
 @contextmanager
 def _same_random_states(module: nn.Module) -> Iterator[None]:
-    # Lightning's isolate_rng forgets to restore them after an exception
+    # Lightning's isolate_rng does not restore the states after an exception.
     devices = {parameter.device for parameter in module.parameters() if parameter.device.type == "cuda"}
     of_python, of_numpy = random.getstate(), np.random.get_state()
     try:
@@ -62,54 +62,54 @@ def _same_random_states(module: nn.Module) -> Iterator[None]:
 
 
 def _uncompiled() -> AbstractContextManager[object]:
-    # importing the compiler takes seconds, and who has not imported it has compiled nothing
+    # Importing the compiler takes seconds, and where it is not imported yet, nothing is compiled.
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 def balanced_rows(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """``count`` rows (or all), as many of each class as of every other, chosen by the seed alone; shape (count,)."""
+    """Chooses ``count`` rows, or all, as many of each class as possible; the choice depends on the seed alone."""
     order = np.random.default_rng(seed).permutation(len(labels))
     turn = np.empty(len(labels), np.int64)
     for label in np.unique(labels):
         own = order[labels[order] == label]
         turn[own] = np.arange(len(own))
-    # the first of every class, then the second of every class, and so on
+    # This takes the first row of every class, then the second of every class, and so on.
     chosen = np.lexsort((labels, turn))[:count]
     return chosen[np.argsort(labels[chosen], kind="stable")]
 
 
-def take(data: ImageDataModule, split: Split, rows: NDArray[np.int64]) -> Tensor:
-    """Pictures of these rows: uint8 on the CPU, shape (n, C, H, W)."""
+def pictures_of(data: ImageDataModule, split: Split, rows: NDArray[np.int64]) -> Tensor:
+    """The pictures of these rows of a split: uint8 on the CPU, shape (n, C, H, W)."""
     return data.pixels(split).take(rows).cpu()
 
 
 def as_input(module: nn.Module, image: Tensor) -> Tensor:
-    """uint8 pictures as ``module`` takes them: floats in [0, 1] of its type, on its device."""
+    """Turns uint8 pictures into what ``module`` takes: floats in [0, 1] of its own type, on its device."""
     parameter = next(module.parameters())
     return (image.to(parameter.device).float() / 255).to(parameter.dtype)
 
 
 def convolutions(module: nn.Module) -> dict[str, nn.Conv2d]:
-    """All 2-D convolutions by name, in the order in which they were built."""
-    return {clean(name): layer for name, layer in module.named_modules() if isinstance(layer, nn.Conv2d)}
+    """Lists all 2-D convolutions by name, in the order in which they were built."""
+    return {clean_name(name): layer for name, layer in module.named_modules() if isinstance(layer, nn.Conv2d)}
 
 
-def clean(name: str) -> str:
-    """A layer's name without what torch.compile puts into it."""
+def clean_name(name: str) -> str:
+    """Removes from a layer's name what torch.compile puts into it."""
     return name.replace("_orig_mod.", "").removesuffix("._orig_mod")
 
 
 def named_layers(module: nn.Module) -> dict[str, nn.Module]:
-    """All parts of the net by name; metrics are none."""
-    layers = {clean(name): layer for name, layer in module.named_modules() if name}
+    """Lists all layers of the net by name, those that hold others too, but not its metrics."""
+    layers = {clean_name(name): layer for name, layer in module.named_modules() if name}
     return {name: layer for name, layer in layers.items() if "_metrics" not in name.partition(".")[0]}
 
 
 def layers_like(module: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Module]:
-    """The layers whose names match a pattern such as ``backbone.*``.
+    """Lists the layers whose names match one of the patterns, such as ``backbone.*``, in the net's order.
 
     Raises:
-        KeyError: a pattern that matches none.
+        KeyError: A pattern matches no layer.
     """
     layers = {name: layer for name, layer in named_layers(module).items() if not list(layer.children())}
     found: dict[str, nn.Module] = {}
@@ -122,23 +122,23 @@ def layers_like(module: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Modu
 
 
 def spread(items: Sequence[Item], most: int) -> list[Item]:
-    """At most ``most`` items, the first, the last and between them at equal distances."""
-    places = np.linspace(0, max(0, len(items) - 1), min(most, len(items))).round().astype(int)
-    return [items[place] for place in places]
+    """Picks at most ``most`` items: the first, the last, and others at equal distances between them."""
+    indices = np.linspace(0, max(0, len(items) - 1), min(most, len(items))).round().astype(int)
+    return [items[index] for index in indices]
 
 
 @contextmanager
 def outputs_of(
     layers: Mapping[str, nn.Module], keep: Callable[[str, Tensor], Tensor]
 ) -> Iterator[dict[str, list[Tensor]]]:
-    """Collects ``keep(name, output)`` of each layer, one for each time that it runs within the block."""
+    """Collects ``keep(name, output)`` of each layer, once for every time that it runs within the block."""
     found: dict[str, list[Tensor]] = {name: [] for name in layers}
 
     def remember(name: str) -> Callable[[nn.Module, object, Tensor], None]:
         def hook(layer: nn.Module, inputs: object, output: object) -> None:
             if not isinstance(output, Tensor):
                 return
-            # at once: an in-place ReLU may follow
+            # The output is kept at once, because an in-place ReLU may change it next.
             found[name].append(keep(name, output.detach()))
 
         return hook
@@ -152,23 +152,23 @@ def outputs_of(
 
 
 def normalized_maps(output: Tensor, most: int, side: int) -> Tensor:
-    """Feature maps as the homework shows them: each minus its mean, over its standard deviation, x 64 + 128, clipped.
+    """Scales each feature map by itself: minus its mean, divided by its standard deviation, x 64 + 128, clipped.
 
     Args:
-        output: of a layer, shape (B, C, H, W).
-        most: channels to keep, spread over all of them.
-        side: maps that are larger are then reduced to it, by the mean over areas.
+        output: The output of a layer, shape (B, C, H, W).
+        most: The number of channels to keep, spread over all of them.
+        side: The side in pixels that larger maps are reduced to, by the mean over areas.
 
     Returns:
-        uint8 on the CPU, shape (B, min(C, most), h, w); a constant map is gray, what is not a number black.
+        uint8 on the CPU, shape (B, min(C, most), h, w). A constant map is gray, and what is not a number is black.
     """
     chosen = spread(range(output.shape[1]), most)
     maps = output[:, chosen].float()
     mean = maps.mean((2, 3), keepdim=True)
     deviation = ((maps - mean) ** 2).mean((2, 3), keepdim=True).sqrt()
-    # rounding makes a little deviation of a constant map
-    still = deviation <= 1e-6 * mean.abs()
-    maps = torch.where(still, 128.0, (maps - mean) / torch.where(still, 1.0, deviation) * 64 + 128)
+    # Rounding gives a constant map a small deviation.
+    constant = deviation <= 1e-6 * mean.abs()
+    maps = torch.where(constant, 128.0, (maps - mean) / torch.where(constant, 1.0, deviation) * 64 + 128)
     maps = maps.nan_to_num(0).clamp(0, 255)
     height, width = maps.shape[2:]
     scale = side / max(height, width)
@@ -178,6 +178,6 @@ def normalized_maps(output: Tensor, most: int, side: int) -> Tensor:
 
 
 def filters_of(convolution: nn.Conv2d) -> NDArray[np.float32]:
-    """A copy of the filters, shape (out, in, height, width); more than three input channels are averaged to one."""
+    """Copies a layer's filters, shape (out, in, height, width); unless ``in`` is 1 or 3, it is averaged to 1."""
     weight = convolution.weight.detach().float().cpu()
     return (weight if weight.shape[1] in (1, 3) else weight.mean(1, keepdim=True)).numpy().copy()

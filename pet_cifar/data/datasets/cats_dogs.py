@@ -4,18 +4,14 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pet_cifar.data import manifest
 from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.data.files.archive import unpack_zip
 from pet_cifar.data.files.download import fetch
 from pet_cifar.data.manifest import ImageRecord, Split
-from pet_cifar.data.pixels.decode import decode
-from pet_cifar.data.split import check_fraction, stratified_split
+from pet_cifar.data.split import check_fraction
+from pet_cifar.data.synthetic import write_pictures
 from pet_cifar.errors import InputError
-from pet_cifar.hardware import cores
 
 URL = "https://download.microsoft.com/download/3/E/1/3E1C3F21-ECDB-4869-8368-6DEBA77B919F/kagglecatsanddogs_5340.zip"
 SIZE = 824_887_076
@@ -25,18 +21,18 @@ SHA256 = "b7974bd00a84a99921f36ee4403f089853777b5ae8d151c76a86e64900334af9"
 class CatsDogsDataModule(ImageDataModule):
     """Cats (0) and dogs (1).
 
-    Finds ``PetImages/{Cat,Dog}/`` under ``root``, or unpacks any ``kagglecatsanddogs_*.zip`` there, or downloads
+    It finds ``PetImages/{Cat,Dog}/`` under ``root``, or unpacks any ``kagglecatsanddogs_*.zip`` there, or downloads
     Microsoft's (825 MB, CDLA-Permissive-2.0).
 
     Args:
-        root: where the data is or goes.
-        image_size: side in pixels.
-        batch_size: pictures a process and step.
-        images_per_class: only the first so many usable pictures of each class, in the order of their names; null
-            for all, 2000 for the homework's.
-        grayscale: one channel instead of three.
-        test_fraction: share of the pictures that tests, in (0, 1).
-        shared: see `ImageDataModule`.
+        root: The folder where the data is or goes.
+        image_size: The side of the square pictures in pixels.
+        batch_size: The number of pictures for each process and step.
+        images_per_class: How many usable pictures of each class are taken, the first in the order of their names;
+            null takes all. The original Keras exercise took 2000.
+        grayscale: Makes gray pictures of one channel instead of three channels of color.
+        test_fraction: The share of the pictures that tests, in (0, 1).
+        shared: The other arguments of `ImageDataModule`.
     """
 
     class_names = ("cat", "dog")
@@ -61,7 +57,7 @@ class CatsDogsDataModule(ImageDataModule):
         self.folder = self.root / "PetImages"
 
     def locate(self) -> None:
-        """Finds, unpacks or downloads; sets ``folder``."""
+        """Finds, unpacks or downloads the pictures."""
         self.folder = self.root / "PetImages"
         if self.folder.is_dir():
             return
@@ -78,19 +74,20 @@ class CatsDogsDataModule(ImageDataModule):
 
     def check(self) -> list[ImageRecord]:
         """Checks every file of the two folders."""
-        files = [
-            (path, directory.lower(), "")
-            for directory in ("Cat", "Dog")
-            for path in manifest.scan(self.folder, directory)
-        ]
-        listing = manifest.state_directory(self.root) / "cats_dogs.csv"
-        return manifest.check_files(self.folder, files, listing, cores())
+        return self.check_files(
+            (
+                (path, directory.lower(), "")
+                for directory in ("Cat", "Dog")
+                for path in manifest.scan(self.folder, directory)
+            ),
+            "cats_dogs.csv",
+        )
 
-    def divide(self, pictures: list[ImageRecord]) -> dict[Split, list[ImageRecord]]:
-        """Takes the test split first, then the validation split out of the rest."""
+    def divide(self, records: list[ImageRecord]) -> dict[Split, list[ImageRecord]]:
+        """Takes ``images_per_class`` pictures of each class, and splits them as every dataset does."""
         by_class: dict[str, list[ImageRecord]] = defaultdict(list)
-        for picture in pictures:
-            by_class[picture.label].append(picture)
+        for record in records:
+            by_class[record.label].append(record)
         if self.images_per_class is not None:
             for name, own in by_class.items():
                 if len(own) < self.images_per_class:
@@ -98,11 +95,10 @@ class CatsDogsDataModule(ImageDataModule):
                         f"images_per_class is {self.images_per_class}, but class {name} has {len(own)} usable pictures "
                         f"in {self.folder}; give a smaller number, or null for all"
                     )
-        chosen = [picture for own in by_class.values() for picture in own[: self.images_per_class]]
-        rest, test = stratified_split(chosen, self.test_fraction, self.split_seed, "test_fraction")
-        train, val = stratified_split(rest, self.val_fraction, self.split_seed, "val_fraction")
-        return {"train": train, "val": val, "test": test}
+        return super().divide([record for own in by_class.values() for record in own[: self.images_per_class]])
 
-    def read(self, picture: ImageRecord) -> NDArray[np.uint8]:
-        """Decodes one file."""
-        return decode((self.folder / picture.path).read_bytes(), self.image_size, self.num_channels)
+    @classmethod
+    def write_sample(cls, root: Path) -> None:
+        """Writes 20 pictures of each class."""
+        for label, name in enumerate(("Cat", "Dog")):
+            write_pictures(root / "PetImages" / name, 3 * label, count=20, size=48, suffix=".jpg")

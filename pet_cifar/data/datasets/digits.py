@@ -9,26 +9,26 @@ from sklearn.datasets import load_digits
 
 from pet_cifar.data import manifest
 from pet_cifar.data.datamodule import ImageDataModule
-from pet_cifar.data.manifest import ImageRecord, Split
+from pet_cifar.data.manifest import ImageRecord
 from pet_cifar.data.pixels.decode import fit_array
 from pet_cifar.data.pixels.placement import Cache
-from pet_cifar.data.split import check_fraction, stratified_split
+from pet_cifar.data.split import check_fraction
 
 
 class DigitsDataModule(ImageDataModule):
     """1,797 handwritten digits of 8 x 8 pixels, scaled to ``image_size``, gray in three channels.
 
-    80 % train, 10 % validate, 10 % test. Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten
+    80 % train, 10 % validate and 10 % test. Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten
     Digits, UCI Machine Learning Repository, 1998, as in scikit-learn.
 
     Args:
-        root: only for ``cache: disk``.
-        image_size: side in pixels.
-        batch_size: pictures a process and step.
-        val_fraction: share of what is not test.
-        test_fraction: share of all.
-        cache: see `ImageDataModule`.
-        shared: see `ImageDataModule`.
+        root: The folder beside which the digits are kept where ``cache`` is ``disk``.
+        image_size: The side of the square pictures in pixels.
+        batch_size: The number of pictures for each process and step.
+        val_fraction: The share of what is not test that validates.
+        test_fraction: The share of all digits that tests.
+        cache: Where the digits are kept; see `ImageDataModule`.
+        shared: The other arguments of `ImageDataModule`.
     """
 
     class_names = tuple("0123456789")
@@ -69,12 +69,6 @@ class DigitsDataModule(ImageDataModule):
             for (path, image), target in zip(self._arrays.items(), self._targets, strict=True)
         )
 
-    def divide(self, pictures: list[ImageRecord]) -> dict[Split, list[ImageRecord]]:
-        """Takes the test split first, then the validation split out of the rest."""
-        rest, test = stratified_split(pictures, self.test_fraction, self.split_seed, "test_fraction")
-        train, val = stratified_split(rest, self.val_fraction, self.split_seed, "val_fraction")
-        return {"train": train, "val": val, "test": test}
-
-    def read(self, picture: ImageRecord) -> NDArray[np.uint8]:
+    def read(self, record: ImageRecord) -> NDArray[np.uint8]:
         """Scales one digit."""
-        return fit_array(self._arrays[picture.path], self.image_size, self.num_channels)
+        return fit_array(self._arrays[record.path], self.image_size, self.num_channels)

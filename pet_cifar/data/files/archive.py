@@ -1,4 +1,4 @@
-"""Zip and tar archives from elsewhere, unpacked without trusting what they say."""
+"""Unpacks zip and tar archives from elsewhere without trusting what they say."""
 
 import lzma
 import re
@@ -21,14 +21,15 @@ from pet_cifar.errors import InputError, disk_errors
 T = TypeVar("T")
 
 _CHUNK = 1 << 20
-_ZIP_END = 22 + 0xFFFF  # the longest end record
+# This is the longest that the end record of a zip archive can be.
+_ZIP_END = 22 + 0xFFFF
 _REMEDY = "get the file from its source"
-# what damage raises in several modules: OSError comes from gzip, bz2 and a seek to where nothing can be,
-# ArithmeticError and MemoryError from a length that cannot be
+# Damaged bytes raise these in several modules: OSError comes from gzip, bz2 and a seek to a negative position,
+# ArithmeticError and MemoryError come from an impossible length.
 _BROKEN = (EOFError, OSError, ValueError, ArithmeticError, MemoryError)
 _DAMAGE = (
     *(*_BROKEN, zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error),
-    NotImplementedError,  # from zipfile, for a compression that does not exist
+    NotImplementedError,  # zipfile raises it for a compression that does not exist.
 )
 
 
@@ -36,13 +37,13 @@ def unpack_zip(archive: Path, into: Path, members: Callable[[str], bool], *, max
     """Unpacks files of a zip archive into a new folder, which appears only when it is complete.
 
     Args:
-        archive: the archive; never changed.
-        into: the folder to make; if it exists, nothing is done.
-        members: says by its name in the archive whether a file is wanted; folders need no saying.
-        max_bytes: refuse archives that unpack to more.
+        archive: The archive, which is never changed.
+        into: The folder to make; if it exists, nothing is done.
+        members: Tells by its name in the archive whether a file is wanted; it is not asked about folders.
+        max_bytes: An archive that unpacks to more bytes is refused.
 
     Raises:
-        InputError: the archive is damaged, unsafe or without any wanted file, or the disk cannot take it.
+        InputError: The archive is damaged, unsafe or without any wanted file, or the disk cannot take it.
     """
     _unpack(archive, into, members, max_bytes, _zip_entries)
 
@@ -66,13 +67,15 @@ def _zip_entries(stream: BinaryIO) -> Iterator[_Entry]:
         stream.seek(-min(stream.seek(0, 2), _ZIP_END), 2)
         end = stream.read()
         (announced,) = struct.unpack_from("<H", end, end.rfind(b"PK\5\6") + 10)
-        if announced not in (0xFFFF, len(archive.infolist()) & 0xFFFF):  # 0xFFFF: too many for this field
+        # 0xFFFF says that there are too many members for this field.
+        if announced not in (0xFFFF, len(archive.infolist()) & 0xFFFF):
             raise zipfile.BadZipFile(f"{len(archive.infolist())} of {announced} members are listed")
         for info in archive.infolist():
             if "\0" in info.orig_filename:
                 raise zipfile.BadZipFile(f"broken name {info.orig_filename!r}")
-            kind = stat.S_IFMT(info.external_attr >> 16)  # 0 if made where files have no Unix mode
-            regular = kind in (0, stat.S_IFREG) and not info.flag_bits & 1  # bit 0: encrypted
+            # The kind is 0 where the archive was made on a system without Unix modes. Bit 0 marks an encrypted file.
+            kind = stat.S_IFMT(info.external_attr >> 16)
+            regular = kind in (0, stat.S_IFREG) and not info.flag_bits & 1
             if not info.filename.endswith("/"):
                 yield _Entry(info.filename, regular, partial(archive.open, info))
 
@@ -82,20 +85,20 @@ def _tar_entries(stream: BinaryIO) -> Iterator[_Entry]:
         for info in archive:
             if not info.isdir():
                 yield _Entry(info.name, info.isreg(), partial(archive.extractfile, info))
-        # tarfile stops at the end mark; the checksum of the compression comes after it
+        # tarfile stops at the end mark. Reading on checks the compression's checksum, which comes after it.
         while archive.fileobj is not None and archive.fileobj.read(_CHUNK):
             pass
 
 
 class _StrictTarInfo(tarfile.TarInfo):
-    """Reports a broken or missing header; tarfile takes each but the first for the end of the archive."""
+    """Reports every broken or missing header; tarfile takes each but the first for the end of the archive."""
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
         try:
             return super().fromtarfile(archive)
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined,unused-ignore]
-            raise  # the end mark
+            raise  # This is the end mark, which every archive has.
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(f"{error} at byte {archive.offset}") from error
 
@@ -119,7 +122,8 @@ def _unpack(
             return
         temporary = into.with_name(f".unpacking-{into.name}")
         with disk_errors(temporary):
-            if temporary.exists():  # from a run that was killed: whoever unpacks holds the lock
+            if temporary.exists():
+                # A process that was killed left it: whoever still unpacks would hold the lock.
                 shutil.rmtree(temporary)
             temporary.mkdir()
         try:
@@ -127,7 +131,8 @@ def _unpack(
             with disk_errors(into):
                 temporary.replace(into)
         except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)  # the next call removes what is left
+            # What cannot be removed now is removed by the next call.
+            shutil.rmtree(temporary, ignore_errors=True)
             raise
 
 
@@ -159,7 +164,7 @@ def _extract(
 
 
 def _inside(folder: Path, name: str) -> Path | None:
-    """Returns where a member goes, None if that is not inside the folder, on this system or another."""
+    """Returns the path that a member goes to; None if it is not inside the folder on this system or any other."""
     parts = name.replace("\\", "/").split("/")
     if parts[0] == "" or ".." in parts or parts[-1] in ("", ".") or re.match("[A-Za-z]:|.*\0", name, re.S):
         return None
@@ -175,7 +180,7 @@ def _chunks(entry: _Entry) -> Iterator[bytes]:
 
 
 def _reading(archive: Path, items: Iterator[T]) -> Iterator[T]:
-    """Passes on what is read from an archive; what goes wrong in reading, and only that, is damage."""
+    """Passes on what is read from an archive; an error in reading, and in nothing else, is reported as damage."""
     while True:
         try:
             item = next(items)

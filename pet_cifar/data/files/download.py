@@ -1,4 +1,4 @@
-"""Downloads that resume, fall back to mirrors and are checked, with the standard library's urllib alone."""
+"""Downloads files with urllib alone: downloads resume, fall back to mirrors, and are checked."""
 
 import hashlib
 import os
@@ -18,16 +18,17 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore]
 
+from pet_cifar.data.files.connection import HTTPHandler, HTTPSHandler
 from pet_cifar.data.files.locking import locked
 from pet_cifar.errors import InputError, disk_errors
 
 _ATTEMPTS = 3
-"""Attempts per mirror."""
+"""The number of attempts at each mirror."""
 _PAUSE = 1.0
-"""Seconds before the second attempt; twice as long before each further one."""
+"""Seconds before the second attempt; each further one waits twice as long."""
 _CHUNK = 1 << 18
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
-"""HTTP errors that may pass; every other one sends us to the next mirror at once."""
+"""HTTP errors that may pass; after any other one the next mirror is tried at once."""
 
 
 class _WrongFileError(HTTPException):
@@ -35,7 +36,7 @@ class _WrongFileError(HTTPException):
 
 
 class _NoFTP(urllib.request.FTPHandler):
-    """Refuses a redirect to ftp, the only way by which urllib would leave http."""
+    """Refuses a redirect to ftp, which is the only way by which urllib would leave http."""
 
     def ftp_open(self, req: urllib.request.Request) -> NoReturn:
         raise _WrongFileError("redirects to ftp, which is refused")
@@ -49,13 +50,13 @@ class _Wanted:
     digests: dict[str, str]
 
     def fault(self, path: Path) -> str | None:
-        """Says what is wrong with the finished file, None if nothing."""
+        """Returns what is wrong with the finished file; None if nothing is."""
         with disk_errors(path):
             size = path.stat().st_size
             if self.size is not None and size != self.size:
                 return f"wrong size, {size} bytes or more where {self.size} are expected"
             for name, expected in self.digests.items():
-                # md5 finds damage here and protects nothing, which FIPS builds want to be told
+                # md5 finds damage here and protects nothing; FIPS builds of OpenSSL refuse it unless they are told.
                 new: Callable[[], Any] = partial(hashlib.new, name, usedforsecurity=False)
                 with path.open("rb") as file:
                     digest = hashlib.file_digest(file, new).hexdigest()
@@ -76,23 +77,24 @@ def fetch(
 ) -> Path:
     """Downloads a file from the first mirror that works, going on where an earlier attempt broke off.
 
-    Bytes are kept in `target` + ".part" until they are all here and checked: `target` is whole or absent.
-    Without `size` and digests a mirror is taken at its word.
+    Bytes are kept in ``target`` + ".part" until all are here and checked, so that ``target`` is whole or absent.
+    Without ``size`` and digests nothing is checked but the length that the mirror itself announces.
 
     Args:
-        urls: http or https addresses of the same file, tried in this order.
-        target: where the file goes; returned at once, untouched, if it exists.
-        size: expected size in bytes.
-        sha256: expected digest, in hexadecimal.
-        md5: expected digest, in hexadecimal.
-        timeout: seconds without a byte after which a connection counts as broken.
-        missing: a clause that says what was looked for before, to begin the error with.
+        urls: The http or https addresses of the same file, in the order in which they are tried.
+        target: The path that the file goes to; if it exists, nothing is done.
+        size: The expected size in bytes.
+        sha256: The expected digest, in hexadecimal.
+        md5: The expected digest, in hexadecimal.
+        timeout: The seconds without a byte after which a connection counts as broken. A mirror to which there is no
+            connection within a few seconds is given up before.
+        missing: A clause that says what was looked for before; it begins the error's line.
 
     Returns:
-        `target`.
+        ``target``.
 
     Raises:
-        InputError: no mirror gave the file, or the disk cannot take it.
+        InputError: No mirror gave the file, or the disk cannot take it.
     """
     if _exists(target):
         return target
@@ -112,7 +114,8 @@ def fetch(
             if failure is None:
                 with disk_errors(target):
                     with part.open("rb+") as file:
-                        os.fsync(file.fileno())  # a power cut must not leave an empty target
+                        # Without this a power cut could leave an empty target.
+                        os.fsync(file.fileno())
                     part.replace(target)
                 return target
             failures.append(f"{url}: {failure}")
@@ -140,7 +143,7 @@ def _check_url(url: str) -> None:
     try:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # brackets or a port that make no sense
+    except ValueError:  # The brackets or the port make no sense.
         valid = False
     if not valid or not re.fullmatch(r"[!-~]+", url):
         raise InputError(f"cannot download from {url!r}: only http:// and https:// addresses are accepted")
@@ -158,7 +161,7 @@ def _check_space(part: Path, size: int | None) -> None:
 
 
 def _try_mirror(url: str, part: Path, wanted: _Wanted, timeout: float) -> str | None:
-    """Completes the part from one mirror; returns None when it is whole and right, else why it is not."""
+    """Completes the part from one mirror; returns None when it is whole and right, else what is wrong."""
     inherited = _length(part) > 0
     failure = ""
     for attempt in range(_ATTEMPTS):
@@ -173,7 +176,9 @@ def _try_mirror(url: str, part: Path, wanted: _Wanted, timeout: float) -> str | 
         except (OSError, HTTPException) as error:
             reason = error.reason if isinstance(error, URLError) else error
             failure = str(reason) or type(reason).__name__
-            if isinstance(error, _WrongFileError):
+            # urllib wraps only errors of the request, not of the answer: such a timeout means that nobody is there.
+            out_of_reach = isinstance(error, URLError) and isinstance(reason, TimeoutError)
+            if out_of_reach or isinstance(error, _WrongFileError):
                 break
         else:
             fault = wanted.fault(part)
@@ -184,7 +189,8 @@ def _try_mirror(url: str, part: Path, wanted: _Wanted, timeout: float) -> str | 
                 part.unlink()
             if not inherited:
                 break
-            inherited = False  # the bad bytes may come from elsewhere: this mirror may give all of them, once
+            # The bad bytes may come from an earlier mirror, so this one may give the whole file once.
+            inherited = False
     return " ".join(failure.split())
 
 
@@ -193,12 +199,12 @@ def _transfer(url: str, part: Path, wanted: _Wanted, timeout: float, resume: boo
     size = wanted.size
     have = _length(part) if resume else 0
     if have and size is not None and have >= size:
-        return  # whole or too long; the check that follows tells
+        return  # The part is whole or too long; the check that follows finds out.
     headers = {"User-Agent": "pet_cifar", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
     request = urllib.request.Request(url, headers=headers)
-    opener = urllib.request.build_opener(_NoFTP)
+    opener = urllib.request.build_opener(_NoFTP, HTTPHandler, HTTPSHandler)
     try:
         response = opener.open(request, timeout=timeout)
     except HTTPError as error:
@@ -207,7 +213,7 @@ def _transfer(url: str, part: Path, wanted: _Wanted, timeout: float, resume: boo
             raise
         total = _content_range(error.headers)[1]
         if total == have or (total is None and wanted.digests):
-            return  # nothing is missing; the check that follows tells
+            return  # Nothing is missing, as far as the mirror knows; the check that follows finds out.
         _transfer(url, part, wanted, timeout, resume=False)
         return
     with response:
@@ -215,13 +221,13 @@ def _transfer(url: str, part: Path, wanted: _Wanted, timeout: float, resume: boo
             start, total = _content_range(response.headers)
             if start != have:
                 raise _WrongFileError(f"answers with bytes from {start} where {have} was asked for")
-        elif response.status == 200:  # a server without ranges: from the start
+        elif response.status == 200:  # The server knows no ranges and sends the file from its start.
             have, length = 0, response.headers.get("Content-Length", "")
             total = int(length) if length.isdecimal() else None
         else:
             raise _WrongFileError(f"HTTP {response.status} {response.reason}")
         if None not in (size, total) and size != total:
-            # found before a byte is written: a log-in page does not cost us the part
+            # This is found before a byte is written, so that a log-in page does not replace the part.
             raise _WrongFileError(f"wrong size, {total} bytes where {size} are expected")
         _receive(response, part, have, total, size)
 
@@ -235,7 +241,7 @@ def _receive(response: Any, part: Path, have: int, total: int | None, size: int 
         tqdm(total=end, initial=have, desc=part.stem, unit="B", unit_scale=True, disable=None) as bar,
     ):
         while total is None or have < total:
-            # read1 hands over what has come, so that a break loses none of it
+            # read1 returns what has come so far, so that none of it is lost when the connection breaks.
             chunk = response.read1(_CHUNK if total is None else min(_CHUNK, total - have))
             if not chunk:
                 break
@@ -245,13 +251,13 @@ def _receive(response: Any, part: Path, have: int, total: int | None, size: int 
             have += len(chunk)
             bar.update(len(chunk))
             if size is not None and have > size:
-                return  # the check that follows tells
+                return  # The part is too long; the check that follows says so.
     if end is not None and have < end:
         raise HTTPException(f"broke off after {have} of {end} bytes")
 
 
 def _content_range(headers: Message) -> tuple[int | None, int | None]:
-    """Returns the first byte and the size of the whole file, each None where the server does not say."""
+    """Returns the first byte and the size of the whole file, each None where the server does not tell."""
     match = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(?:(\d+)|\*)", headers.get("Content-Range", "").strip())
     start, total = match.groups() if match else (None, None)
     return (None if start is None else int(start), None if total is None else int(total))

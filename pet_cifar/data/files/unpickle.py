@@ -1,4 +1,4 @@
-"""The pickles that CIFAR-10 comes in, read without running anything that they ask for."""
+"""Reads the pickles that CIFAR-10 comes in without running anything that they ask for."""
 
 import math
 import pickle
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pet_cifar.errors import InputError
 
 _REMEDY = "get the file from its source"
-# Damaged bytes raise errors of many kinds: a length that cannot be ends in OSError, ArithmeticError or MemoryError.
+# Damaged bytes raise errors of many kinds: an impossible length raises OSError, ArithmeticError or MemoryError.
 _GARBAGE = (
     *(EOFError, OSError, ValueError, ArithmeticError, MemoryError),
     *(pickle.UnpicklingError, AttributeError, LookupError, RecursionError, TypeError),
@@ -20,17 +20,17 @@ _GARBAGE = (
 
 
 def read_pickle(stream: BinaryIO) -> object:
-    """Reads a batch of CIFAR-10 or CIFAR-100 as Python 2 pickled it; runs nothing that a pickle may ask for.
+    """Reads a batch of CIFAR-10 or CIFAR-100, as Python 2 pickled it, without running anything that it asks for.
 
     Args:
-        stream: an open binary file.
+        stream: An open binary file.
 
     Returns:
-        Numpy arrays, bytes, strings, numbers, None, and lists, tuples and dicts of these; strings
-        of Python 2, the keys among them, as bytes.
+        Numpy arrays, bytes, strings, numbers, None, and lists, tuples and dicts of these. Strings of Python 2, the
+        keys among them, are bytes.
 
     Raises:
-        InputError: the pickle is damaged or holds anything else.
+        InputError: The pickle is damaged or holds anything else.
     """
     source = getattr(stream, "name", "the pickle")
     try:
@@ -53,7 +53,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _Type:
-    """Stands in for `numpy.dtype`, so that numpy sees no state that is not checked."""
+    """Stands in for `numpy.dtype`, so that numpy sees only states that were checked."""
 
     def __init__(self, code: str | bytes, *_flags: object) -> None:
         self.code = code.decode("ascii") if isinstance(code, bytes) else code
@@ -81,7 +81,7 @@ class _Array:
 
 
 def _encode(text: str, codec: str | bytes) -> bytes:
-    """Python 3 writes bytes like this in protocol 2."""
+    """Makes bytes of text, which is how Python 3 writes bytes in protocol 2."""
     if codec not in ("latin1", b"latin1"):
         raise ValueError(f"bytes are written in {codec!r}")
     return text.encode("latin1")
@@ -93,14 +93,15 @@ _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Type,
     ("_codecs", "encode"): _encode,
-    # no more than Python 3 writes for empty bytes in protocol 2: `bytes` itself would make any length
+    # Python 3 calls this for empty bytes in protocol 2. The real `bytes` could be asked for any length.
     ("__builtin__", "bytes"): lambda: b"",
 }
 
 
 def _plain(value: object, seen: dict[int, object]) -> object:
-    """Puts numpy's arrays where their stand-ins are, and admits nothing but plain values."""
-    if id(value) in seen:  # a value may stand in so many places that walking into each takes for ever
+    """Replaces the stand-ins by numpy's arrays, and refuses all but plain values."""
+    if id(value) in seen:
+        # A pickle can refer to one value from so many places that visiting it in each would never end.
         return seen[id(value)]
     result = value
     if isinstance(value, _Array) and value.array is not None:

@@ -1,1 +1,1 @@
-"""From encoded files to pixels that are kept."""
+"""Turns encoded files into pixels, and keeps them."""

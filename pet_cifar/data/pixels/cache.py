@@ -1,4 +1,4 @@
-"""Pixels decoded once and kept: not at all, in memory, as a memory-mapped file, or on the device."""
+"""Gives out pixels by row number; they are kept in memory, in a memory-mapped file, on the device, or not at all."""
 
 import math
 import os
@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pet_cifar.data.files.locking import locked
-from pet_cifar.data.files.parallel import in_threads
-from pet_cifar.data.pixels.memmap import MappedArray
-from pet_cifar.data.pixels.placement import Place, part_of
+from pet_cifar.data.files.parallel import map_in_threads
+from pet_cifar.data.pixels.memmap import MemmapArray
+from pet_cifar.data.pixels.placement import Placement, partial_file
 from pet_cifar.errors import InputError, disk_errors
 from pet_cifar.hardware import available_memory
 
 FLUSHED = 16 * 10**6
 """Bytes of decoded pictures that are sent to the disk while the next ones are decoded."""
 NO_CACHE = ", or give cache: none"
-"""What else can be done where a file cannot be written."""
+"""Ends an error's line: what else the user can do where the file cannot be written."""
 
 Read = Callable[[int], NDArray[np.uint8]]
 Shape = tuple[int, int, int]
@@ -35,11 +35,11 @@ class Pixels(Protocol):
     """Pictures by row number."""
 
     def take(self, rows: NDArray[np.int64]) -> Tensor:
-        """The pictures of these rows: uint8, shape (len(rows), C, H, W)."""
+        """Returns the pictures of these rows: uint8, shape (len(rows), C, H, W)."""
 
 
 class DecodedPixels:
-    """Decodes at every access, in threads; memory stays bounded by the batch."""
+    """Decodes at every access, in threads, so that memory is bounded by the batch."""
 
     def __init__(self, read: Read, num_threads: int) -> None:
         self.read = read
@@ -51,7 +51,7 @@ class DecodedPixels:
 
 
 class ArrayPixels:
-    """Looks up in an array in memory."""
+    """Looks rows up in an array in memory."""
 
     def __init__(self, array: NDArray[np.uint8]) -> None:
         self.array = array
@@ -62,10 +62,10 @@ class ArrayPixels:
 
 
 class FilePixels:
-    """Looks up in a file."""
+    """Looks rows up in a file."""
 
     def __init__(self, file: Path) -> None:
-        self.mapped = MappedArray(file)
+        self.mapped = MemmapArray(file)
 
     def take(self, rows: NDArray[np.int64]) -> Tensor:
         """Copies these rows."""
@@ -73,15 +73,16 @@ class FilePixels:
 
 
 class DevicePixels:
-    """The whole set on the device; only row numbers cross from the host."""
+    """Keeps the whole set on the device, so that only row numbers cross from the host."""
 
     def __init__(self, array: NDArray[np.uint8], device: torch.device) -> None:
         self.tensor = torch.tensor(array, device=device)
 
     def take(self, rows: NDArray[np.int64]) -> Tensor:
-        """Picks these rows, on the device."""
+        """Picks these rows on the device."""
         numbers = torch.from_numpy(rows)
-        if self.tensor.is_cuda:  # from pageable memory the copy would wait for all that the device has to do
+        if self.tensor.is_cuda:
+            # A copy from pageable memory would wait until the device has done all its work.
             numbers = numbers.pin_memory().to(self.tensor.device, non_blocking=True)
         return self.tensor[numbers]
 
@@ -90,7 +91,7 @@ def open_pixels(
     read: Read,
     count: int,
     shape: Shape,
-    cache: Place,
+    cache: Placement,
     *,
     file: Path,
     device: torch.device,
@@ -99,17 +100,18 @@ def open_pixels(
     """Makes pictures available by row number.
 
     Args:
-        read: decodes one row to uint8 of ``shape``; called from several threads at once.
-        count: number of rows.
-        shape: (C, H, W) of one picture.
-        cache: ``none`` decodes at every access; ``ram`` once into memory; ``disk`` once into ``file``, which further
-            runs and processes share; ``device`` puts what is in that file onto ``device``.
-        file: for ``disk`` and ``device``; its name must say what it holds, so that another content has another name.
-        device: for ``device``.
-        num_threads: pictures decoded at a time.
+        read: Decodes one row to uint8 of ``shape``; it is called from several threads at once.
+        count: The number of rows.
+        shape: The shape (C, H, W) of one picture.
+        cache: With ``none`` every access decodes; ``ram`` decodes once into memory; ``disk`` decodes once into
+            ``file``, which all runs and processes share; ``device`` copies that file onto ``device``.
+        file: The file of ``disk`` and ``device``. Its name must follow from its content, so that another content has
+            another name.
+        device: The device that holds the copy with ``device``.
+        num_threads: The number of pictures that are decoded at a time.
 
     Raises:
-        InputError: there is no room, the file cannot be written, or ``read`` gives something else.
+        InputError: There is no room, the file cannot be written, or ``read`` gives something else.
     """
 
     def checked(row: int) -> NDArray[np.uint8]:
@@ -147,14 +149,14 @@ def open_pixels(
 
 
 def channel_statistics(pixels: Pixels, count: int, most: int) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel over (at most ``most`` of) ``count`` pictures, in [0, 1]."""
+    """Returns mean and standard deviation of each channel over (at most ``most`` of) ``count`` pictures, in [0, 1]."""
     rows = np.linspace(0, count - 1, min(count, most)).astype(np.int64)
     total: NDArray[np.float64] | float = 0.0
     for chunk in np.array_split(rows, -(-len(rows) // 64)):
         image = pixels.take(chunk).cpu().numpy().astype(np.float64) / 255
         total = total + np.stack([image.mean((0, 2, 3)), (image**2).mean((0, 2, 3))]) * len(chunk)
     mean, square = np.asarray(total) / len(rows)
-    # a constant channel must not divide by zero
+    # With a lower bound a constant channel divides nothing by zero.
     return mean.tolist(), np.sqrt(np.maximum(square - mean**2, 1e-6)).tolist()
 
 
@@ -162,17 +164,18 @@ def _decode_all(read: Read, count: int, put: Callable[[int, NDArray[np.uint8]], 
     def decode(row: int) -> None:
         put(row, read(row))
 
-    for _ in in_threads(decode, range(count), num_threads, "decoding pictures"):
+    for _ in map_in_threads(decode, range(count), num_threads, "decoding pictures"):
         pass
 
 
 def _is_whole(file: Path, shape: tuple[int, ...]) -> bool:
-    """Whether the file is there and holds an array of this shape; a damaged one is made anew."""
+    """Tells whether the file is there and holds an array of this shape; a damaged one is made anew."""
     if not file.exists():
         return False
     try:
-        array = MappedArray(file).array
-    except (ValueError, EOFError, tokenize.TokenError):  # no other: a file that cannot be opened just now may be good
+        array = MemmapArray(file).array
+    except (ValueError, EOFError, tokenize.TokenError):
+        # Other errors are passed on: a file that cannot be opened at this moment may be good.
         return False
     return array.shape == shape and array.dtype == np.uint8
 
@@ -183,8 +186,8 @@ def _build(read: Read, count: int, shape: Shape, file: Path, num_threads: int) -
     with locked(file, NO_CACHE):
         if _is_whole(file, (count, *shape)):
             return
-        part = part_of(file)
-        # moved into place when complete: a killed build is never half-used
+        part = partial_file(file)
+        # The file is moved into place when it is complete, so that what a killed process left is never used.
         part.unlink(missing_ok=True)
         needed, free = count * math.prod(shape), shutil.disk_usage(file.parent).free
         if free < needed * 1.05:
@@ -214,18 +217,19 @@ def _write(read: Read, count: int, shape: Shape, file: Path, num_threads: int) -
         start = stream.tell()
 
         def put(row: int, pixels: NDArray[np.uint8]) -> None:
-            # written, not mapped: no page faults, and nothing that counts as this process's memory
+            # Writing costs no page faults and no memory of this process, as a mapped file would.
             rest = np.ascontiguousarray(pixels).data.cast("B")
             with disk_errors(file, NO_CACHE), turn:
                 stream.seek(start + row * size)
                 while rest:
                     rest = rest[stream.write(rest) :]
-            if row % pictures_a_flush == pictures_a_flush - 1:  # so that the end does not wait for the disk
+            if row % pictures_a_flush == pictures_a_flush - 1:
+                # Pictures go to the disk all the while, so that the end does not wait for it.
                 flushes.append(disk.submit(os.fsync, stream.fileno()))
 
         _decode_all(read, count, put, num_threads)
         with disk_errors(file, NO_CACHE):
-            # each says only once that the disk could not keep something
+            # The system reports only once, to one flush, that the disk could not keep something.
             for flush in flushes:
                 flush.result()
             os.fsync(stream.fileno())

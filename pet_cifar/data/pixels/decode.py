@@ -1,4 +1,4 @@
-"""Encoded bytes to uint8 pixels: the one place of the project where a picture is decoded."""
+"""Decodes encoded bytes to uint8 pixels; this is the only place where the project decodes pictures."""
 
 import re
 import struct
@@ -20,16 +20,22 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 MAX_PIXELS: Final = 178_956_970
-"""Pictures with more pixels are refused (where Pillow, left alone, raises its DecompressionBombError)."""
+"""Pictures with more pixels are refused; Pillow's own DecompressionBombError has the same limit."""
 
 Verdict = Literal["empty", "undecodable", "truncated", "not an image"]
 
 
 class DecodeError(ValueError):
-    """A picture that cannot be had; `verdict` is the kind of reason, `str()` is the reason in one clause."""
+    """A picture cannot be decoded.
+
+    Attributes:
+        verdict: The kind of reason, as the manifest lists it.
+        reason: The reason in one clause; ``str()`` gives the same.
+    """
 
     def __init__(self, verdict: Verdict, reason: str) -> None:
-        super().__init__(verdict, reason)  # both, so that it can be pickled out of a worker process
+        # Exception keeps both, so that the error can be pickled out of a worker process.
+        super().__init__(verdict, reason)
         self.verdict: Verdict = verdict
         self.reason = reason
 
@@ -39,11 +45,11 @@ class DecodeError(ValueError):
 
 class _Jpeg(JpegImageFile):
     def _read_dpi_from_exif(self) -> None:
-        """Does nothing: nobody needs the dpi, and looking for it makes Pillow warn of every broken EXIF."""
+        """Does nothing, since nobody needs the dpi and looking for it makes Pillow warn of every broken EXIF block."""
 
 
-# The readers are called directly, not by Image.open, which warns of large pictures and of broken MPO blocks:
-# a warning cannot be silenced in one thread only. None of these formats runs another program, as EPS would.
+# The readers are called directly. Image.open would warn of large pictures and of broken MPO blocks, and a warning
+# cannot be silenced in one thread only. None of these formats runs another program, as EPS would.
 _FORMATS: Final[dict[str, tuple[re.Pattern[bytes], Callable[[BytesIO], ImageFile.ImageFile]]]] = {
     "JPEG": (re.compile(rb"\xff\xd8\xff"), _Jpeg),
     "PNG": (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImageFile),
@@ -54,16 +60,16 @@ _FORMATS: Final[dict[str, tuple[re.Pattern[bytes], Callable[[BytesIO], ImageFile
     "PPM": (re.compile(rb"P[1-6f]\s"), PpmImageFile),
 }
 FORMATS: Final = tuple(_FORMATS)
-"""The formats that are decoded; of an animated GIF, WebP or PNG the first frame."""
+"""The formats that are decoded. An animated GIF, WebP or PNG gives its first frame."""
 
-# What Pillow's readers raise on corrupt bytes (a Warning where warnings are errors). MemoryError is left out:
-# below MAX_PIXELS it speaks of the machine, not of the picture.
+# Pillow's readers raise these on corrupt bytes (a Warning where warnings are errors). MemoryError is left out, since
+# below MAX_PIXELS it says something of the machine and not of the picture.
 _PILLOW_ERRORS: Final = (
     *(OSError, SyntaxError, ValueError, LookupError, EOFError, ArithmeticError, TypeError, AttributeError),
     *(AssertionError, RuntimeError, struct.error, zlib.error, Image.DecompressionBombError, Warning),
 )
 
-_TURNS: Final = {
+_TRANSPOSES: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -77,21 +83,21 @@ _TURNS: Final = {
 def decode(encoded: bytes, image_size: int | None, channels: Literal[1, 3]) -> NDArray[np.uint8]:
     """Decodes one picture.
 
-    The whole picture is squashed into a square (aspect ratio is not kept) by antialiased bilinear resampling.
-    Large JPEGs are decoded at 1/2, 1/4 or 1/8 scale where that leaves twice the target or more both ways.
-    EXIF orientation is applied (a broken EXIF block counts as none), alpha is composited over black, gray of
-    16 bits is scaled from 0..65535 and of floats from 0..1; samples outside these ranges are refused.
+    The whole picture is squashed into a square by antialiased bilinear resampling, which does not keep the aspect
+    ratio. A large JPEG is decoded at 1/2, 1/4 or 1/8 scale where both sides then still are twice the target or more.
+    EXIF orientation is applied; a broken EXIF block counts as none. Alpha is composited over black. Gray of 16 bits
+    is scaled from 0..65535 and gray of floats from 0..1; samples outside these ranges are refused.
 
     Args:
-        encoded: the bytes of a file in one of `FORMATS`.
-        image_size: side of the square in pixels, or None for the picture's own size.
+        encoded: The bytes of a file in one of `FORMATS`.
+        image_size: The side of the square in pixels, or None for the picture's own size.
         channels: 1 for gray (ITU-R 601 luma), 3 for RGB.
 
     Returns:
         The pixels, shape (channels, height, width), C-contiguous and writable.
 
     Raises:
-        DecodeError: the bytes give no whole picture, or one above `MAX_PIXELS` (for TIFF half of that).
+        DecodeError: The bytes give no whole picture, or one above `MAX_PIXELS` (for TIFF half of that).
     """
     if (image_size is not None and image_size < 1) or channels not in (1, 3):
         raise ValueError(f"image_size {image_size} is not positive, or channels {channels} not 1 or 3")
@@ -101,17 +107,18 @@ def decode(encoded: bytes, image_size: int | None, channels: Literal[1, 3]) -> N
             # The target is square, so an orientation that swaps width and height asks for the same scale.
             at_least = None if image_size is None else (2 * image_size, 2 * image_size)
             drafted = picture.draft("L" if channels == 1 else None, at_least)
-            box = drafted[1] if drafted else None  # not whole pixels where 8, say, does not divide the width
+            # Its corners are fractions of a pixel where the scale does not divide the width or the height.
+            box = drafted[1] if drafted else None
         image = _plain(picture, channels)
         if image_size is not None:
-            # By Pillow's documentation a gap of 3 is indistinguishable from none, and faster from far above.
+            # Pillow's documentation calls a gap of 3 almost indistinguishable from none; large pictures become faster.
             image = image.resize((image_size,) * 2, Image.Resampling.BILINEAR, box, reducing_gap=3.0)
-        turn = _TURNS.get(_orientation(picture.info.get("exif", b"")))
-        return _channels_first(image if turn is None else image.transpose(turn), channels)
+        transpose = _TRANSPOSES.get(_orientation(picture.info.get("exif", b"")))
+        return _channels_first(image if transpose is None else image.transpose(transpose), channels)
 
 
 def fit_array(pixels: NDArray[np.uint8], image_size: int, channels: Literal[1, 3]) -> NDArray[np.uint8]:
-    """Does what `decode` does for a picture that is an array already, of shape (H, W) or (H, W, 3)."""
+    """Does what `decode` does for a picture that already is an array of shape (H, W) or (H, W, 3)."""
     image = _plain(Image.fromarray(pixels), channels)
     if image.size != (image_size, image_size):
         image = image.resize((image_size, image_size), Image.Resampling.BILINEAR, reducing_gap=3.0)
@@ -126,25 +133,26 @@ def _channels_first(image: Image.Image, channels: Literal[1, 3]) -> NDArray[np.u
 
 
 def inspect(encoded: bytes) -> tuple[int, int, str]:
-    """Reads a picture to its end, as cheaply as finds all that `decode` would refuse.
+    """Reads a picture to its end, at the lowest cost that still finds all that `decode` would refuse.
 
     Returns:
-        Width, height and Pillow mode as in the file's header (before EXIF orientation).
+        Width, height and Pillow mode as the file's header has them, before EXIF orientation.
 
     Raises:
-        DecodeError: as by `decode`.
+        DecodeError: `decode` would raise it, too.
     """
     with _opened(encoded) as picture:
         width, height, mode = *picture.size, picture.mode
         if isinstance(picture, _Jpeg):
-            picture.draft("L", (1, 1))  # 1/8 scale and no color planes, yet all entropy-coded data is walked
+            # At 1/8 scale and without color planes, libjpeg still walks through all entropy-coded data.
+            picture.draft("L", (1, 1))
         _plain(picture, 1)
         return width, height, mode
 
 
 @contextmanager
 def _opened(encoded: bytes) -> Iterator[ImageFile.ImageFile]:
-    """Opens a picture, checks its size; what Pillow raises, here or in the block, becomes a DecodeError."""
+    """Opens a picture and checks its size; what Pillow raises, here or in the block, becomes a DecodeError."""
     if not encoded:
         raise DecodeError("empty", "the file has no bytes")
     reader = next((reader for magic, reader in _FORMATS.values() if magic.match(encoded)), None)
@@ -156,7 +164,7 @@ def _opened(encoded: bytes) -> Iterator[ImageFile.ImageFile]:
         picture = reader(stream)
         header_read = True
         width, height = picture.size
-        # Pillow's TIFF reader warns of a bomb once more when it loads, from half the pixels on.
+        # Pillow's TIFF reader warns of large pictures once more when it loads, and then from half the pixels on.
         limit = MAX_PIXELS // 2 if isinstance(picture, TiffImageFile) else MAX_PIXELS
         if width * height > limit:
             raise DecodeError("undecodable", f"{width} x {height} pixels are more than the {limit} allowed")
@@ -165,22 +173,26 @@ def _opened(encoded: bytes) -> Iterator[ImageFile.ImageFile]:
         raise
     except _PILLOW_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        if encoded.startswith(b"RIFF"):  # libwebp does not say why, the header's own count of bytes does
+        if encoded.startswith(b"RIFF"):
+            # libwebp does not say what is wrong, but the header counts the bytes that there should be.
             truncated = int.from_bytes(encoded[4:8], "little") + 8 > len(encoded)
-        elif header_read:  # "cannot load this image": the file ends between the header and the pixels
+        elif header_read:
+            # Pillow says "cannot load this image" of a file that ends between the header and the pixels.
             truncated = "truncated" in reason.lower() or reason == "cannot load this image"
-        else:  # a KeyError is an unsupported kind of picture, even where the header ends the file
+        else:
+            # A KeyError tells of an unsupported kind of picture, even where the file ends with the header.
             truncated = stream.tell() >= len(encoded) and not isinstance(error.__cause__, KeyError)
         raise DecodeError("truncated" if truncated else "undecodable", reason) from error
 
 
 def _plain(image: Image.Image, channels: Literal[1, 3]) -> Image.Image:
-    """Any mode to "L" or "RGB" ("L" only, where `channels` is 1)."""
+    """Converts a picture of any mode to "L" or "RGB"; with 1 channel always to "L"."""
     image.load()
     if image.mode.startswith(("I", "F")):
         white = 1.0 if image.mode == "F" else 65535.0
         samples = np.asarray(image).astype(np.float32)
-        if not (samples.min() >= 0 and samples.max() <= white):  # also refuses NaN
+        # Written like this, the comparison also refuses NaN.
+        if not (samples.min() >= 0 and samples.max() <= white):
             raise DecodeError("undecodable", f"has samples outside 0..{white:g} (mode {image.mode})")
         samples[samples == image.info.get("transparency")] = 0
         return Image.fromarray(np.rint(samples * (255 / white)).astype(np.uint8))
@@ -194,7 +206,7 @@ def _plain(image: Image.Image, channels: Literal[1, 3]) -> Image.Image:
 
 
 def _orientation(exif: bytes) -> int:
-    """The orientation in an EXIF block, or 1; reads no further than it must, as many blocks are broken."""
+    """Returns the orientation in an EXIF block, or 1; it reads no further than it must, as many blocks are broken."""
     tiff = exif.removeprefix(b"Exif\0\0")
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
     if order is None:
@@ -206,6 +218,6 @@ def _orientation(exif: bytes) -> int:
             tag, kind, _, short = struct.unpack_from(f"{order}HHIH", tiff, offset)
             if tag == 0x0112 and kind == 3:
                 return int(short)
-    except struct.error:  # the block ends before its directory does
+    except struct.error:  # The block ends before its directory does.
         pass
     return 1

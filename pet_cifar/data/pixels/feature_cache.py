@@ -1,4 +1,4 @@
-"""A frozen part's features, computed once and kept as memory-mapped float16."""
+"""The features of a net's frozen layers, computed once and kept as memory-mapped float16."""
 
 import hashlib
 import logging
@@ -18,39 +18,40 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from pet_cifar.data.pixels.memmap import MappedArray
+from pet_cifar.data.pixels.memmap import MemmapArray
 from pet_cifar.errors import InputError
 
 log = logging.getLogger(__name__)
 
 CHUNK = 32
-"""Pictures computed and marked as done together: what is lost when the computing is killed."""
+"""Pictures that are computed and marked as done together; a killed run loses at most these."""
 RECENT = 600
-"""Seconds for which features that another run may be computing are not removed."""
+"""Seconds for which features are not removed, since another run may be computing them."""
 FORMAT = 1
-"""Changes when features of the same key would be other ones."""
+"""This number changes when features of the same key would be other ones."""
 
 Load = Callable[[NDArray[np.int64], int], Tensor]
 
 
-class Extractor(NamedTuple):
-    """What a net says of its frozen part.
+class FeatureExtractor(NamedTuple):
+    """What a net hands over to have the features of its frozen layers kept.
 
     Attributes:
-        compute: features, for floats in [0, 1] of shape (B, C, H, W), both on the net's device.
-        key: everything but the pictures that the features depend on.
-        views: how many augmented views of every training picture are kept, where pictures are augmented.
-        max_gigabytes: that all features kept beside the data may take, in 10^9 bytes.
+        compute: Computes features for floats in [0, 1] of shape (B, C, H, W), both on the net's device.
+        key: Names all that the features depend on, but the pictures; it is asked when the features are needed, after
+            a checkpoint has brought its weights.
+        views: How many augmented views of every training picture are kept, where pictures are augmented.
+        max_gigabytes: What all features kept beside the data may take, in 10^9 bytes.
     """
 
     compute: Callable[[Tensor], Tensor]
-    key: str
+    key: Callable[[], str]
     views: int
     max_gigabytes: float
 
 
 class _View:
-    """Features of one view of all pictures: an array in a file, and beside it a byte for each chunk, 1 when done."""
+    """The features of one view of all pictures: an array in a file, and beside it a byte a chunk, 1 once it is done."""
 
     def __init__(self, file: Path, count: int) -> None:
         self.file = file
@@ -64,23 +65,23 @@ class _View:
             return False
         try:
             whole = np.load(self.file, mmap_mode="r")
-        except (ValueError, EOFError):  # but no other: files that cannot be opened just now may be good
+        except (ValueError, EOFError):  # no other error, since files that cannot be opened just now may be good
             whole = np.empty(0)
         return len(whole) == self.count and whole.dtype == np.float16 and self.done.stat().st_size == self.chunks
 
     def create(self, shape: tuple[int, ...]) -> None:
-        """Makes the files in their full size, so that others see what is taken."""
+        """Makes the files in their full size, so that other runs see what is taken."""
         self.remove()
         np.lib.format.open_memmap(self.file, "w+", np.float16, (self.count, *shape))
         self.done.write_bytes(bytes(self.chunks))
 
     def remove(self) -> None:
-        """Removes both; who has them open reads on."""
+        """Removes both files; a run that has them open reads on."""
         self.done.unlink(missing_ok=True)
         self.file.unlink(missing_ok=True)
 
     def missing(self) -> list[int]:
-        """The chunks that are not done."""
+        """Lists the chunks that are not done."""
         return [chunk for chunk, mark in enumerate(self.done.read_bytes()) if not mark]
 
     def rows(self, chunk: int) -> NDArray[np.int64]:
@@ -93,7 +94,7 @@ class _View:
         with self.file.open("r+b") as stream:
             stream.seek(-self.count * size + chunk * CHUNK * size, os.SEEK_END)
             stream.write(features.tobytes())
-            # marked only when it is on the disk
+            # The chunk is marked only when it is on the disk.
             stream.flush()
             os.fsync(stream.fileno())
         with self.done.open("r+b") as stream:
@@ -101,7 +102,7 @@ class _View:
             stream.write(b"\1")
 
     def lock(self, chunk: int) -> FileLock:
-        """What the process that computes a chunk holds."""
+        """The lock that the process holds which computes a chunk."""
         return FileLock(self.file.with_suffix(f".{chunk}.lock"))
 
 
@@ -109,14 +110,14 @@ class StoredFeatures:
     """Features by row number; those of several views stand one below the other.
 
     Args:
-        files: one for each view.
-        count: pictures.
+        files: One file for each view.
+        count: The number of pictures.
     """
 
     def __init__(self, files: Sequence[Path], count: int) -> None:
         self.files = tuple(files)
         self.count = count
-        self._views = [MappedArray(file) for file in files]
+        self._views = [MemmapArray(file) for file in files]
 
     def take(self, rows: NDArray[np.int64]) -> Tensor:
         """Copies these rows: float16, shape (len(rows), ...)."""
@@ -128,7 +129,7 @@ class StoredFeatures:
 
 
 def store_features(
-    extractor: Extractor,
+    extractor: FeatureExtractor,
     load: Load,
     count: int,
     keys: Sequence[str],
@@ -144,24 +145,26 @@ def store_features(
     Several processes and runs share the work, and what was done before a stop is not done again.
 
     Args:
-        extractor: computes, and names what it depends on.
-        load: floats in [0, 1] on the net's device, shape (n, C, H, W), by row numbers and place of a view in ``keys``.
-        count: pictures.
-        keys: what the pictures and the view depend on, one for each view.
-        directory: of all features.
-        split: for names and messages.
-        batch_size: pictures computed at a time.
-        in_use: features of this run, which must not be removed to make room.
-        planned: rows of all the run's parts and views together, for which there must be room; null for these alone.
+        extractor: Computes the features, and names what they depend on.
+        load: Loads pictures by row numbers and the place of a view in ``keys``: floats in [0, 1] on the net's device,
+            shape (n, C, H, W).
+        count: The number of pictures.
+        keys: What the pictures and the view depend on, one key for each view.
+        directory: The folder of all features.
+        split: The name of the split, for file names and messages.
+        batch_size: The number of pictures that are computed at a time.
+        in_use: The files of this run, which must not be removed to make room.
+        planned: The rows of all splits and views of the run, for which there must be room; None counts these alone.
 
     Raises:
-        InputError: they take more than ``max_gigabytes`` or than is free, or are too large for float16.
+        InputError: The features take more than ``max_gigabytes`` or than is free, or are too large for float16.
     """
-    names = [hashlib.sha256(f"{FORMAT} {extractor.key} {key}".encode()).hexdigest()[:24] for key in keys]
+    depends = extractor.key()
+    names = [hashlib.sha256(f"{FORMAT} {depends} {key}".encode()).hexdigest()[:24] for key in keys]
     views = [_View(directory / f"{split}-{name}.npy", count) for name in names]
     shown = f"{count:,} {split} pictures" + (f" in {len(views)} views" if len(views) > 1 else "")
     directory.mkdir(parents=True, exist_ok=True)
-    # one process after the other looks, makes room and takes it
+    # One process after the other looks, makes room and takes it.
     with FileLock(directory / "room.lock"):
         new = [view for view in views if not view.is_there()]
         if new:
@@ -171,7 +174,7 @@ def store_features(
             _make_room(directory, rows * int(np.prod(shape)) * 2, extractor.max_gigabytes, own)
         for view in new:
             view.create(shape)
-        for view in views:  # what was used last is removed last
+        for view in views:  # the views that were used last are removed last
             view.done.touch()
     missing = sum(len(view.rows(chunk)) for view in views for chunk in view.missing())
     if missing:
@@ -190,8 +193,8 @@ def store_features(
     return StoredFeatures([view.file for view in views], count)
 
 
-def _fill(extractor: Extractor, load: Load, views: Sequence[_View], batch_size: int, split: str) -> int:
-    """Computes chunks that no other process computes, then waits for those that one does; how many pictures."""
+def _fill(extractor: FeatureExtractor, load: Load, views: Sequence[_View], batch_size: int, split: str) -> int:
+    """Computes chunks that no other process computes, then waits for the others; returns the number of its pictures."""
     computed = 0
     total = sum(len(view.rows(chunk)) for view in views for chunk in view.missing())
     bar = tqdm(total=total, desc=f"features of {split} pictures", unit="", disable=None)
@@ -220,7 +223,7 @@ def _fill(extractor: Extractor, load: Load, views: Sequence[_View], batch_size: 
                             _release(lock)
                             continue
                         claimed.append((view, chunk, lock, pool.submit(load, view.rows(chunk), number)))
-                        # pictures are decoded while those before them are computed
+                        # Pictures are decoded while those before them are computed.
                         if patient or len(claimed) > 1:
                             computed += finish()
                 while claimed:
@@ -232,36 +235,36 @@ def _fill(extractor: Extractor, load: Load, views: Sequence[_View], batch_size: 
 
 
 def _release(lock: FileLock) -> None:
-    # who waits for it looks at the mark again, so it may go
+    # A process that waits for the lock looks at the mark again, so the file may go.
     Path(lock.lock_file).unlink(missing_ok=True)
     lock.release()
 
 
-def _compute(extractor: Extractor, image: Tensor, batch_size: int) -> Tensor:
+def _compute(extractor: FeatureExtractor, image: Tensor, batch_size: int) -> Tensor:
     features = torch.cat([extractor.compute(some).cpu() for some in torch.split(image, batch_size)])
     stored = features.to(torch.float16)
     if not stored.isfinite().all():
         worst = features.abs().max().item()
         raise InputError(
-            f"the frozen part's features reach {worst:.3g} and do not fit float16; freeze until another block, or give "
-            "--model.cache_features false"
+            f"the features of the frozen layers reach {worst:.3g} and do not fit float16; freeze until another block, "
+            "or give --model.cache_features false"
         )
     return stored
 
 
 def _make_room(directory: Path, needed: int, max_gigabytes: float, own: set[Path]) -> None:
-    """Removes the features that were not used for longest, until ``needed`` bytes for this run's fit."""
+    """Removes the features that were not used for longest, until there is room for this run's ``needed`` bytes."""
     sizes = {file: file.stat().st_size for file in directory.glob("*.npy")}
-    # one that is just being removed or made has no mark
+    # A view that is just being removed or made has no mark.
     ages = {file: time.time() - _changed(file.with_suffix(".done")) for file in sizes}
     others = sizes.keys() - own
-    # another run may be computing what has just changed
+    # Another run may be computing what has just changed.
     removable = sorted((file for file in others if ages[file] > RECENT), key=ages.__getitem__)
     busy = sum(sizes[file] for file in others - set(removable))
     limit = max_gigabytes * 1e9 - needed - busy
     if limit < 0:
         raise InputError(
-            f"the frozen part's features of all pictures take {_size(needed)} in {directory}"
+            f"the features of the frozen layers of all pictures take {_size(needed)} in {directory}"
             + (f", others that were used within {RECENT // 60} minutes {_size(busy)}" if busy else "")
             + f", and max_cache_gigabytes is {max_gigabytes:g}; raise it, freeze more blocks, keep fewer "
             "feature_views, or give --model.cache_features false"
@@ -271,12 +274,12 @@ def _make_room(directory: Path, needed: int, max_gigabytes: float, own: set[Path
         log.info("removing features that were not used for longest: %s, %s", oldest, _size(sizes[oldest]))
         _View(oldest, 0).remove()
     free = shutil.disk_usage(directory).free
-    # of files in their full size only what is written takes room
+    # Only the written bytes of a file in its full size take room.
     missing = needed - sum(sizes[file] for file in own & sizes.keys())
     if free < 1.05 * missing:
         raise InputError(
-            f"the frozen part's features need {_size(missing)} more in {directory} and {_size(free)} are free; make "
-            "room, or give --model.cache_features false"
+            f"the features of the frozen layers need {_size(missing)} more in {directory} and {_size(free)} are free; "
+            "make room, or give --model.cache_features false"
         )
 
 

@@ -1,4 +1,4 @@
-"""Rows of an array in a file, without the file's size in memory."""
+"""Reads rows of an array in a file without keeping the file's size in memory."""
 
 import mmap
 from pathlib import Path
@@ -11,19 +11,19 @@ RESIDENT = 256 * 10**6
 """Bytes up to which a file may stay in this process's memory once it was read."""
 
 
-class MappedArray:
-    """A ``.npy`` file, memory-mapped. Of a large one the pages are given back after every access.
+class MemmapArray:
+    """A memory-mapped ``.npy`` file; a large one gives its pages back after every access.
 
-    They stay in the system's own cache, shared by all processes, and cost a page fault each to see again.
+    The pages stay in the system's own cache, which all processes share; seeing one again costs a page fault.
 
     Args:
-        file: written by numpy.
+        file: A file that numpy has written.
 
     Raises:
-        ValueError: the file is no whole ``.npy`` file.
+        ValueError: The file is no whole ``.npy`` file.
 
     Attributes:
-        array: the whole array, read-only.
+        array: The whole array, read-only.
     """
 
     def __init__(self, file: Path) -> None:
@@ -31,18 +31,18 @@ class MappedArray:
             np.lib.format.read_magic(stream)
             shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
             self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-            # says so where the file is shorter than its header tells
+            # frombuffer raises ValueError where the file is shorter than its header tells.
             flat: NDArray[Any] = np.frombuffer(self._map, dtype, int(np.prod(shape)), stream.tell())
         self.array = flat.reshape(shape)
         self._gives_back = flat.nbytes > RESIDENT and hasattr(mmap, "MADV_DONTNEED")
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """A copy of these rows."""
+        """Returns a copy of these rows."""
         found = self.array[rows]
         self.give_back()
         return found
 
     def give_back(self) -> None:
-        """Lets go of what was read."""
+        """Takes what was read out of this process's memory, where the file is large."""
         if self._gives_back:
             self._map.madvise(mmap.MADV_DONTNEED)

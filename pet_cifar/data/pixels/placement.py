@@ -1,4 +1,4 @@
-"""Where there is room for decoded pictures: on the device, on the disk, in memory, or nowhere."""
+"""Decides where decoded pictures are kept: on the device, on the disk, in memory, or nowhere."""
 
 import shutil
 from pathlib import Path
@@ -9,26 +9,26 @@ import torch
 from pet_cifar.hardware import available_memory
 
 Cache = Literal["auto", "none", "ram", "disk", "device"]
-Place = Literal["none", "ram", "disk", "device"]
+Placement = Literal["none", "ram", "disk", "device"]
 SPARE = 10**9
 """Bytes of a disk that pictures leave to checkpoints and logs."""
 
 
-def choose(
+def choose_placement(
     needed: int, missing: int, directory: Path, device: torch.device, num_processes: int = 1
-) -> tuple[Place, str]:
-    """Where decoded pictures are best kept, and why.
+) -> tuple[Placement, str]:
+    """Chooses where decoded pictures are best kept, and says why.
 
-    On an accelerator that has four times the room: there, as no picture then crosses from the host. Else in a file,
-    which all runs share and of which the system keeps in memory what fits. Else in memory, up to half of what is
-    available. Else nowhere.
+    The first of these that has room is taken. An accelerator with four times the room holds a copy of them, so that
+    no picture crosses from the host in a step. A file is shared by all runs, and the system keeps in memory what fits.
+    Memory holds them up to half of what is available. Without any room, every access decodes anew.
 
     Args:
-        needed: bytes of all pictures.
-        missing: bytes of them that are in no file yet; see `missing_bytes`.
-        directory: of the files.
-        device: where the net is.
-        num_processes: on this machine; each has pictures in memory of its own.
+        needed: The bytes that all pictures take.
+        missing: The bytes of them that are in no file yet; see `missing_bytes`.
+        directory: The directory of the files.
+        device: The device that the net is on.
+        num_processes: The number of processes on this machine, each of which would keep its own copy in memory.
     """
     size = f"{needed / 1e9:.2f} GB of decoded pictures"
     free = shutil.disk_usage(directory).free
@@ -46,17 +46,17 @@ def choose(
 
 
 def missing_bytes(file: Path, size: int) -> int:
-    """What the disk must still take for a file of ``size`` bytes; another process may be writing it."""
+    """Returns what the disk must still take for a file of ``size`` bytes, which another process may be writing."""
     if file.exists():
         return 0
     try:
-        status = part_of(file).stat()
-    except OSError:  # none, or just moved into place
+        status = partial_file(file).stat()
+    except OSError:  # There is no partial file, or it was just moved into place.
         return 0 if file.exists() else size
-    # it may have holes; not every system says
+    # The file may have holes, so its length says nothing. Not every system tells the blocks that it takes.
     return max(0, size - getattr(status, "st_blocks", 0) * 512)
 
 
-def part_of(file: Path) -> Path:
-    """Where a file is while it is written."""
+def partial_file(file: Path) -> Path:
+    """Returns the path under which a file is written before it is moved into place."""
     return file.with_name(file.name + ".part")

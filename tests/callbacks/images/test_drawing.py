@@ -5,16 +5,11 @@ import pytest
 from PIL import Image
 
 from pet_cifar.callbacks.images import drawing
+from tests.callbacks.small_runs import holds
 
 
-def noise(height: int, width: int, seed: int = 0) -> drawing.Pixels:
+def noise(height: int, width: int, seed: int = 0) -> drawing.PixelArray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-
-
-def holds(sheet: drawing.Pixels, picture: drawing.Pixels) -> bool:
-    windows = np.lib.stride_tricks.sliding_window_view(sheet, picture.shape)
-    first = (windows[..., 0, 0, :] == picture[0, 0]).all(-1)
-    return any((windows[tuple(place)] == picture).all() for place in np.argwhere(first))
 
 
 def test_encoding_loses_nothing_and_keeps_gray_small() -> None:
@@ -28,13 +23,13 @@ def test_encoding_loses_nothing_and_keeps_gray_small() -> None:
 
 def test_pictures_are_scaled_to_their_cell() -> None:
     small = noise(10, 8)
-    large = drawing.fit(small, 35)
+    large = drawing.scale_to(small, 35)
     assert large.shape == (30, 24, 3)
     assert (large[::3, ::3] == small).all()
-    reduced = drawing.fit(noise(64, 32), 16)
+    reduced = drawing.scale_to(noise(64, 32), 16)
     assert reduced.shape == (16, 8, 3)
-    assert reduced.std() < 40  # means over areas
-    assert drawing.fit(noise(500, 3), 16).shape == (16, 1, 3)
+    assert reduced.std() < 40  # The values are means over areas.
+    assert drawing.scale_to(noise(500, 3), 16).shape == (16, 1, 3)
 
 
 def test_a_grid_shows_every_picture_whole_and_nothing_is_cut_off() -> None:
@@ -68,11 +63,11 @@ def test_long_texts_keep_their_ends() -> None:
 def test_a_confusion_matrix_is_shaded_by_the_share_of_its_row(count: int) -> None:
     counts = np.zeros((count, count), np.int64)
     np.fill_diagonal(counts, 50)
-    empty = drawing.matrix("t", np.zeros_like(counts), [f"class {i}" for i in range(count)])
-    right = drawing.matrix("t", counts, [f"class {i}" for i in range(count)])
-    wrong = drawing.matrix("t", counts[::-1], [f"class {i}" for i in range(count)])
+    empty = drawing.confusion_matrix("t", np.zeros_like(counts), [f"class {i}" for i in range(count)])
+    right = drawing.confusion_matrix("t", counts, [f"class {i}" for i in range(count)])
+    wrong = drawing.confusion_matrix("t", counts[::-1], [f"class {i}" for i in range(count)])
 
-    def colored(sheet: drawing.Pixels, color: tuple[int, int, int]) -> int:
+    def colored(sheet: drawing.PixelArray, color: tuple[int, int, int]) -> int:
         return int((np.abs(sheet.astype(int) - color).max(2) < 3).sum())
 
     area = 12 * 12 if count == 60 else 30 * 30
@@ -90,8 +85,8 @@ def test_a_reliability_diagram_of_an_honest_net_has_no_gap() -> None:
     counts = np.full(10, 7)
 
     def gap(accuracy: np.ndarray) -> int:
-        sheet = drawing.reliability("t", edges, counts, middle, accuracy, "s").astype(int)
+        sheet = drawing.reliability_diagram("t", edges, counts, middle, accuracy, "s").astype(int)
         return int((np.abs(sheet - drawing.ORANGE).max(2) < 3).sum())
 
     assert gap(middle) < gap(np.clip(middle + 0.2, 0, 1)) / 2
-    drawing.reliability("t", edges, np.zeros(10, np.int64), np.zeros(10), np.zeros(10))
+    drawing.reliability_diagram("t", edges, np.zeros(10, np.int64), np.zeros(10), np.zeros(10))

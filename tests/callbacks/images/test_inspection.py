@@ -8,7 +8,7 @@ from pet_cifar.models import InceptionCNN, VGG16Classifier
 
 
 def slow_map(values: np.ndarray) -> np.ndarray:
-    """The homework's own formula, one number at a time."""
+    """Computes the formula of the original Keras exercise, one number at a time."""
     mean = sum(values.flat) / values.size
     deviation = (sum((value - mean) ** 2 for value in values.flat) / values.size) ** 0.5
     out = np.empty(values.shape, np.uint8)
@@ -17,7 +17,7 @@ def slow_map(values: np.ndarray) -> np.ndarray:
     return out
 
 
-def test_maps_are_normalized_as_in_the_homework() -> None:
+def test_maps_are_normalized_as_in_the_original_exercise() -> None:
     output = torch.randn(2, 5, 6, 7, generator=torch.Generator().manual_seed(0)) * 9 + 4
     maps = inspection.normalized_maps(output, 3, 64)
     assert maps.shape == (2, 3, 6, 7)

@@ -1,5 +1,4 @@
 import hashlib
-import shutil
 import socket
 import subprocess
 import sys
@@ -9,22 +8,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
-from pet_cifar.data.files import download
+from pet_cifar.data.files import connection, download
 from pet_cifar.data.files.download import fetch
 from pet_cifar.errors import InputError
+from tests.conftest import WITHOUT_LIGHTNING, set_free_space
 
 BODY = bytes(range(256)) * 400
 SHA256 = hashlib.sha256(BODY).hexdigest()
-# lets a child process import one module without torch, which pet_cifar.data would import for seconds
-LIGHT = (
-    "import sys, types\n"
-    "for name in ('pet_cifar', 'pet_cifar.data', 'pet_cifar.data.files'):\n"
-    "    sys.modules[name] = types.ModuleType(name)\n"
-    "    sys.modules[name].__path__ = [name.replace('.', '/')]\n"
-)
 
 
 @dataclass
@@ -260,6 +254,58 @@ def test_silent_server_times_out(mirrors: list[Mirror], tmp_path: Path) -> None:
     mirrors[0].gate.set()
 
 
+@pytest.mark.parametrize("silent", ["getaddrinfo", "create_connection"])
+def test_no_network_is_told_within_seconds_and_each_mirror_is_asked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: str
+) -> None:
+    over, asked = threading.Event(), []
+
+    def wait(*address: object, **options: object) -> None:
+        asked.append(address)
+        over.wait(60)
+        raise OSError("nobody waits for this any more")
+
+    monkeypatch.setattr(socket, silent, wait)
+    monkeypatch.setattr(connection, "CONNECT_SECONDS", 0.2)
+    monkeypatch.setenv("no_proxy", "*")
+    urls = ["http://one.invalid/file.bin", "https://two.invalid/file.bin"]
+    with pytest.raises(InputError) as caught:
+        fetch(urls, tmp_path / "file.bin", timeout=60)
+    over.set()
+    assert len(asked) == 2
+    assert all(f"{url}: no connection within 0.2 seconds" in str(caught.value) for url in urls)
+
+
+def test_a_silent_address_leaves_time_for_the_next(
+    mirrors: list[Mirror], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = socket.socket.connect
+
+    def silent(self: socket.socket, address: tuple[str, int]) -> None:
+        if address[0] == "127.0.0.2":
+            time.sleep(self.gettimeout() or 60)
+            raise TimeoutError("timed out")
+        connect(self, address)
+
+    port = urlsplit(mirrors[0].url).port
+    addresses = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in ("127.0.0.2", "127.0.0.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *options: addresses)
+    monkeypatch.setattr(socket.socket, "connect", silent)
+    monkeypatch.setattr(connection, "ADDRESS_SECONDS", 0.1)
+    fetch([mirrors[0].url], tmp_path / "file.bin", sha256=SHA256)
+    assert len(mirrors[0].requests) == 1
+
+
+def test_a_slow_answer_has_more_time_than_a_connection(
+    mirrors: list[Mirror], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "CONNECT_SECONDS", 0.5)
+    mirrors[0].gate = threading.Event()
+    threading.Timer(0.7, mirrors[0].gate.set).start()
+    fetch([mirrors[0].url], tmp_path / "file.bin", sha256=SHA256)
+    assert len(mirrors[0].requests) == 1
+
+
 def test_redirect_is_followed_but_not_to_ftp(mirrors: list[Mirror], tmp_path: Path) -> None:
     mirrors[0].statuses, mirrors[0].location = [302, 302], mirrors[1].url
     fetch([mirrors[0].url], tmp_path / "a.bin", sha256=SHA256)
@@ -326,8 +372,7 @@ def test_disk_that_fills_up_is_not_blamed_on_a_mirror(mirrors: list[Mirror], tmp
 def test_full_disk_is_told_before_the_download(
     mirrors: list[Mirror], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = shutil.disk_usage(tmp_path)._replace(free=60_000)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    set_free_space(monkeypatch, 60_000)
     target = tmp_path / "file.bin"
     with pytest.raises(InputError, match=r"60000 bytes free and 102400 more are needed for file\.bin"):
         fetch([mirrors[0].url], target, size=len(BODY))
@@ -339,14 +384,11 @@ def test_full_disk_is_told_before_the_download(
 def test_processes_download_once(mirrors: list[Mirror], tmp_path: Path) -> None:
     mirrors[0].gate = threading.Event()
     code = (
-        f"{LIGHT}from pathlib import Path; from pet_cifar.data.files.download import fetch;"
+        f"{WITHOUT_LIGHTNING}from pathlib import Path; from pet_cifar.data.files.download import fetch;"
         f"print(fetch([{mirrors[0].url!r}], Path(sys.argv[1]), sha256={SHA256!r}).stat().st_size)"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "file.bin")]
-    root = Path(download.__file__).parents[2]
-    children = [
-        subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)
-    ]
+    children = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     deadline = time.monotonic() + 30
     while not mirrors[0].requests and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -4,14 +4,14 @@ import time
 
 import pytest
 
-from pet_cifar.data.files.parallel import in_threads
+from pet_cifar.data.files.parallel import map_in_threads
 from pet_cifar.hardware import cores
 
 
 @pytest.mark.parametrize("threads", [0, 1, 3])
 @pytest.mark.parametrize("count", [0, 1, 5, 1000])
 def test_everything_is_done_once_and_in_order(threads: int, count: int) -> None:
-    assert list(in_threads(lambda item: 2 * item, range(count), threads, "")) == [2 * item for item in range(count)]
+    assert list(map_in_threads(lambda item: 2 * item, range(count), threads, "")) == [2 * item for item in range(count)]
 
 
 def test_long_work_is_shared_and_short_work_is_not() -> None:
@@ -22,7 +22,7 @@ def test_long_work_is_shared_and_short_work_is_not() -> None:
             seen.add(threading.get_ident())
             time.sleep(seconds)
 
-        list(in_threads(work, range(64), 3, ""))
+        list(map_in_threads(work, range(64), 3, ""))
         return seen
 
     assert len(run(0.002)) > 2
@@ -37,7 +37,7 @@ def test_one_quick_item_among_the_first_changes_nothing(quick: int) -> None:
         seen.add(threading.get_ident())
         time.sleep(0 if item == quick else 0.002)
 
-    list(in_threads(work, range(64), 3, ""))
+    list(map_in_threads(work, range(64), 3, ""))
     assert len(seen) > 2
 
 
@@ -53,7 +53,7 @@ def test_two_slow_items_among_the_first_change_nothing(slow: tuple[int, int], mo
         seen.add(threading.get_ident())
         now += 0.02 if item in slow else 0
 
-    list(in_threads(work, range(64), 3, ""))
+    list(map_in_threads(work, range(64), 3, ""))
     assert seen == {threading.get_ident()}
 
 
@@ -79,5 +79,5 @@ def test_a_failure_stops_what_waits(seconds: float) -> None:
         done.append(item)
 
     with pytest.raises(OSError, match="unplugged"):
-        list(in_threads(work, range(5000), 2, ""))
+        list(map_in_threads(work, range(5000), 2, ""))
     assert len(done) < 1000

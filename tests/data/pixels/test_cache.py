@@ -2,11 +2,10 @@ import errno
 import io
 import itertools
 import os
-import shutil
 import subprocess
 import sys
 import threading
-from collections import Counter, namedtuple
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,11 @@ from numpy.typing import NDArray
 
 from pet_cifar.data.pixels import cache as caching
 from pet_cifar.data.pixels.cache import DevicePixels, FilePixels, Pixels, open_pixels
-from pet_cifar.data.pixels.placement import Place
+from pet_cifar.data.pixels.placement import Placement
 from pet_cifar.errors import InputError
+from tests.conftest import WITHOUT_LIGHTNING, set_free_space
 
-CACHES: tuple[Place, ...] = ("none", "ram", "disk", "device")
+CACHES: tuple[Placement, ...] = ("none", "ram", "disk", "device")
 SHAPE = (3, 4, 5)
 COUNT = 23
 
@@ -40,7 +40,7 @@ class Source:
         return pixels
 
 
-def opened(source: Source, cache: Place, file: Path, threads: int = 2) -> Pixels:
+def opened(source: Source, cache: Placement, file: Path, threads: int = 2) -> Pixels:
     cpu = torch.device("cpu")
     return open_pixels(source.read, COUNT, SHAPE, cache, file=file, device=cpu, num_threads=threads)
 
@@ -57,7 +57,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("threads", [0, 1, 4])
 @pytest.mark.parametrize("cache", CACHES)
-def test_every_cache_gives_the_same_batches(source: Source, file: Path, cache: Place, threads: int) -> None:
+def test_every_cache_gives_the_same_batches(source: Source, file: Path, cache: Placement, threads: int) -> None:
     pixels = opened(source, cache, file, threads)
     for rows in (np.array([5, 0, 22, 5]), np.arange(COUNT), np.array([7])):
         batch = pixels.take(rows)
@@ -66,7 +66,7 @@ def test_every_cache_gives_the_same_batches(source: Source, file: Path, cache: P
 
 
 @pytest.mark.parametrize("cache", CACHES)
-def test_a_batch_may_be_changed_without_changing_the_next(source: Source, file: Path, cache: Place) -> None:
+def test_a_batch_may_be_changed_without_changing_the_next(source: Source, file: Path, cache: Placement) -> None:
     pixels = opened(source, cache, file)
     rows = np.array([1, 2])
     pixels.take(rows).zero_()
@@ -82,7 +82,7 @@ def test_without_a_cache_only_what_is_asked_for_is_decoded(source: Source, file:
 
 
 @pytest.mark.parametrize("cache", ["ram", "disk", "device"])
-def test_a_cache_decodes_everything_once(source: Source, file: Path, cache: Place) -> None:
+def test_a_cache_decodes_everything_once(source: Source, file: Path, cache: Placement) -> None:
     pixels = opened(source, cache, file)
     pixels.take(np.arange(COUNT))
     pixels.take(np.arange(COUNT))
@@ -90,7 +90,7 @@ def test_a_cache_decodes_everything_once(source: Source, file: Path, cache: Plac
 
 
 @pytest.mark.parametrize("cache", ["none", "ram"])
-def test_no_other_cache_writes(source: Source, file: Path, cache: Place) -> None:
+def test_no_other_cache_writes(source: Source, file: Path, cache: Placement) -> None:
     opened(source, cache, file).take(np.arange(COUNT))
     assert not file.parent.exists()
 
@@ -145,8 +145,7 @@ def test_a_build_that_failed_is_done_again(source: Source, file: Path) -> None:
 def test_a_full_disk_is_told_before_anything_is_decoded(
     source: Source, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9, COUNT * 60))
+    set_free_space(monkeypatch, COUNT * 60)
     with pytest.raises(InputError, match=r"GB are free; make room, or give cache: none") as caught:
         opened(source, "disk", file)
     assert str(file.parent) in str(caught.value)
@@ -160,8 +159,7 @@ def test_the_room_that_a_killed_build_takes_counts_as_free(
     file.parent.mkdir()
     part = file.with_name("train.npy.part")
     part.write_bytes(b"half")
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9, 60 if part.exists() else 10**6))
+    set_free_space(monkeypatch, lambda: 60 if part.exists() else 10**6)
     assert torch.equal(opened(source, "disk", file).take(np.arange(COUNT)), torch.from_numpy(source.array))
 
 
@@ -209,7 +207,7 @@ def test_a_write_may_come_in_pieces(source: Source, file: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize("cache", CACHES)
 @pytest.mark.parametrize("wrong", [np.zeros((1, 4, 5), np.uint8), np.zeros(SHAPE, np.float32)])
-def test_a_picture_of_another_shape_or_type_is_refused(file: Path, cache: Place, wrong: NDArray[Any]) -> None:
+def test_a_picture_of_another_shape_or_type_is_refused(file: Path, cache: Placement, wrong: NDArray[Any]) -> None:
     with pytest.raises(InputError, match=r"picture 0 was read as .* must give uint8 of shape \(3, 4, 5\)"):
         open_pixels(lambda row: wrong, COUNT, SHAPE, cache, file=file, device=torch.device("cpu"), num_threads=1).take(
             np.arange(3)
@@ -218,7 +216,7 @@ def test_a_picture_of_another_shape_or_type_is_refused(file: Path, cache: Place,
 
 @pytest.mark.parametrize("cache", ["ram", "device"])
 def test_too_little_memory_is_told_before_anything_is_decoded(
-    source: Source, file: Path, monkeypatch: pytest.MonkeyPatch, cache: Place
+    source: Source, file: Path, monkeypatch: pytest.MonkeyPatch, cache: Placement
 ) -> None:
     monkeypatch.setattr(caching, "available_memory", lambda: 1000.0)
     with pytest.raises(InputError, match="GB of memory and 0.0 GB are available; give cache: disk, or none"):
@@ -226,8 +224,7 @@ def test_too_little_memory_is_told_before_anything_is_decoded(
     assert not source.reads
 
 
-BUILD = """
-import sys
+BUILD = f"""{WITHOUT_LIGHTNING}
 from pathlib import Path
 import numpy as np
 import torch
@@ -250,7 +247,7 @@ def test_processes_build_one_file(file: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cache", CACHES)
-def test_a_picture_that_cannot_be_read_stops_the_work(file: Path, cache: Place) -> None:
+def test_a_picture_that_cannot_be_read_stops_the_work(file: Path, cache: Placement) -> None:
     reads: list[int] = []
 
     def read(row: int) -> NDArray[np.uint8]:

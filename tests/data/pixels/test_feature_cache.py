@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pet_cifar.data.pixels.feature_cache import CHUNK, RECENT, Extractor, StoredFeatures, store_features
+from pet_cifar.data.pixels.feature_cache import CHUNK, RECENT, FeatureExtractor, StoredFeatures, store_features
 from pet_cifar.errors import InputError
+from tests.conftest import set_free_space
 
 COUNT = 3 * CHUNK + 5
 
@@ -35,7 +36,9 @@ class Work:
         return 2 * image[:, :1, 0, 0].expand(-1, 256)
 
     def store(self, key: str = "net", keys: tuple[str, ...] = ("pixels",), **options: Any) -> StoredFeatures:
-        extractor = Extractor(options.pop("compute", self.compute), key, len(keys), options.pop("gigabytes", 1.0))
+        extractor = FeatureExtractor(
+            options.pop("compute", self.compute), lambda: key, len(keys), options.pop("gigabytes", 1.0)
+        )
         defaults = {"directory": Path("features"), "split": "train", "batch_size": 8}
         return store_features(extractor, self.load, COUNT, keys, **{**defaults, **options})
 
@@ -161,7 +164,7 @@ def test_features_stay_readable_when_their_files_are_removed() -> None:
 
 
 def test_a_full_disk_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
+    set_free_space(monkeypatch, 1)
     with pytest.raises(InputError, match="are free; make room"):
         Work().store()
 

@@ -1,15 +1,14 @@
 """Where decoded pictures are kept, by the room there is."""
 
-import shutil
-from collections import namedtuple
 from pathlib import Path
 
 import pytest
 import torch
 
 from pet_cifar.data.pixels import placement
-from pet_cifar.data.pixels.placement import Place, choose, missing_bytes
+from pet_cifar.data.pixels.placement import Placement, choose_placement, missing_bytes
 from pet_cifar.hardware import available_memory
+from tests.conftest import set_free_space
 
 GB = 10**9
 
@@ -32,22 +31,21 @@ def test_auto_takes_what_there_is_room_for(
     missing: int,
     disk: float,
     memory: float,
-    expected: Place,
+    expected: Placement,
 ) -> None:
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, disk))
+    set_free_space(monkeypatch, disk)
     monkeypatch.setattr(placement, "available_memory", lambda: memory)
-    place, why = choose(needed, missing, tmp_path, torch.device("cpu"))
-    assert place == expected
+    placement_found, why = choose_placement(needed, missing, tmp_path, torch.device("cpu"))
+    assert placement_found == expected
     assert f"{needed / 1e9:.2f} GB of decoded pictures" in why
 
 
 @pytest.mark.parametrize(("free", "expected"), [(4 * GB, "device"), (3.9 * GB, "disk")])
 def test_auto_takes_the_device_where_it_has_four_times_the_room(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float, expected: Place
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float, expected: Placement
 ) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, free))
-    assert choose(GB, 0, tmp_path, torch.device("cuda"))[0] == expected
+    assert choose_placement(GB, 0, tmp_path, torch.device("cuda"))[0] == expected
 
 
 def test_available_memory_is_a_plausible_number() -> None:
@@ -55,10 +53,9 @@ def test_available_memory_is_a_plausible_number() -> None:
 
 
 def test_each_process_has_pictures_in_memory_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 0))
+    set_free_space(monkeypatch, 0)
     monkeypatch.setattr(placement, "available_memory", lambda: 5 * GB)
-    places = [choose(GB, GB, tmp_path, torch.device("cpu"), processes)[0] for processes in (1, 2, 3)]
+    places = [choose_placement(GB, GB, tmp_path, torch.device("cpu"), processes)[0] for processes in (1, 2, 3)]
     assert places == ["ram", "ram", "none"]
 
 

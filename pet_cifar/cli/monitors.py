@@ -1,0 +1,71 @@
+"""Whether a callback waits for a value that the run will log."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from lightning import Callback
+
+from pet_cifar.data import ImageDataModule
+from pet_cifar.errors import InputError, did_you_mean
+from pet_cifar.training import ImageClassifier
+from pet_cifar.training.metrics import ClassScores, StageMetrics
+
+_OF_EVERY_FIT = ("lr", "epoch_seconds", "images_per_second", "memory_gb", "epoch", "step")
+
+
+def logged_by_fit(model: ImageClassifier, data: ImageDataModule, *, validates: bool) -> list[str]:
+    """The names of the values that a fit logs.
+
+    Args:
+        model: The net.
+        data: The data module, whose classes have an accuracy each.
+        validates: Whether the run has a validation.
+    """
+    stages = [model.train_metrics, model.val_metrics] if validates else [model.train_metrics]
+    return [name for stage in stages for name in _names(stage, data.class_names)] + list(_OF_EVERY_FIT)
+
+
+def _names(metrics: StageMetrics, class_names: Iterable[str]) -> list[str]:
+    names = ["loss"]
+    for name, metric in metrics.metrics.items():
+        names += ["f1", *(f"acc_{one}" for one in class_names)] if isinstance(metric, ClassScores) else [name]
+    return [f"{metrics.stage}/{name}" for name in names]
+
+
+def check_monitors(
+    callbacks: Sequence[Callback], model: ImageClassifier, data: ImageDataModule, *, validates: bool, schedule: Any
+) -> None:
+    """Refuses a callback that waits for a value which nothing logs; Lightning says so only after the first epoch.
+
+    Args:
+        callbacks: The callbacks of the run.
+        model: The net.
+        data: The data module.
+        validates: Whether the run has a validation.
+        schedule: The class and arguments of ``--lr_scheduler``, if one was chosen.
+
+    Raises:
+        InputError: A callback or the schedule monitors another name.
+    """
+    known = logged_by_fit(model, data, validates=validates)
+    ours = all(type(one).__module__.split(".")[0] in ("pet_cifar", "lightning") for one in (model, *callbacks))
+    if not ours:  # A class of the user's may log anything.
+        return
+    for callback in callbacks:
+        check_monitor("trainer.callbacks", getattr(callback, "monitor", None), known)
+    if schedule:
+        check_monitor("lr_scheduler", (schedule.get("init_args") or {}).get("monitor"), known)
+
+
+def check_monitor(option: str, monitor: object, known: list[str]) -> None:
+    """Refuses the name of a value that nothing logs.
+
+    Args:
+        option: The option that the class was chosen with, such as ``trainer.callbacks``.
+        monitor: The name; null waits for none.
+        known: The names that are logged.
+    """
+    if isinstance(monitor, str) and monitor not in known:
+        near = did_you_mean(monitor, known)
+        some = [name for name in known if "/acc_" not in name and name not in ("epoch", "step")]
+        raise InputError(f"--{option}.monitor {monitor}: the run logs no such value; it logs {', '.join(some)}{near}")
