@@ -14,7 +14,7 @@ test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist loadfile --cov=pet_cifar --cov-report=term:skip-covered --cov-fail-under=90 -m "not real_data"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not real_data" $(PYTEST_FLAGS)
 
 # This makes the pictures of TensorBoard in docs/ anew, from two runs on digits. It needs Chromium.
 pictures: $(INSTALLED)
