@@ -153,7 +153,7 @@ def main() -> None:
                 figures = {"ours": decoded, "limit": bound}
                 report.row(f"decode {name}, {threads} threads", [decoded, bound, share(decoded, bound)], figures)
             pixels = FilePixels(folder / f"{name}-1-0.npy")
-            block = pixels.mapped.array[:batch].copy()
+            block = pixels.memmap.array[:batch].copy()
             ours, limit = [], []
             for _ in rounds:
                 ours.append(rate(times * (count // batch * batch), epochs, pixels, count, batch, times))

@@ -1,7 +1,5 @@
 """The one base of all data modules: from checked pictures to batches on the device."""
 
-import math
-import os
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -17,22 +15,18 @@ from torch import Tensor
 from pet_cifar.data import manifest, manifest_report
 from pet_cifar.data.augment import Augment
 from pet_cifar.data.device_copy import SideStream
-from pet_cifar.data.loader import Batch, BatchLoader, check_batch_size
+from pet_cifar.data.loader import Batch, BatchLoader, check_batch_size, loader_of_run
 from pet_cifar.data.manifest import ImageRecord, Split
-from pet_cifar.data.pixels.cache import DevicePixels, Pixels, channel_statistics
+from pet_cifar.data.pixels.cache import Pixels, channel_statistics
 from pet_cifar.data.pixels.decode import decode
 from pet_cifar.data.pixels.feature_cache import FeatureExtractor
 from pet_cifar.data.pixels.placement import Cache
+from pet_cifar.data.root import data_root, state_directory
 from pet_cifar.data.split import check_fraction, fingerprint, refuse_other_splits, split_records
 from pet_cifar.data.split_features import SplitFeatures, augmented_view
 from pet_cifar.data.split_pixels import SplitPixels
 from pet_cifar.errors import InputError, check_choice
 from pet_cifar.hardware import cores
-
-
-def default_root() -> Path:
-    """The environment variable ``PET_CIFAR_DATA``, or ``data``."""
-    return Path(os.environ.get("PET_CIFAR_DATA", "data"))
 
 
 class ImageDataModule(LightningDataModule):
@@ -94,7 +88,7 @@ class ImageDataModule(LightningDataModule):
         check_fraction("val_fraction", val_fraction)
         if num_workers < 0:
             raise InputError(f"num_workers is {num_workers}; it is a number of threads, 0 or more")
-        self.root = default_root() if root is None else Path(root).expanduser()
+        self.root = data_root(root)
         self.image_size = image_size
         self.batch_size = batch_size
         self.val_fraction = val_fraction
@@ -153,7 +147,7 @@ class ImageDataModule(LightningDataModule):
                 where the dataset has none of its own.
             listing: The name of the list that is kept beside the data, such as ``cats_dogs.csv``.
         """
-        return manifest.check_files(self.folder, files, manifest.state_directory(self.root) / listing, cores())
+        return manifest.check_files(self.folder, files, state_directory(self.root) / listing, cores())
 
     def read(self, record: ImageRecord) -> NDArray[np.uint8]:
         """Reads one picture; it is called from many threads. The default decodes the file in ``folder``.
@@ -318,29 +312,14 @@ class ImageDataModule(LightningDataModule):
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
     def _loader(self, split: Split) -> BatchLoader:
-        trainer = self.trainer
-
-        def trained() -> float:
-            # Lightning counts a batch as processed once it is trained on, before its callbacks have seen it.
-            return (
-                math.inf if trainer is None else vars(trainer.fit_loop.epoch_loop.batch_progress.current)["processed"]
-            )
-
-        source = self._features.open(split) if self._features else self.pixels(split)
-        return BatchLoader(
-            source,
+        return loader_of_run(
+            self.trainer,
+            self._features.open(split) if self._features else self.pixels(split),
             self.labels(split),
             self.batch_size,
             shuffle=split == "train",
-            seed=int(os.environ.get("PL_GLOBAL_SEED", 0)),
-            epoch=(lambda: trainer.current_epoch) if trainer else (lambda: 0),
-            rank=trainer.global_rank if trainer else 0,
-            world_size=trainer.world_size if trainer else 1,
-            # Pictures that are on the device are picked there, which is no work for a thread.
-            num_workers=0 if isinstance(source, DevicePixels) else self.num_workers,
-            pin=self._device.type == "cuda",
+            num_workers=self.num_workers,
             alternate=self.augment is not None and self.augment.flip == "alternating",
-            trained=trained,
         )
 
 

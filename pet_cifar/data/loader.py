@@ -2,17 +2,19 @@
 
 import logging
 import math
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from lightning import Trainer
 from numpy.typing import NDArray
 from torch import Tensor
 
 from pet_cifar.data.augment import RANDOM_NUMBERS
-from pet_cifar.data.pixels.cache import Pixels
+from pet_cifar.data.pixels.cache import DevicePixels, Pixels
 from pet_cifar.data.pixels.feature_cache import StoredFeatures
 from pet_cifar.errors import InputError
 
@@ -222,3 +224,46 @@ class BatchLoader:
             finally:
                 for future in waiting:
                     future.cancel()
+
+
+def loader_of_run(
+    trainer: Trainer | None,
+    source: Pixels | StoredFeatures,
+    labels: NDArray[np.int64],
+    batch_size: int,
+    *,
+    shuffle: bool,
+    num_workers: int,
+    alternate: bool,
+) -> BatchLoader:
+    """The loader of a split, which takes seed, epoch and processes from the trainer.
+
+    Args:
+        trainer: The trainer; None stands for one process at its first epoch.
+        source: See `BatchLoader`, as for all others.
+        labels: The class numbers of all pictures, shape (n,).
+        batch_size: The number of pictures for each process and step.
+        shuffle: True for training.
+        num_workers: How many batches are prepared ahead, where this is work for a thread.
+        alternate: Whether pictures are mirrored in every second epoch.
+    """
+
+    def trained() -> float:
+        # Lightning counts a batch as processed once it is trained on, before its callbacks have seen it.
+        return math.inf if trainer is None else vars(trainer.fit_loop.epoch_loop.batch_progress.current)["processed"]
+
+    return BatchLoader(
+        source,
+        labels,
+        batch_size,
+        shuffle=shuffle,
+        seed=int(os.environ.get("PL_GLOBAL_SEED", 0)),
+        epoch=(lambda: trainer.current_epoch) if trainer else (lambda: 0),
+        rank=trainer.global_rank if trainer else 0,
+        world_size=trainer.world_size if trainer else 1,
+        # Pictures that are on the device are picked there, which is no work for a thread.
+        num_workers=0 if isinstance(source, DevicePixels) else num_workers,
+        pin=trainer is not None and trainer.strategy.root_device.type == "cuda",
+        alternate=alternate,
+        trained=trained,
+    )

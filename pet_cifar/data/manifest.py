@@ -8,7 +8,6 @@ import csv
 import hashlib
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from operator import attrgetter
@@ -17,7 +16,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from platformdirs import user_cache_path
 
 from pet_cifar.data.files.parallel import map_in_threads
 from pet_cifar.data.pixels.decode import DecodeError, inspect
@@ -73,19 +71,6 @@ def natural_key(path: str) -> list[tuple[int, str]]:
         *((int(piece), "") if piece.isdecimal() and piece.isascii() else (-1, piece) for piece in pieces),
         (-1, path),
     ]
-
-
-def state_directory(root: Path) -> Path:
-    """Makes the directory for what is derived from the data: ``root/.pet_cifar``, or the user's cache if read-only."""
-    beside = root / ".pet_cifar"
-    try:
-        beside.mkdir(exist_ok=True)
-        with tempfile.TemporaryFile(dir=beside):
-            return beside
-    except OSError:
-        cache = user_cache_path("pet_cifar") / hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
-        cache.mkdir(parents=True, exist_ok=True)
-        return cache
 
 
 def check_files(

@@ -33,9 +33,9 @@ def stratified_split(
     """Divides pictures into (rest, taken) with every class in proportion, each in the given order.
 
     Args:
-        pictures: The records, in an order that is the same on every machine.
+        records: The records, in an order that is the same on every machine.
         size: The share of the pictures to take, in (0, 1), or their number.
-        seed: The same seed and pictures give the same division everywhere.
+        seed: The same seed and records give the same result everywhere.
         name: The option that an error names.
 
     Raises:
@@ -109,7 +109,7 @@ def refuse_other_splits(states: Mapping[str, Any], own: str, current: str, root:
         )
     if trained and trained[own]["fingerprint"] != current:
         raise InputError(
-            f"the checkpoint was trained with other pictures, or another division of them, than {root} gives now, so "
+            f"the checkpoint was trained with other pictures, or another split of them, than {root} gives now, so "
             "a score could be of pictures it was trained on; give the original pictures, split_seed, fractions and "
             "images_per_class, or --data.allow_other_data true if you know that they are apart"
         )

@@ -7,10 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pet_cifar.data import manifest
 from pet_cifar.data.augment import RANDOM_NUMBERS, Augment
 from pet_cifar.data.manifest import Split
 from pet_cifar.data.pixels.feature_cache import FeatureExtractor, StoredFeatures, store_features
+from pet_cifar.data.root import state_directory
 from pet_cifar.data.split_pixels import SplitPixels
 
 
@@ -45,7 +45,7 @@ class SplitFeatures:
         self.batch_size = batch_size
         # View 0 is the pictures themselves.
         self.views = range(1, extractor.views + 1) if augment else range(1)
-        self._directory = manifest.state_directory(root) / "features"
+        self._directory = state_directory(root) / "features"
         self._opened: dict[Split, StoredFeatures] = {}
 
     def open(self, split: Split) -> StoredFeatures:

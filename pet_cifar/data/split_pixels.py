@@ -10,10 +10,10 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 
-from pet_cifar.data import manifest
 from pet_cifar.data.manifest import ImageRecord, Split
 from pet_cifar.data.pixels.cache import Pixels, Shape, open_pixels
 from pet_cifar.data.pixels.placement import Cache, Placement, choose_placement, missing_bytes
+from pet_cifar.data.root import state_directory
 from pet_cifar.hardware import cores
 
 
@@ -47,7 +47,7 @@ class SplitPixels:
         self.cache = cache
         self.device = device
         self.num_processes = num_processes
-        self._directory = manifest.state_directory(root)
+        self._directory = state_directory(root)
         self._placement: Placement | None = None if cache == "auto" else cache
         self._opened: dict[Split, Pixels] = {}
 

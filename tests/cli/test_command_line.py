@@ -88,7 +88,7 @@ def test_another_split_than_the_checkpoints_is_refused_with_the_way_out(
 ) -> None:
     fit()
     message = refused(capsys, "test", "--run", "lightning_logs/digits_residual", "--data.split_seed", "7")
-    assert "another division" in message
+    assert "another split" in message
     assert "--data.allow_other_data true" in message
     options = ["--data.split_seed", "7", "--data.allow_other_data", "true"]
     assert main(["test", "--run", "lightning_logs/digits_residual", *options]) is not None

@@ -248,22 +248,6 @@ def test_a_damaged_or_older_listing_is_made_anew(tmp_path: Path, damage: str) ->
     assert listing.read_bytes() == whole
 
 
-def test_the_state_is_kept_beside_the_data(tmp_path: Path) -> None:
-    assert manifest.state_directory(tmp_path) == tmp_path / ".pet_cifar"
-    assert list((tmp_path / ".pet_cifar").iterdir()) == []
-
-
-def test_the_state_of_read_only_data_is_kept_in_the_users_cache(tmp_path: Path) -> None:
-    roots = [tmp_path / "one", tmp_path / "two"]
-    for root in roots:
-        root.mkdir()
-        (root / ".pet_cifar").write_text("in the way, as root may write everywhere")
-    states = [manifest.state_directory(root) for root in roots]
-    assert all(state.is_dir() and state.is_relative_to(tmp_path / "cache") for state in states)
-    assert states[0] != states[1]
-    assert manifest.state_directory(roots[0]) == states[0]
-
-
 def test_nothing_of_the_users_is_changed(tmp_path: Path) -> None:
     files = every_verdict(tmp_path)
     before = snapshot(tmp_path)

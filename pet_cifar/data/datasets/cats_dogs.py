@@ -9,6 +9,7 @@ from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.data.files.archive import unpack_zip
 from pet_cifar.data.files.download import fetch
 from pet_cifar.data.manifest import ImageRecord, Split
+from pet_cifar.data.root import state_directory
 from pet_cifar.data.split import check_fraction
 from pet_cifar.data.synthetic import write_pictures
 from pet_cifar.errors import InputError
@@ -68,7 +69,7 @@ class CatsDogsDataModule(ImageDataModule):
             archive = self.root / "kagglecatsanddogs_5340.zip"
             looked = f"neither {self.folder}/{{Cat,Dog}}/ nor {self.root}/kagglecatsanddogs_*.zip is there, and"
             fetch([URL], archive, size=SIZE, sha256=SHA256, missing=looked)
-        unpacked = manifest.state_directory(self.root) / archive.stem
+        unpacked = state_directory(self.root) / archive.stem
         unpack_zip(archive, unpacked, members=lambda name: name.startswith("PetImages/"))
         self.folder = unpacked / "PetImages"
 

@@ -14,6 +14,7 @@ from pet_cifar.data.files.download import fetch
 from pet_cifar.data.files.unpickle import read_pickle
 from pet_cifar.data.manifest import ImageRecord
 from pet_cifar.data.pixels.decode import fit_array
+from pet_cifar.data.root import state_directory
 from pet_cifar.data.synthetic import write_pictures
 from pet_cifar.errors import InputError
 
@@ -63,7 +64,7 @@ class CIFAR10DataModule(ImageDataModule):
         archive = self.root / "cifar-10-python.tar.gz"
         looked = f"none of {self.root}/{BATCHES}/, {archive} and {self.root}/cifar10/{{train,test}}/ is there, and"
         fetch(URLS, archive, size=SIZE, md5=MD5, missing=looked)
-        unpacked = manifest.state_directory(self.root) / "cifar-10-python"
+        unpacked = state_directory(self.root) / "cifar-10-python"
         unpack_tar(archive, unpacked, members=lambda name: name.startswith(f"{BATCHES}/"))
         self.folder = unpacked / BATCHES
 

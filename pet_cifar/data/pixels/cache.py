@@ -65,11 +65,11 @@ class FilePixels:
     """Looks rows up in a file."""
 
     def __init__(self, file: Path) -> None:
-        self.mapped = MemmapArray(file)
+        self.memmap = MemmapArray(file)
 
     def take(self, rows: NDArray[np.int64]) -> Tensor:
         """Copies these rows."""
-        return torch.from_numpy(self.mapped.take(rows))
+        return torch.from_numpy(self.memmap.take(rows))
 
 
 class DevicePixels:
@@ -141,7 +141,7 @@ def open_pixels(
     if cache == "disk":
         return pixels
     try:
-        return DevicePixels(pixels.mapped.array, device)
+        return DevicePixels(pixels.memmap.array, device)
     except torch.cuda.OutOfMemoryError as error:
         raise InputError(
             f"the decoded pictures need {needed / 1e9:.1f} GB on {device}, which has no such room; give cache: disk"
