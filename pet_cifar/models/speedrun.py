@@ -132,7 +132,8 @@ class SpeedrunCNN(ImageClassifier):
                 raise InputError(f"{name} is {value}; it is 0 or more")
         self.bias_lr_factor = bias_lr_factor
         self.whitening_bias_epochs = whitening_bias_epochs
-        self.lookahead_steps = lookahead
+        # It is the same for a fit and for what comes after, so that a net that is saved then has its average.
+        self._lookahead = Lookahead(lookahead) if lookahead else None
 
         whitening = nn.Conv2d(num_channels, 2 * num_channels * PATCH**2, PATCH)
         whitening.weight.requires_grad_(False)
@@ -155,8 +156,10 @@ class SpeedrunCNN(ImageClassifier):
     # How it is trained
 
     def configure_callbacks(self) -> list[Callback]:
-        """Adds the lookahead average to the trainer's callbacks."""
-        return [Lookahead(self.lookahead_steps)] if self.lookahead_steps else []
+        """Adds the lookahead average to the trainer's callbacks; one that the user gave the trainer wins."""
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        given = [one for one in callbacks if isinstance(one, Lookahead) and one is not self._lookahead]
+        return [self._lookahead] if self._lookahead and not given else []
 
     def parameter_groups(self) -> Groups:
         """The batch norms' biases at a rate of their own; every step decays all parameters by the same amount."""
@@ -194,6 +197,9 @@ class SpeedrunCNN(ImageClassifier):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Lets the bias be trained, as the checkpoint's optimizer does; later epochs hold it still again."""
         self._whitening_bias.requires_grad_(True)
+        # Earlier versions kept the average under a key of its own.
+        if "lookahead" in checkpoint and self._lookahead:
+            checkpoint["callbacks"].setdefault(self._lookahead.state_key, {"average": checkpoint["lookahead"]})
         super().on_load_checkpoint(checkpoint)
 
     def on_train_epoch_start(self) -> None:

@@ -16,7 +16,7 @@ from pet_cifar.data.loader import Batch, FeatureBatch
 from pet_cifar.errors import InputError, check_choice, check_positive
 from pet_cifar.hardware import keep_freed_memory
 from pet_cifar.training.compile import compile_parts
-from pet_cifar.training.lr_schedule import LRSchedule, ScheduleName, total_steps
+from pet_cifar.training.lr_schedule import LRSchedule, ScheduleName, change_highest_lr, total_steps
 from pet_cifar.training.metrics import StageMetrics
 from pet_cifar.training.mixup import Mix, mixed
 from pet_cifar.training.optimizer import (
@@ -69,6 +69,7 @@ class ImageClassifier(LightningModule):
         backbone: The layers from normalized pictures to features.
         head: The layers from features to logits.
         trained_before: Whether a checkpoint was loaded; the net then knows what it learns of the data before training.
+        epoch_start: The number of the epoch that began last, and how many steps were made before it.
     """
 
     backbone: nn.Module
@@ -125,6 +126,7 @@ class ImageClassifier(LightningModule):
         self.example_input_array = torch.zeros(1, num_channels, image_size, image_size)
 
         self.trained_before = False
+        self.epoch_start = (0, 0)
         self.measures_pixels = mean is None
         self.register_buffer("mean", _per_channel("mean", mean, 0.5, num_channels))
         self.register_buffer("std", _per_channel("std", std, 0.25, num_channels))
@@ -169,14 +171,24 @@ class ImageClassifier(LightningModule):
         Raises:
             InputError: The net cannot do what its options ask for.
         """
-        device = self.trainer.strategy.root_device
-        if device.type == "cpu":
+        self._arrange_memory()
+        if stage == "fit":
+            self._start_anew_or_go_on()
+            self._compile()
+
+    def _arrange_memory(self) -> None:
+        if self.trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
         self.to(memory_format=self.memory_format)
-        if stage == "fit" and self.starts_anew:
+
+    def _start_anew_or_go_on(self) -> None:
+        self.epoch_start = (0, 0)
+        if self.starts_anew:
             self.learn_from_pictures(image_data_of(self.trainer))
-        if stage == "fit" and self.compiles:
-            compile_parts(self.backbone, self.head, device)
+
+    def _compile(self) -> None:
+        if self.compiles:
+            compile_parts(self.backbone, self.head, self.trainer.strategy.root_device)
 
     @property
     def starts_anew(self) -> bool:
@@ -221,8 +233,9 @@ class ImageClassifier(LightningModule):
     def training_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> Tensor:
         """The loss of one batch; its randomness follows from the batch alone, so that a run resumes exactly."""
         self._seed(batch.seed)
-        if self.mix == "none" or not isinstance(batch, Batch):
+        if self.mix == "none":
             return self._score(batch, self.logits(batch), self.train_metrics)["loss"]
+        assert isinstance(batch, Batch), "a net that mixes pictures refuses to train on features"
         image, shares = mixed(batch.image, batch.label, self.mix, self.mix_alpha, self.num_classes)
         logits = self(image)
         loss = self.loss(logits, shares)
@@ -278,7 +291,8 @@ class ImageClassifier(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer over what is trained, and the schedule, stepped at every step."""
         options, groups = self.optimizer_options, self.parameter_groups()
-        optimizer = build_optimizer(options.name, groups, self.lr, options.momentum, fused=self._fuses())
+        fused = can_fuse(options.name, self._trainer, self.device)
+        optimizer = build_optimizer(options.name, groups, self.lr, options.momentum, fused=fused)
         self._scheduled_lr = self.lr
         return {
             "optimizer": optimizer,
@@ -287,7 +301,7 @@ class ImageClassifier(LightningModule):
 
     def total_steps(self) -> float:
         """The optimizer's steps in the whole run; infinity where the run has no end."""
-        return total_steps(self.trainer, self.schedule)
+        return total_steps(self.trainer, self.schedule, *self.epoch_start)
 
     def _lr_factor(self, step: int) -> float:
         # At step 0 the trainer does not know its length yet, and no schedule needs it there.
@@ -295,22 +309,23 @@ class ImageClassifier(LightningModule):
         # Only the constant schedule runs without an end, and a share of nothing is no warm-up.
         return 1.0 if math.isinf(total) else self.schedule.factor(step / total)
 
-    def _fuses(self) -> bool:
-        # A run that goes on asks before its net is moved.
-        device = self.device if self._trainer is None else self._trainer.strategy.root_device
-        return can_fuse(self.optimizer_options.name, self._trainer, device)
-
     def on_train_start(self) -> None:
         """Hands a learning rate that a search has found on to the schedule, which has the old one."""
         schedule = self.lr_schedulers()
-        if self.lr == self._scheduled_lr or not isinstance(schedule, LambdaLR):
-            return
         # The search leaves all groups at the same rate; their factors come on top.
-        schedule.base_lrs = [self.lr * group["lr_factor"] for group in schedule.optimizer.param_groups]
-        for group, lr in zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True):
-            group["initial_lr"] = lr
-            group["lr"] = lr * self._lr_factor(schedule.last_epoch)
-        self._scheduled_lr = self.lr
+        if self.lr != self._scheduled_lr and isinstance(schedule, LambdaLR):
+            change_highest_lr(schedule, self.lr)
+            self._scheduled_lr = self.lr
+
+    def on_train_epoch_start(self) -> None:
+        """Remembers the step, from which the length of the run is counted."""
+        self.epoch_start = (self.current_epoch, self.global_step)
+
+    # Checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds where the epoch began, since a run may go on in the middle of one and with other options."""
+        checkpoint["epoch_start"] = list(self.epoch_start)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a net of other data, and lets this run's options win over those in the optimizer's state."""
@@ -319,14 +334,14 @@ class ImageClassifier(LightningModule):
         if data is not None:
             data.refuse_other_data(checkpoint)
         self.trained_before = True
+        epoch, step = checkpoint.get("epoch_start", (0, 0))
+        self.epoch_start = (epoch, step)
         # The command line's --optimizer replaces configure_optimizers, and has options of its own.
         if self._trainer is None or self._trainer.state.fn != "fit" or "configure_optimizers" in vars(self):
             return
-        options, groups = self.optimizer_options, self.parameter_groups()
-        states = checkpoint.get("optimizer_states", [])
-        adopt_options(states, options.name, groups, options.momentum, fused=self._fuses())
-        for state in checkpoint.get("lr_schedulers", []):
-            state["base_lrs"] = [group["lr"] for group in groups]
+        options = self.optimizer_options
+        fused = can_fuse(options.name, self._trainer, self.device)
+        adopt_options(checkpoint, options, self.parameter_groups(), fused=fused)
 
 
 def _per_channel(name: str, values: list[float] | None, default: float, num_channels: int) -> Tensor:

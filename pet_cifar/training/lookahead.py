@@ -25,10 +25,12 @@ class Average:
 
     Attributes:
         slow: The average by name.
+        step: The last step that it has followed.
     """
 
-    def __init__(self, net: nn.Module, every: int) -> None:
+    def __init__(self, net: nn.Module, every: int, step: int = 0) -> None:
         self.every = every
+        self.step = step
         self._fast = {name: value for name, value in net.state_dict().items() if value.is_floating_point()}
         self.slow = {name: value.clone() for name, value in self._fast.items()}
 
@@ -39,12 +41,15 @@ class Average:
 
     @torch.no_grad()
     def after_step(self, step: int, total: float) -> None:
-        """Is called after every step of the optimizer.
+        """Follows a step of the optimizer; a second call for the same step does nothing.
 
         Args:
             step: How many steps were made.
             total: How many steps the run will make.
         """
+        if step <= self.step:
+            return
+        self.step = step
         if step % self.every == 0:
             keep = 0.95**self.every * (step / total) ** 3
             slow, fast = list(self.slow.values()), list(self._fast.values())
@@ -70,15 +75,16 @@ class Lookahead(Callback):
         self._hook: RemovableHandle | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Forgets the average of another run."""
-        self._average = self._kept = None
+        """Forgets the average of another run; after a test the net can still be saved with its own."""
+        if stage == "fit":
+            self._average = self._kept = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the average, now that the net is where it is trained."""
         if not isinstance(pl_module, ImageClassifier):
             raise InputError(f"Lookahead averages nets of this package, not a {type(pl_module).__name__}; leave it out")
         net = nn.ModuleDict({"backbone": pl_module.backbone, "head": pl_module.head})
-        average = self._average = Average(net, self.every)
+        average = self._average = Average(net, self.every, trainer.global_step)
         if self._kept is not None:
             average.load(self._kept)
             self._kept = None
@@ -89,6 +95,12 @@ class Lookahead(Callback):
 
         # The hook is part of the step, so that no interruption comes between a step and its jump.
         self._hook = trainer.optimizers[0].register_step_post_hook(after)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Follows a step that 16-mixed has counted and left out, because its gradients were infinite."""
+        assert self._average is not None, "on_train_start has made it"
+        assert isinstance(pl_module, ImageClassifier), "on_train_start refuses all others"
+        self._average.after_step(trainer.global_step, pl_module.total_steps())
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leaves the optimizer as it was."""

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from pet_cifar.errors import InputError
 from pet_cifar.training.classifier import ImageClassifier
+from pet_cifar.training.lr_schedule import total_steps
 
 log = logging.getLogger(__name__)
 
@@ -20,8 +21,8 @@ class LRFinder(LearningRateFinder):
 
     The rate rises step by step from ``min_lr`` to ``max_lr``, and the one at which the loss fell fastest becomes the
     net's ``lr``; the run then starts from the weights that it had. Each group of parameters takes its ``lr_factor`` of
-    the rate, in the search as in the run. A run that goes on from a checkpoint keeps the rate that was found for it,
-    unless the net asks for another than it did.
+    the rate, in the search as in the run; a `Lookahead` does not take part in the search. A run that goes on from a
+    checkpoint keeps the rate that was found for it, unless the net asks for another than it did.
 
     Args:
         min_lr: The first learning rate.
@@ -85,7 +86,7 @@ class LRFinder(LearningRateFinder):
             return
         losses, threshold = self.optimal_lr.results["loss"], self._early_stop_threshold
         exploded = threshold is not None and losses and losses[-1] > threshold * min(losses)
-        steps = pl_module.total_steps() if isinstance(pl_module, ImageClassifier) else math.inf
+        steps = total_steps(trainer, pl_module.schedule) if isinstance(pl_module, ImageClassifier) else math.inf
         if steps < self._num_training_steps and not exploded:
             raise InputError(
                 f"LRFinder tries {self._num_training_steps} learning rates, a step each, and the whole run has "

@@ -2,9 +2,12 @@
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, get_args
 
-from lightning import Trainer
+from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from torch.optim.lr_scheduler import LambdaLR
 
 from pet_cifar.errors import InputError, check_choice
 
@@ -54,8 +57,14 @@ class LRSchedule:
         return lowest + (1 - lowest) * (1 - fall if self.name == "triangle" else _half_cosine(fall))
 
 
-def total_steps(trainer: Trainer, schedule: LRSchedule) -> float:
+def total_steps(trainer: Trainer, schedule: LRSchedule, epoch: int = 0, step: int = 0) -> float:
     """The optimizer's steps in the whole run; infinity where the run has no end.
+
+    Args:
+        trainer: The trainer, which knows the batches of an epoch by now.
+        schedule: The schedule, which may need an end.
+        epoch: An epoch that has begun, counted from 0. Before it a run that goes on may have had other options.
+        step: How many steps were made before this epoch.
 
     Raises:
         InputError: The schedule falls towards an end that the run does not have.
@@ -64,14 +73,39 @@ def total_steps(trainer: Trainer, schedule: LRSchedule) -> float:
     # (https://github.com/Lightning-AI/pytorch-lightning/issues/20550).
     steps = math.inf if trainer.max_steps < 0 else trainer.max_steps
     if trainer.max_epochs is not None and trainer.max_epochs >= 0:
-        steps_an_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
-        steps = min(steps, trainer.max_epochs * steps_an_epoch)
+        steps = min(steps, step + _steps_of_epochs(trainer, epoch, trainer.max_epochs))
     if math.isinf(steps) and schedule.name != "constant":
         raise InputError(
             f"schedule {schedule.name} needs to know how long the run is: give --trainer.max_epochs or "
             "--trainer.max_steps, or --model.schedule constant"
         )
     return steps
+
+
+def _steps_of_epochs(trainer: Trainer, start: int, stop: int) -> int:
+    """The optimizer's steps from one epoch up to another, whatever changes the batches that a step accumulates."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    planned = next((one for one in callbacks if isinstance(one, GradientAccumulationScheduler)), None)
+    changes = [epoch for epoch in planned.epochs if start < epoch < stop] if planned else []
+    steps = 0
+    for first, last in pairwise([start, *changes, max(start, stop)]):
+        batches = planned.get_accumulate_grad_batches(first) if planned else trainer.accumulate_grad_batches
+        steps += math.ceil(trainer.num_training_batches / batches) * (last - first)
+    return steps
+
+
+def change_highest_lr(scheduler: LambdaLR, lr: float) -> None:
+    """Hands another highest rate on to a schedule that has begun; each group takes its ``lr_factor`` of it.
+
+    Args:
+        scheduler: The schedule of an optimizer whose groups have an ``lr_factor``.
+        lr: The highest rate.
+    """
+    scheduler.base_lrs = [lr * group["lr_factor"] for group in scheduler.optimizer.param_groups]
+    parts = zip(scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+    for group, highest, factor in parts:
+        group["initial_lr"] = highest
+        group["lr"] = highest * factor(scheduler.last_epoch)
 
 
 def _half_cosine(progress: float) -> float:

@@ -64,7 +64,16 @@ def decay_groups(parts: Iterable[tuple[float, Sequence[nn.Parameter]]], lr: floa
 
 
 def can_fuse(name: OptimizerName, trainer: Trainer | None, device: torch.device) -> bool:
-    """Whether the optimizer can make its step in one pass over the memory."""
+    """Whether the optimizer can make its step in one pass over the memory.
+
+    Args:
+        name: The optimizer's name.
+        trainer: The trainer; None where a net asks that has none.
+        device: The device of a net without a trainer.
+    """
+    if trainer is not None:
+        # A run that goes on asks before its net is moved.
+        device = trainer.strategy.root_device
     # Lightning cannot clip gradients that a fused optimizer is about to unscale.
     clips = trainer is not None and bool(trainer.gradient_clip_val)
     # 16-mixed leaves out a step whose gradients are infinite; torch 2.11's fused SGD then spoils the momentum.
@@ -99,22 +108,22 @@ def build_optimizer(
     return optimizer
 
 
-def adopt_options(
-    states: Iterable[dict[str, Any]], name: OptimizerName, groups: Groups, momentum: float, *, fused: bool
-) -> None:
-    """Puts this run's options into the optimizer states of a checkpoint, which would bring the old ones back.
+def adopt_options(checkpoint: dict[str, Any], options: OptimizerOptions, groups: Groups, *, fused: bool) -> None:
+    """Puts this run's options into the optimizer's state in a checkpoint, which would bring the old ones back.
 
     Args:
-        states: The states of the checkpoint's optimizers; they are changed in place.
-        name: The name of this run's optimizer.
+        checkpoint: The checkpoint, whose states of optimizers and schedules are changed in place.
+        options: The options of this run's optimizer.
         groups: The parameter groups of this run.
-        momentum: The momentum of this run.
         fused: Whether this run's optimizer is fused.
 
     Raises:
         InputError: The checkpoint's optimizer is another one, or trained other parameters.
     """
-    for state in states:
+    name, momentum = options.name, options.momentum
+    for schedule in checkpoint.get("lr_schedulers", []):
+        schedule["base_lrs"] = [group["lr"] for group in groups]
+    for state in checkpoint.get("optimizer_states", []):
         trained_with = next((kind for kind, key in SIGNS.items() if key in state["param_groups"][0]), name)
         if trained_with != name:
             raise InputError(

@@ -203,10 +203,14 @@ class TransferClassifier(ImageClassifier):
     def on_train_start(self) -> None:
         """Unfreezes what this epoch trains: a run may go on in the middle of one."""
         super().on_train_start()
-        self.on_train_epoch_start()
+        self._freeze_for_epoch()
 
     def on_train_epoch_start(self) -> None:
         """Unfreezes what this epoch trains."""
+        super().on_train_epoch_start()
+        self._freeze_for_epoch()
+
+    def _freeze_for_epoch(self) -> None:
         changed = self.freezing.freeze_for(self.current_epoch)
         if changed and len(self.freezing.courses) > 1:
             trained = sum(

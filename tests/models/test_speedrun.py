@@ -15,9 +15,8 @@ from torch.utils.data import DataLoader
 from pet_cifar.data import DigitsDataModule
 from pet_cifar.data.augment import Augment
 from pet_cifar.errors import InputError
-from pet_cifar.models import ResidualCNN, SpeedrunCNN
+from pet_cifar.models import SpeedrunCNN
 from pet_cifar.models.speedrun import PATCH, ConvGroup
-from pet_cifar.training.lookahead import Average, Lookahead
 from pet_cifar.training.lr_schedule import LRSchedule
 from pet_cifar.training.tta import averaged
 from pet_cifar.training.whitening import whitening_filters
@@ -210,36 +209,6 @@ def test_a_net_that_was_loaded_keeps_its_filters_on_other_pictures() -> None:
     assert all(torch.equal(model.state_dict()[name], value) for name, value in before.items())
 
 
-def average_of(trainer: Trainer) -> Average:
-    """The average that a run has ended with."""
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    (lookahead,) = (callback for callback in callbacks if isinstance(callback, Lookahead))
-    assert lookahead._average is not None
-    return lookahead._average
-
-
-def test_a_second_run_starts_its_average_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = narrow()
-    trainer = quiet_trainer(max_epochs=1, limit_val_batches=0)
-    trainer.fit(model, digits())
-    trainer.save_checkpoint("run.ckpt")
-    assert torch.load("run.ckpt", weights_only=True)["callbacks"]["Lookahead"]["average"]
-    trainer.test(model, digits(), ckpt_path="run.ckpt", weights_only=True, verbose=False)
-    loaded: list[object] = []
-    monkeypatch.setattr(Average, "load", lambda self, slow: loaded.append(slow))
-    trainer.fit(model, digits())
-    assert not loaded
-
-
-def test_lookahead_goes_with_any_net_and_leaves_its_optimizer_as_it_was() -> None:
-    model = ResidualCNN(image_size=16, widths=[8], lr=0.01)
-    trainer = quiet_trainer(max_epochs=1, limit_train_batches=7, limit_val_batches=0, callbacks=[Lookahead(every=3)])
-    trainer.fit(model, digits())
-    own = nn.ModuleDict({"backbone": model.backbone, "head": model.head}).state_dict()
-    assert all(torch.equal(value, own[name]) for name, value in average_of(trainer).slow.items())
-    assert not trainer.optimizers[0]._optimizer_step_post_hooks
-
-
 def test_synchronized_norms_learn_as_fast() -> None:
     model = narrow()
     plain = [len(group["params"]) for group in model.parameter_groups()]
@@ -263,61 +232,6 @@ def test_the_triangle_is_that_of_interpolation(warmup: float, final: float | Non
     points = np.linspace(0, 1, 101)
     expected = np.interp(points, [0, warmup, 1], [0.2, 1.0, end])
     assert [LRSchedule("triangle", warmup, final).factor(point) for point in points] == pytest.approx(expected)
-
-
-def test_lookahead_written_out() -> None:
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
-    value = cast(Tensor, net.get_submodule("0").weight)
-    running = cast(Tensor, net.get_submodule("1").running_mean)
-    lookahead = Average(net, every=3)
-    slow, slow_running = value.detach().clone(), running.clone()
-    for step in range(1, 11):
-        with torch.no_grad():
-            value.add_(torch.randn(2, 3))
-            running.add_(torch.randn(2))
-        expected, expected_running = value.detach().clone(), running.clone()
-        if step % 3 == 0:
-            keep = 0.95**3 * (step / 10) ** 3
-            slow = expected = keep * slow + (1 - keep) * expected
-            slow_running = expected_running = keep * slow_running + (1 - keep) * expected_running
-        if step == 10:
-            expected, expected_running = slow, slow_running
-        lookahead.after_step(step, 10)
-        torch.testing.assert_close(value.detach(), expected)
-        torch.testing.assert_close(running, expected_running)
-
-
-def net_of(model: SpeedrunCNN) -> dict[str, Tensor]:
-    return nn.ModuleDict({"backbone": model.backbone, "head": model.head}).state_dict()
-
-
-def test_lookahead_ends_on_its_average() -> None:
-    seed_everything(0)
-    model = narrow()
-    trainer = quiet_trainer(max_epochs=2)
-    trainer.fit(model, digits())
-    own = net_of(model)
-    assert average_of(trainer).slow.keys() == {name for name in own if "num_batches" not in name}
-    assert all(torch.equal(value, own[name]) for name, value in average_of(trainer).slow.items())
-
-
-def test_lookahead_counts_the_steps_of_the_optimizer_not_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    steps: list[tuple[int, float]] = []
-    after_step = Average.after_step
-
-    def watched(self: Average, step: int, total: float) -> None:
-        steps.append((step, total))
-        after_step(self, step, total)
-
-    monkeypatch.setattr(Average, "after_step", watched)
-    model, data = narrow(), digits()
-    trainer = quiet_trainer(max_epochs=2, limit_train_batches=9, accumulate_grad_batches=2, limit_val_batches=0)
-    trainer.fit(model, data)
-    # four pairs of batches and a single one, twice
-    assert steps == [(step, 10) for step in range(1, 11)]
-    own = net_of(model)
-    assert all(torch.equal(value, own[name]) for name, value in average_of(trainer).slow.items())
 
 
 class StopAfter(Callback):
