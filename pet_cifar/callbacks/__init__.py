@@ -1,5 +1,6 @@
 """Lightning callbacks that show and write what a run does; none of them changes a result."""
 
+from pet_cifar.callbacks.best_checkpoint import BestCheckpoint as BestCheckpoint
 from pet_cifar.callbacks.board import Board as Board
 from pet_cifar.callbacks.custom_scalars import CustomScalars as CustomScalars
 from pet_cifar.callbacks.hyper_parameters import HyperParameters as HyperParameters

@@ -8,12 +8,15 @@ from lightning import Callback, LightningModule, Trainer
 
 from pet_cifar.hardware import peak_memory
 
+LOGGED = ("epoch_seconds", "images_per_second", "memory_gb")
+"""The values that are logged every epoch; a callback can monitor them."""
+
 
 class ThroughputMonitor(Callback):
     """Logs the learning rate, the speed and the memory of a run.
 
     ``lr`` is logged every ``log_every_n_steps`` steps; it is the rate of the parameters that have no factor of their
-    own. ``epoch_seconds``, ``images_per_second`` and ``memory_gb`` are logged every epoch. The seconds include the
+    own, and goes to the loggers alone. The values of `LOGGED` are logged every epoch. The seconds include the
     training steps and the waiting for their data, but not validation. The pictures of all processes are counted.
     Memory, in 10^9 bytes, is the peak of this process: what was allocated on the GPU, or what was resident on the CPU
     (Windows does not report that, so there it is left out).
@@ -62,14 +65,17 @@ class ThroughputMonitor(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs the speed and memory of the epoch."""
         seconds = self._seconds + _now(trainer) - self._start
-        values = {"epoch_seconds": seconds, "images_per_second": self._images * trainer.world_size / seconds}
         device = trainer.strategy.root_device
         memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_memory()
-        if memory is not None:
-            values["memory_gb"] = memory / 1e9
-        for name, value in values.items():
-            # The value is a tensor, because Lightning copies a plain number to the device and waits for it.
-            pl_module.log(name, torch.tensor(value))
+        values = (
+            seconds,
+            self._images * trainer.world_size / seconds,
+            None if memory is None else memory / 1e9,
+        )
+        for name, value in zip(LOGGED, values, strict=True):
+            if value is not None:
+                # The value is a tensor, because Lightning copies a plain number to the device and waits for it.
+                pl_module.log(name, torch.tensor(value))
 
 
 def _now(trainer: Trainer) -> float:

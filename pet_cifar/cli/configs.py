@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 import pet_cifar
+from pet_cifar.cli import callback_options
 from pet_cifar.errors import InputError, did_you_mean
 
 
@@ -97,11 +98,14 @@ def overridden(configs: Sequence[Mapping[str, Any]], final: Mapping[str, Any]) -
     last = dict(flatten(final))
     for config in configs:
         for key, old in flatten(config):
-            # The parser completes a list of callbacks, so that it cannot be compared with what was written.
-            if isinstance(old, list) and any(isinstance(item, dict) for item in old):
-                continue
             new = last.get(key)
-            if not _equal(key, old, new):
+            if key == "trainer.callbacks":
+                callbacks, final_callbacks = ([one] if isinstance(one, dict | str) else one or [] for one in (old, new))
+                yield from callback_options.overridden(callbacks, final_callbacks)
+            # The parser completes other lists of classes, so that they cannot be compared with what was written.
+            elif isinstance(old, list) and any(isinstance(item, dict) for item in old):
+                continue
+            elif not _equal(key, old, new):
                 yield f"overridden: --{key.replace('.init_args', '').removesuffix('.class_path')} {old} -> {new}"
 
 

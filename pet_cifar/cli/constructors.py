@@ -13,8 +13,6 @@ from functools import partial
 from typing import Any
 
 from jsonargparse import ArgumentParser
-from lightning import Trainer
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from pet_cifar.cli import log_filters
 from pet_cifar.cli.options import classes_in, options_of, options_of_class
@@ -133,25 +131,3 @@ def _succeeds(build: Callable[..., Any], kwargs: Mapping[str, Any], names: Any) 
     except Exception:
         return False
     return True
-
-
-def refusal_of_run(error: Exception, parts: Mapping[str, object]) -> InputError | None:
-    """What to tell of an error that came up after all classes were built; None where it is no wrong option.
-
-    Args:
-        error: The error.
-        parts: The net and the data module by the options that chose them, and the Trainer.
-    """
-    words = " ".join(str(error).split())
-    if isinstance(error, InputError):
-        for option, part in parts.items():
-            cls: type = type(part)
-            named = name_option(option, cls, words)
-            if named != words:
-                return InputError(named)
-        return error
-    # Lightning puts the name of its argument at the beginning, in backticks.
-    found = re.match(r"`(?:Trainer\()?(\w+)", words)
-    if isinstance(error, ValueError) and found and found[1] in options_of_class(Trainer):
-        return InputError(f"--trainer.{found[1]}: {words}")
-    return InputError(words) if isinstance(error, MisconfigurationException) else None

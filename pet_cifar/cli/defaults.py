@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from pet_cifar.callbacks import (
+    BestCheckpoint,
     Board,
     CustomScalars,
     HyperParameters,
@@ -20,16 +21,23 @@ from pet_cifar.callbacks import (
     ThroughputMonitor,
 )
 from pet_cifar.callbacks.images.base import ImageCallback
+from pet_cifar.cli.options import choices
 
 LOGS = Path("lightning_logs")
 
 FileLogger = TensorBoardLogger | CSVLogger
 
 
-def new_run(name: str) -> list[FileLogger]:
-    """The loggers of a run that gets a number of its own."""
-    tensorboard = TensorBoardLogger(LOGS, name, default_hp_metric=False)
-    return [tensorboard, CSVLogger(LOGS, name, tensorboard.version)]
+def new_run(name: str, default_root_dir: str | Path | None = None) -> list[FileLogger]:
+    """The loggers of a run that gets a number of its own.
+
+    Args:
+        name: The name of the runs' directory.
+        default_root_dir: The folder of ``lightning_logs``; None takes the working directory.
+    """
+    logs = Path(default_root_dir or "").expanduser() / LOGS
+    tensorboard = TensorBoardLogger(logs, name, default_hp_metric=False)
+    return [tensorboard, CSVLogger(logs, name, tensorboard.version)]
 
 
 def scored_run(run: Path) -> TensorBoardLogger:
@@ -61,6 +69,8 @@ def default_callbacks(verb: str, command: str, trainer: Mapping[str, Any]) -> li
         command: The words that the user has typed; the run's card shows them.
         trainer: The options of the Trainer.
     """
+    if trainer["barebones"]:
+        return []
     callbacks: list[Callback] = [ThroughputMonitor()]
     if verb != "predict":
         callbacks.append(Board())
@@ -68,8 +78,10 @@ def default_callbacks(verb: str, command: str, trainer: Mapping[str, Any]) -> li
         callbacks += [RunCard(command), CustomScalars(), HyperParameters()]
     callbacks += [
         kind()
-        for kind in ImageCallback.__subclasses__()
-        if kind.by_default and (verb == "fit" or (kind.shows_predictions and verb != "predict"))
+        for kind in choices([ImageCallback])
+        if issubclass(kind, ImageCallback)
+        and kind.by_default
+        and (verb == "fit" or (kind.shows_predictions and verb != "predict"))
     ]
     # Without a logger there is no run directory, and Lightning would write into the working one.
     if trainer["logger"] is not False:
@@ -79,15 +91,12 @@ def default_callbacks(verb: str, command: str, trainer: Mapping[str, Any]) -> li
     keeps = trainer["enable_checkpointing"] is not False and trainer["logger"] is not False
     if keeps and verb == "fit":
         monitor = None if trainer["limit_val_batches"] == 0 else "val/acc"
-        callbacks += [
-            ModelCheckpoint(filename="best", monitor=monitor, mode="max", enable_version_counter=False),
-            LastCheckpoint(),
-        ]
+        callbacks += [BestCheckpoint(monitor), LastCheckpoint()]
     return callbacks
 
 
 def replaces(given: Callback, default: Callback) -> bool:
     """Whether the user's callback takes the place of a default one."""
-    if isinstance(default, ModelCheckpoint):
+    if isinstance(default, ModelCheckpoint):  # Two that write the same file would overwrite each other's.
         return isinstance(given, ModelCheckpoint) and given.filename == default.filename
     return isinstance(given, LightningProgressBar if isinstance(default, ProgressBar) else type(default))

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from lightning import Trainer
+from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import Timer
 
 from pet_cifar.hardware import computes_bfloat16
 
@@ -22,6 +23,20 @@ def before_run(*, on_cpu: bool, compiles: bool, precision: str, chosen: bool) ->
         yield "this processor computes bfloat16: --trainer.precision bf16-mixed is faster, and rounds more"
     if on_cpu and precision.startswith("bf16") and computes_bfloat16() is False:
         yield f"this processor does not compute bfloat16: --trainer.precision 32-true is faster than {precision}"
+
+
+def nothing_left(trainer: Trainer) -> str:
+    """The line about a run that goes on from its end."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    timer = next((one for one in callbacks if isinstance(one, Timer)), None)
+    seconds = timer.time_remaining() if timer else None
+    if seconds is not None and seconds <= 0:
+        option = "max_time"
+    elif 0 <= trainer.max_steps <= trainer.global_step:
+        option = "max_steps"
+    else:
+        option = "max_epochs"
+    return f"nothing was left to train: raise --trainer.{option} to go on"
 
 
 def after_run(trainer: Trainer) -> Iterator[str]:

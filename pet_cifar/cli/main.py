@@ -52,11 +52,11 @@ def main(args: Sequence[str] | None = None, *, callbacks: "Sequence[Callback]" =
     """Runs one command, from the shell or from Python.
 
     Args:
-        args: The command and its options; null takes those of the shell.
+        args: The command and its options; None takes those of the shell.
         callbacks: Lightning callbacks that a run has after the default ones, for programs such as notebooks.
 
     Returns:
-        The LightningCLI with its ``trainer``, ``model`` and ``datamodule`` for the Trainer's verbs; else null.
+        The LightningCLI with its ``trainer``, ``model`` and ``datamodule`` for the Trainer's verbs, else None.
 
     Raises:
         SystemExit: An input was wrong, which one line on standard error tells; the status is 2.

@@ -9,16 +9,26 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import Namespace
-from lightning import Callback, LightningModule, Trainer
+from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateFinder, ModelCheckpoint
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 from torch.optim import Optimizer
 
-from pet_cifar.cli import arguments, configs, constructors, hints, log_filters, monitors, options
+from pet_cifar.cli import (
+    arguments,
+    callback_options,
+    configs,
+    constructors,
+    failures,
+    hints,
+    log_filters,
+    monitors,
+    options,
+)
 from pet_cifar.cli.defaults import FileLogger, claim, default_callbacks, new_run, replaces, scored_run
 from pet_cifar.cli.parser import Parser, refuse_null
+from pet_cifar.cli.save_config import SaveConfig
 from pet_cifar.data import ImageDataModule
 from pet_cifar.errors import InputError
 from pet_cifar.models.summary import summary
@@ -27,25 +37,6 @@ from pet_cifar.training import ImageClassifier, LRFinder
 
 # Lightning 2.6 calls what jsonargparse 4.49 deprecates, and would warn once a run.
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
-
-
-class SaveConfig(SaveConfigCallback):
-    """Saves the config of a ``fit`` in the run directory, and in every checkpoint."""
-
-    def __init__(self, parser: Parser, config: Namespace, **arguments: Any) -> None:
-        config = config.clone()
-        # These options belong to this one call, so that a run repeated from the file starts anew.
-        config["ckpt_path"], config["run"], config["print_model"] = None, None, False
-        super().__init__(parser, config, **arguments)
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Writes ``config.yaml``; a test leaves the run's own as it is."""
-        if stage == "fit" and trainer.loggers:  # Without a logger Lightning would name the working directory.
-            super().setup(trainer, pl_module, stage)
-
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Adds the config as text."""
-        checkpoint["config"] = self.parser.dump(self.config, skip_none=False)
 
 
 class PetCifarCLI(LightningCLI):
@@ -120,6 +111,9 @@ class PetCifarCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Refuses null for a value, and prints what a config file or the command line has overridden."""
+        trainer = self._get(self.config, "trainer")
+        if self._resumes and isinstance(trainer["callbacks"], list):
+            trainer["callbacks"] = callback_options.without_repeats(trainer["callbacks"])
         self._write_enums_as_words()
         self._dump_config()
         refuse_null(self._parser(self.subcommand), self.config[self.subcommand])
@@ -151,15 +145,19 @@ class PetCifarCLI(LightningCLI):
         has = {name: getattr(self.datamodule, name) for name in arguments.FOLLOWS_DATA}
         arguments.check_follows_data(self.given, self.typed[1:], has)
         given = self._get(self.config_init, "trainer")
-        if given["logger"] in (None, True):
+        if given["barebones"]:
+            kwargs["logger"] = False
+        elif given["logger"] in (None, True):
             run = directory.run_of_checkpoint(self.checkpoint) if self.checkpoint else None
             if run is not None and self.subcommand != "fit":
                 kwargs["logger"] = scored_run(run)
             else:
-                self._numbered = new_run(self.name or (run.parent.name if run else type(self.model).__name__))
+                name = self.name or (run.parent.name if run else type(self.model).__name__)
+                self._numbered = new_run(name, given["default_root_dir"])
                 kwargs["logger"] = list(self._numbered)
         kwargs["callbacks"] = self._callbacks(given)
-        if given["logger"] is False and not any(isinstance(one, ModelCheckpoint) for one in kwargs["callbacks"]):
+        bare = given["barebones"] or given["logger"] is False
+        if bare and not any(isinstance(one, ModelCheckpoint) for one in kwargs["callbacks"]):
             kwargs["enable_checkpointing"] = False
         if self.subcommand == "fit":
             validates, schedule = given["limit_val_batches"] != 0, self._get(self.config_init, "lr_scheduler")
@@ -176,8 +174,7 @@ class PetCifarCLI(LightningCLI):
     def _callbacks(self, given: Mapping[str, Any]) -> list[Callback]:
         callbacks = given["callbacks"] or []
         callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
-        resumes = self.checkpoint is not None and self.subcommand == "fit"
-        if resumes and any(type(one) is LearningRateFinder for one in callbacks):
+        if self._resumes and any(type(one) is LearningRateFinder for one in callbacks):
             raise InputError(
                 "Lightning's LearningRateFinder would search again and begin at epoch 0; give --trainer.callbacks "
                 f"{LRFinder.__name__}, which does not, or --trainer.callbacks []"
@@ -186,7 +183,17 @@ class PetCifarCLI(LightningCLI):
         # The defaults come first, so that ThroughputMonitor's clock does not measure what the user's own do at the
         # end of an epoch.
         ours = [one for one in ours if not any(replaces(other, one) for other in callbacks)]
+        callback_options.refuse_same_state([*ours, *callbacks, *self.extra_callbacks])
+        if self._resumes:
+            written = self._get(self.config, "trainer")["callbacks"] or []
+            written = written if isinstance(written, list) else [written]
+            asked = [dict(one.get("init_args") or {}) for one in written]
+            ours.insert(0, callback_options.CallbackOptions(list(zip(callbacks, asked, strict=True))))
         return [*ours, *callbacks, *self.extra_callbacks]
+
+    @property
+    def _resumes(self) -> bool:
+        return self.checkpoint is not None and self.subcommand == "fit"
 
     def after_instantiate_classes(self) -> None:
         """Prints the net where that is all that is asked for."""
@@ -214,7 +221,7 @@ class PetCifarCLI(LightningCLI):
             super()._run_subcommand(subcommand)
         except Exception as error:
             parts = {"model": self.model, "data": self.datamodule, "trainer": self.trainer}
-            if (refusal := constructors.refusal_of_run(error, parts)) is None:
+            if (refusal := failures.refusal_of_run(error, parts)) is None:
                 raise
             raise refusal from error
         finally:
@@ -224,14 +231,14 @@ class PetCifarCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Says where the run is."""
-        directory = self.trainer.log_dir
+        log_dir = self.trainer.log_dir
         self._print_hints()
-        if self.trainer.is_global_zero and self.trainer.loggers and directory:
-            print(f"run directory: {directory}")
-            if list(Path(directory).glob("checkpoints/*.ckpt")):
-                print(f"test it with: pet-cifar test --run {directory}")
+        if self.trainer.is_global_zero and self.trainer.loggers and log_dir:
+            print(f"run directory: {log_dir}")
+            if list(Path(log_dir).glob("checkpoints/*.ckpt")):
+                print(f"test it with: pet-cifar test --run {log_dir}")
             elif self.checkpoint:
-                print("nothing was left to train: raise --trainer.max_epochs to go on")
+                print(hints.nothing_left(self.trainer))
 
     def after_validate(self) -> None:
         """Says whether all pictures were scored."""
@@ -243,18 +250,18 @@ class PetCifarCLI(LightningCLI):
 
     def after_predict(self) -> None:
         """Says where the probabilities are."""
-        directory = self.trainer.log_dir
-        if self.trainer.is_global_zero and directory and self.trainer.loggers:
-            print(f"predictions: {directory}/predict/predictions.csv")
+        log_dir = self.trainer.log_dir
+        if self.trainer.is_global_zero and log_dir and self.trainer.loggers:
+            print(f"predictions: {log_dir}/predict/predictions.csv")
 
     def after_test(self) -> None:
         """Says what came out and how to look at it."""
-        directory = self.trainer.log_dir
+        log_dir = self.trainer.log_dir
         if self.trainer.is_global_zero and "test/acc" in self.trainer.callback_metrics:
             print(f"test accuracy: {100 * self.trainer.callback_metrics['test/acc'].item():.2f} %")
             self._print_hints()
-            if directory and self.trainer.loggers:
-                print(f"run directory: {directory}\nlook at it with: pet-cifar board {directory}")
+            if log_dir and self.trainer.loggers:
+                print(f"run directory: {log_dir}\nlook at it with: pet-cifar board {log_dir}")
 
 
 def run_trainer(args: Sequence[str], callbacks: Sequence[Callback] = ()) -> PetCifarCLI:

@@ -22,7 +22,7 @@ from pet_cifar.data.pixels.decode import decode
 from pet_cifar.data.pixels.feature_cache import FeatureExtractor
 from pet_cifar.data.pixels.placement import Cache
 from pet_cifar.data.root import data_root, state_directory
-from pet_cifar.data.split import check_fraction, fingerprint, refuse_other_splits, split_records
+from pet_cifar.data.split import check_fraction, fingerprint, overfit_splits, refuse_other_splits, split_records
 from pet_cifar.data.split_features import SplitFeatures, augmented_view
 from pet_cifar.data.split_pixels import SplitPixels
 from pet_cifar.errors import InputError, check_choice
@@ -58,8 +58,9 @@ class ImageDataModule(LightningDataModule):
         folder: The folder that the paths of the listed pictures are relative to; `locate` sets it.
         test_fraction: The share of all pictures that tests, where the dataset has no test split of its own.
         listed: Every picture with its verdict, once `setup` has run.
-        splits: The pictures of ``train``, ``val`` and ``test``, once `setup` has run; a batch's ``row`` counts here.
-        fingerprint: A hash of the splits by content, which every checkpoint keeps.
+        splits: The pictures of ``train``, ``val`` and ``test`` in this run, once `setup` has run; a batch's ``row``
+            counts here. Under ``overfit_batches`` the same few pictures train and validate.
+        fingerprint: A hash of the whole splits by content, which every checkpoint keeps.
     """
 
     class_names: tuple[str, ...]
@@ -102,6 +103,8 @@ class ImageDataModule(LightningDataModule):
         self.listed: list[ImageRecord] = []
         self.splits: dict[Split, list[ImageRecord]] = {}
         self.fingerprint = ""
+        self._whole_splits: dict[Split, list[ImageRecord]] = {}
+        self._overfits = False
         self._pixels: SplitPixels | None = None
         self._features: SplitFeatures | None = None
         self._copies = SideStream()
@@ -169,7 +172,7 @@ class ImageDataModule(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Locates and checks the data, in one process a machine."""
-        if not self.splits:
+        if not self._whole_splits:
             self.locate()
             self.listed = self.check()
 
@@ -177,10 +180,11 @@ class ImageDataModule(LightningDataModule):
         """Lists and splits the pictures; the second call of a run finds everything done."""
         # A run that ended in an error has not taken its net's features back.
         self.release_features()
-        if not self.splits:
+        if not self._whole_splits:
             self._list_and_split()
+        self._choose_splits(stage)
         processes = self.trainer.num_devices if self.trainer else 1
-        if self._pixels is None or not self._pixels.serves(self._device):
+        if self._pixels is None or self._pixels.splits is not self.splits or not self._pixels.serves(self._device):
             self._pixels = SplitPixels(
                 self.splits,
                 self.read,
@@ -200,11 +204,25 @@ class ImageDataModule(LightningDataModule):
             manifest_report.refuse_bad_files(self.listed, self.root)
         manifest_report.warn(self.listed, self.root)
         manifest_report.refuse_empty_classes(self.listed, self.class_names, self.root)
-        self.splits = self.divide([record for record in self.listed if record.verdict == manifest.OK])
-        self.fingerprint = fingerprint(self.splits)
+        self._whole_splits = self.divide([record for record in self.listed if record.verdict == manifest.OK])
+        self.fingerprint = fingerprint(self._whole_splits)
+
+    def _choose_splits(self, stage: str) -> None:
+        trainer: Any = self.trainer
+        self._overfits = stage == "fit" and trainer is not None and trainer.overfit_batches > 0
+        if not self._overfits:
+            self.splits = self._whole_splits
+            return
+        size = self.batch_size * trainer.world_size
+        self.splits, batches = overfit_splits(self._whole_splits, trainer.overfit_batches, size, self.split_seed)
+        # A fraction would be taken once more, of the few batches that there are now.
+        trainer.limit_train_batches = trainer.limit_val_batches = batches
 
     def train_dataloader(self) -> BatchLoader:
-        """Shuffled batches; the same for the same seed and epoch, whatever ran before."""
+        """Shuffled batches; the same for the same seed and epoch, whatever ran before.
+
+        Under ``overfit_batches`` every epoch has the same batches.
+        """
         return self._loader("train")
 
     def val_dataloader(self) -> BatchLoader:
@@ -229,8 +247,9 @@ class ImageDataModule(LightningDataModule):
         if not isinstance(batch, Batch):  # features, or a net's example input
             return batch
         image = batch.image.float().div_(255)
-        if self.augment is not None and self.trainer is not None and self.trainer.training:
-            image = self.augment(image, batch.uniform)
+        augment = self._augment
+        if augment is not None and self.trainer is not None and self.trainer.training:
+            image = augment(image, batch.uniform)
         return batch._replace(image=image)
 
     def state_dict(self) -> dict[str, str]:
@@ -280,7 +299,7 @@ class ImageDataModule(LightningDataModule):
             Floats in [0, 1] on the device, shape (n, C, H, W).
         """
         assert self._pixels is not None, "setup has not run"
-        return augmented_view(self._pixels, split, rows, number, self.augment, self.split_seed)
+        return augmented_view(self._pixels, split, rows, number, self._augment, self.split_seed)
 
     # What a net with frozen layers hands over, and takes back
 
@@ -291,7 +310,7 @@ class ImageDataModule(LightningDataModule):
         """
         assert self._pixels is not None, "setup has not run"
         self._features = SplitFeatures(
-            extractor, self._pixels, self.augment, seed=self.split_seed, root=self.root, batch_size=self.batch_size
+            extractor, self._pixels, self._augment, seed=self.split_seed, root=self.root, batch_size=self.batch_size
         )
 
     def release_features(self) -> None:
@@ -308,6 +327,10 @@ class ImageDataModule(LightningDataModule):
         return self._features.view_of(epoch) if self._features else 0
 
     @property
+    def _augment(self) -> Augment | None:
+        return None if self._overfits else self.augment
+
+    @property
     def _device(self) -> torch.device:
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
@@ -317,7 +340,7 @@ class ImageDataModule(LightningDataModule):
             self._features.open(split) if self._features else self.pixels(split),
             self.labels(split),
             self.batch_size,
-            shuffle=split == "train",
+            shuffle=split == "train" and not self._overfits,
             num_workers=self.num_workers,
             alternate=self.augment is not None and self.augment.flip == "alternating",
         )

@@ -1,12 +1,14 @@
 """Divides pictures into train, val and test without overlap and with every class in proportion."""
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lightning.pytorch.utilities import rank_zero_info
 from sklearn.model_selection import train_test_split
 
 from pet_cifar.data.manifest import ImageRecord, Split
@@ -81,6 +83,40 @@ def split_records(
         size = val_fraction
     train, val = stratified_split(rest, size, seed, "val_fraction")
     return {"train": train, "val": val, "test": test}
+
+
+def overfit_splits(
+    splits: Mapping[Split, Sequence[ImageRecord]], batches: float, size: int, seed: int
+) -> tuple[dict[Split, list[ImageRecord]], int]:
+    """Takes a few training pictures, which train and validate: a net that works learns them by heart.
+
+    Args:
+        splits: The whole splits.
+        batches: How many batches are taken: a number, or as a float a share of the training batches.
+        size: The number of pictures in a batch of all processes together.
+        seed: Decides which pictures are taken; they are of all classes, where files may be sorted by class.
+
+    Returns:
+        The splits, of which ``train`` and ``val`` are the same, and the number of batches.
+
+    Raises:
+        InputError: The share comes to no batch.
+    """
+    train = splits["train"]
+    most = max(1, len(train) // size)
+    count = int(batches * most) if isinstance(batches, float) else min(batches, most)
+    if count < 1:
+        raise InputError(
+            f"--trainer.overfit_batches {batches} of {most} training batches is none; give a number such as 1, or a "
+            f"share of at least {math.ceil(1000 / most) / 1000}"
+        )
+    rows = np.random.default_rng(seed).permutation(len(train))[: count * size]
+    taken = [train[row] for row in sorted(rows)]
+    rank_zero_info(
+        f"overfit_batches: the same {len(taken)} training pictures train and validate in every epoch, in the same "
+        "order and without augmentation"
+    )
+    return {"train": taken, "val": taken, "test": list(splits["test"])}, count
 
 
 def fingerprint(splits: Mapping[Split, Sequence[ImageRecord]]) -> str:

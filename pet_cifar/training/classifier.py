@@ -233,7 +233,8 @@ class ImageClassifier(LightningModule):
     def training_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> Tensor:
         """The loss of one batch; its randomness follows from the batch alone, so that a run resumes exactly."""
         self._seed(batch.seed)
-        if self.mix == "none":
+        # What is to be learned by heart is not mixed.
+        if self.mix == "none" or self.trainer.overfit_batches > 0:  # type: ignore[attr-defined]
             return self._score(batch, self.logits(batch), self.train_metrics)["loss"]
         assert isinstance(batch, Batch), "a net that mixes pictures refuses to train on features"
         image, shares = mixed(batch.image, batch.label, self.mix, self.mix_alpha, self.num_classes)

@@ -1,0 +1,61 @@
+"""What to tell of an error that came up while a verb ran, after all parts were built."""
+
+import re
+from collections.abc import Mapping
+from math import ceil
+
+from lightning import Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from pet_cifar.cli.constructors import name_option
+from pet_cifar.cli.options import options_of_class
+from pet_cifar.errors import InputError
+
+
+def refusal_of_run(error: Exception, parts: Mapping[str, object]) -> InputError | None:
+    """What to tell of an error that came up after all classes were built; None where it is no wrong option.
+
+    Args:
+        error: The error.
+        parts: The net and the data module by the options that chose them, and the Trainer.
+    """
+    words = " ".join(str(error).split())
+    if isinstance(error, InputError):
+        for option, part in parts.items():
+            cls: type = type(part)
+            named = name_option(option, cls, words)
+            if named != words:
+                return InputError(named)
+        return error
+    if not isinstance(error, ValueError | MisconfigurationException):
+        return None
+    if line := _limit(words) or _interval(words):
+        return InputError(line)
+    # Lightning puts the name of its argument at the beginning, in backticks.
+    found = re.match(r"`(?:Trainer\()?(\w+)", words)
+    if found and found[1] in options_of_class(Trainer):
+        return InputError(f"--trainer.{found[1]}: {words}")
+    return InputError(words) if isinstance(error, MisconfigurationException) else None
+
+
+def _limit(words: str) -> str | None:
+    """The line about a share of the batches that comes to none."""
+    found = re.match(r"You requested to check (\S+) of the `(\w+?)_dataloader` but \S+ \* (\d+) < 1", words)
+    if found is None:
+        return None
+    share, stage, batches = found[1], found[2], int(found[3])
+    return (
+        f"--trainer.limit_{stage}_batches {share}: there are {batches} batches, of which this is none; give a share of "
+        f"at least {ceil(1000 / batches) / 1000}, or a number of batches such as 1"
+    )
+
+
+def _interval(words: str) -> str | None:
+    """The line about more steps between two validations than an epoch has."""
+    found = re.match(r"`val_check_interval` \((\d+)\) must be less .*? training batches \((\d+)\)", words)
+    if found is None:
+        return None
+    return (
+        f"--trainer.val_check_interval {found[1]}: an epoch has {found[2]} batches; give at most {found[2]}, or also "
+        "--trainer.check_val_every_n_epoch null, which counts batches over all epochs"
+    )
