@@ -75,7 +75,9 @@ def default_callbacks(verb: str, command: str, trainer: Mapping[str, Any]) -> li
     if verb != "predict":
         callbacks.append(Board())
     if verb == "fit":
-        callbacks += [RunCard(command), CustomScalars(), HyperParameters()]
+        callbacks += [RunCard(command), CustomScalars()]
+        if trainer["enable_autolog_hparams"]:
+            callbacks.append(HyperParameters())
     callbacks += [
         kind()
         for kind in choices([ImageCallback])

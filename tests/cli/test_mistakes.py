@@ -112,6 +112,26 @@ def of(text: str) -> list[str]:
             of("--trainer.callbacks+ EarlyStopping --trainer.callbacks.monitor val_loss"),
             ["--trainer.callbacks.monitor val_loss", "did you mean val/loss?"],
         ),
+        *(
+            (
+                of(f"--trainer.callbacks+ EarlyStopping --trainer.callbacks.monitor {name}"),
+                [f"--trainer.callbacks.monitor {name}", "val/loss", "epoch_seconds"],
+            )
+            for name in ("lr", "epoch", "step")
+        ),
+        (
+            of("--optimizer SGD --lr_scheduler ReduceLROnPlateau --lr_scheduler.monitor epoch"),
+            ["--lr_scheduler.monitor epoch", "val/loss"],
+        ),
+        # Two callbacks that a checkpoint could not tell apart
+        (
+            of("--trainer.callbacks+ ModelCheckpoint --trainer.callbacks+ ModelCheckpoint"),
+            ["--trainer.callbacks ModelCheckpoint", "monitor"],
+        ),
+        # Shares of the batches that are none
+        (of("--trainer.limit_train_batches 0.01"), ["--trainer.limit_train_batches 0.01", "22", "0.046"]),
+        (of("--trainer.limit_val_batches 0.1"), ["--trainer.limit_val_batches 0.1", "3 batches", "0.334"]),
+        (of("--trainer.overfit_batches 0.01"), ["--trainer.overfit_batches 0.01", "22", "0.046"]),
         (
             of("--trainer.limit_val_batches 0 --trainer.callbacks+ EarlyStopping --trainer.callbacks.monitor val/loss"),
             ["--trainer.callbacks.monitor val/loss", "train/loss"],
