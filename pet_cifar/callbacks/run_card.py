@@ -20,7 +20,7 @@ from pet_cifar.callbacks.board import Board
 from pet_cifar.callbacks.images.base import EvalSplit, ImageCallback, escape
 from pet_cifar.data import manifest_report
 from pet_cifar.data.datamodule import ImageDataModule
-from pet_cifar.hardware import processor_name
+from pet_cifar.hardware import cores, processor_name
 from pet_cifar.models.summary import summary
 from pet_cifar.training.classifier import ImageClassifier
 
@@ -121,7 +121,7 @@ def _environment_card(trainer: Trainer) -> str:
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     rows: list[Sequence[object]] = [
         ["device", f"{trainer.world_size} x {hardware}"],
-        ["processor", f"{os.cpu_count()} x {processor_name()}, {torch.get_num_threads()} threads used by torch"],
+        ["processor", f"{cores()} x {processor_name()}, {torch.get_num_threads()} threads used by torch"],
         ["precision", trainer.precision],
         ["seed", os.environ.get("PL_GLOBAL_SEED", "not set")],
         ["pet_cifar", f"{__version__}, {_commit()}"],

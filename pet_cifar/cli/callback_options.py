@@ -47,9 +47,9 @@ def without_repeats(callbacks: Sequence[Any]) -> list[Any]:
 
 
 def _key(callback: Any) -> tuple[str, ...]:
-    arguments = callback.get("init_args") or {}
+    init_args = callback.get("init_args") or {}
     name = str(callback["class_path"]).rpartition(".")[2]
-    return name, *(str(arguments.get(option)) for option in _KEPT_APART_BY)
+    return name, *(str(init_args.get(option)) for option in _KEPT_APART_BY)
 
 
 def refuse_same_state(callbacks: Sequence[Callback]) -> None:
@@ -82,15 +82,15 @@ def overridden(old: Sequence[Any], new: Sequence[Any]) -> Iterator[str]:
         if not same:
             yield f"overridden: --trainer.callbacks {name} -> none"
             continue
-        arguments = {} if isinstance(one, str) else one.get("init_args") or {}
-        nearest = min(same, key=lambda other: len(list(_changed(arguments, other))))
+        init_args = {} if isinstance(one, str) else one.get("init_args") or {}
+        nearest = min(same, key=lambda other: len(list(_changed(init_args, other))))
         remaining.remove(nearest)
-        for option, before, after in _changed(arguments, nearest):
+        for option, before, after in _changed(init_args, nearest):
             yield f"overridden: --trainer.callbacks.{option} {before} -> {after} ({name})"
 
 
-def _changed(arguments: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+def _changed(init_args: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     final = other.get("init_args") or {}
-    for option, before in arguments.items():
+    for option, before in init_args.items():
         if option in final and final[option] != before:
             yield option, before, final[option]

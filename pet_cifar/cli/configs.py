@@ -80,10 +80,10 @@ def config_of_checkpoint(checkpoint: Mapping[str, Any], verb: str) -> dict[str, 
         config = {key: value for key, value in config.items() if key not in ("ckpt_path", "run", "print_model")}
     else:
         config = {key: config[key] for key in ("seed_everything", "model", "data") if key in config}
-    arguments = config.get("model", {}).get("init_args", {})
+    init_args = config.get("model", {}).get("init_args", {})
     # The checkpoint holds all weights, so the net must not ask for the file of its pretrained weights again.
-    arguments.update(
-        {key: checkpoint["hyper_parameters"][key] for key in arguments if key in checkpoint["hyper_parameters"]}
+    init_args.update(
+        {key: checkpoint["hyper_parameters"][key] for key in init_args if key in checkpoint["hyper_parameters"]}
     )
     return config
 

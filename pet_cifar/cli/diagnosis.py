@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import yaml
 from jsonargparse import ArgumentParser
@@ -102,11 +102,11 @@ class _Walk:
     def check_complete(self) -> None:
         for path in self.chosen:
             self._check_required(path)
-        for room, example in (("model", "ResidualCNN"), ("data", "DigitsDataModule")):
-            if room in self.options and room not in self.chosen:
+        for section, example in (("model", "ResidualCNN"), ("data", "DigitsDataModule")):
+            if section in self.options and section not in self.chosen:
                 raise InputError(
-                    f"no {room} is given; give --config FILE, such as --config digits_residual, or --{room} CLASS, "
-                    f"such as --{room} {example}"
+                    f"no {section} is given; give --config FILE, such as --config digits_residual, or --{section} "
+                    f"CLASS, such as --{section} {example}"
                 )
 
     def _check_required(self, path: str) -> None:
@@ -167,7 +167,7 @@ class _Walk:
             if rest[0] in arguments:
                 self.given.add(f"{path}.{rest[0]}")
                 return self._within(f"{path}.{rest[0]}", arguments[rest[0]], rest[1:])
-        if any("dict" in str(one) for one in alternatives(option.kind)):
+        if any(get_origin(one) is dict or one is dict for one in alternatives(option.kind)):
             return path, Option(Any)
         if not bases:
             raise InputError(f"{self.source}--{path}.{'.'.join(rest)}: --{path} has no options within it")

@@ -58,6 +58,7 @@ def silence() -> Iterator[None]:
 
 @contextmanager
 def _filtered(records: list[logging.LogRecord]) -> Iterator[None]:
+    """Keeps Lightning's messages from the user, and collects them in ``records``."""
 
     def hold(record: logging.LogRecord) -> bool:
         records.append(record)

@@ -100,8 +100,7 @@ def run_from_shell() -> None:
     """Runs `main` and drops what it returns, which a console script would make its exit status."""
     try:
         main()
-    except (
-        KeyboardInterrupt
-    ):  # This happens while torch is imported or pictures are checked; a Trainer has its own way.
+    # It comes while torch is imported or pictures are checked; a Trainer has its own way.
+    except KeyboardInterrupt:
         print("pet-cifar: interrupted", file=sys.stderr)
         raise SystemExit(130) from None

@@ -84,10 +84,10 @@ def refuse_null(parser: ArgumentParser, config: Namespace) -> None:
         for one in value if isinstance(value, list) else [value]:
             if isinstance(one, Mapping | Namespace) and "class_path" in one:
                 cls = find_class(classes_in(option.kind), str(one["class_path"]))
-                arguments = options_of_class(cls) if cls else {}
+                known = options_of_class(cls) if cls else {}
                 for name, inner in (one.get("init_args") or {}).items():
-                    if name in arguments:
-                        _refuse_null(f"{path}.{name}", arguments[name], inner)
+                    if name in known:
+                        _refuse_null(f"{path}.{name}", known[name], inner)
 
 
 def _refuse_null(path: str, option: Option, value: object) -> None:

@@ -27,7 +27,7 @@ OTHER_TOOLS = {
 }
 """Our options, each with the names that it has in other tools (Keras, timm, Ultralytics, older Lightning)."""
 
-_EXAMPLES = {
+_VALUES = {
     "--ckpt_path": "RUN_DIR/checkpoints/last.ckpt",
     "--data": "CIFAR10DataModule",
     "--model": "ResidualCNN",
@@ -39,7 +39,7 @@ _EXAMPLES = {
 }
 """Values of the options whose values in other tools are others than ours."""
 
-_ROOMS = ("data", "model", "trainer")
+_SECTIONS = ("data", "model", "trainer")
 
 
 def unknown_option(name: str, value: str | None, options: Mapping[str, Sequence[str]]) -> str:
@@ -54,8 +54,8 @@ def unknown_option(name: str, value: str | None, options: Mapping[str, Sequence[
     meant = meant_option(name, options)
     if meant is None:
         return f"{name}: there is no such option{did_you_mean(name, [f'--{one}' for one in options])}"
-    if meant in _EXAMPLES and not (value or "").endswith(".ckpt"):
-        value = _EXAMPLES[meant]
+    if meant in _VALUES and not (value or "").endswith(".ckpt"):
+        value = _VALUES[meant]
     owners = options.get(meant.removeprefix("--"), ())
     whose = f", an option of {' and '.join(owners)}" if owners else ""
     return f"{name}: there is no such option; give {meant}{f' {value}' if value else ''}{whose}"
@@ -69,23 +69,26 @@ def unknown_key(key: str, options: Mapping[str, Sequence[str]]) -> str:
         options: All options that there are, as for `unknown_option`.
     """
     meant = meant_option(key, options) or f"--{nearest(key, options) or ''}"
-    room, _, name = meant.removeprefix("--").partition(".")
-    if not room:
+    section, _, name = meant.removeprefix("--").partition(".")
+    if not section:
         return f"there is no key {key}; a config has keys such as model, data and trainer"
     where = {"model": " under init_args of model", "data": " under init_args of data", "trainer": " under trainer"}
-    return f"there is no key {key}; write {name or room}{where.get(room, '') if name else ''}"
+    return f"there is no key {key}; write {name or section}{where.get(section, '') if name else ''}"
 
 
 def meant_option(name: str, options: Collection[str]) -> str | None:
     """The option that has this name in another tool, or that ends in this name here."""
     key = name.lstrip("-").replace("-", "_").lower()
     last = key.rpartition(".")[2]
-    rooms = {option.partition(".")[0] for option in options}
+    sections = {option.partition(".")[0] for option in options}
     for option, names in OTHER_TOOLS.items():
-        if last in names and option.removeprefix("--").partition(".")[0] in rooms:
+        if last in names and option.removeprefix("--").partition(".")[0] in sections:
             return option
     ending = [
-        option for room in _ROOMS for option in options if option.startswith(room) and option.endswith(f".{last}")
+        option
+        for section in _SECTIONS
+        for option in options
+        if option.startswith(section) and option.endswith(f".{last}")
     ]
     return f"--{ending[0]}" if ending else None
 

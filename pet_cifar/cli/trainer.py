@@ -21,10 +21,10 @@ from pet_cifar.cli import (
     configs,
     constructors,
     failures,
-    hints,
     log_filters,
     monitors,
     options,
+    run_hints,
 )
 from pet_cifar.cli.defaults import FileLogger, claim, default_callbacks, new_run, replaces, scored_run
 from pet_cifar.cli.parser import Parser, refuse_null
@@ -207,7 +207,7 @@ class PetCifarCLI(LightningCLI):
             if self._numbered and self.trainer.loggers == self._numbered:
                 self._claimed = claim(self._numbered)
             print(summary(self.model))
-            for line in hints.before_run(
+            for line in run_hints.before_run(
                 on_cpu=self.trainer.strategy.root_device.type == "cpu",
                 compiles=self.model.compiles,
                 precision=str(self.trainer.precision),
@@ -238,14 +238,14 @@ class PetCifarCLI(LightningCLI):
             if list(Path(log_dir).glob("checkpoints/*.ckpt")):
                 print(f"test it with: pet-cifar test --run {log_dir}")
             elif self.checkpoint:
-                print(hints.nothing_left(self.trainer))
+                print(run_hints.nothing_left(self.trainer))
 
     def after_validate(self) -> None:
         """Says whether all pictures were scored."""
         self._print_hints()
 
     def _print_hints(self) -> None:
-        for line in hints.after_run(self.trainer):
+        for line in run_hints.after_run(self.trainer):
             _print(line)
 
     def after_predict(self) -> None:

@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 class TimmClassifier(TransferClassifier):
     """A backbone of timm's and a new last layer.
 
-    Weights have timm's keys. The blocks to freeze have the names of the backbone's modules, such as ``blocks.4`` or
-    ``layer3``.
+    Weights have timm's keys; ``timm`` downloads those of the net's name. The blocks to freeze have the names of the
+    backbone's modules, such as ``blocks.4`` or ``layer3``.
 
     Args:
         num_classes: The number of classes; 2 gives one logit.

@@ -28,9 +28,9 @@ BLOCKS = {"block1": 5, "block2": 10, "block3": 17, "block4": 24, "block5": 31}
 class VGG16Classifier(TransferClassifier):
     """VGG16's thirteen convolutions and a new head.
 
-    Weights have torchvision's keys. A file that also holds a trained classifier is taken for torchvision's own
-    training and gets its mean and standard deviation; for other trainings give ``mean`` and ``std``. The blocks to
-    freeze are ``block1`` to ``block5``.
+    Weights have torchvision's keys; ``imagenet`` downloads the authors' own (528 MB, by torchvision). A file that also
+    holds a trained classifier is taken for torchvision's own training and gets its mean and standard deviation; for
+    other trainings give ``mean`` and ``std``. The blocks to freeze are ``block1`` to ``block5``.
 
     Args:
         num_classes: The number of classes; 2 gives one logit.

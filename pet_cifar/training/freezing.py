@@ -79,11 +79,11 @@ class Freezing:
         unfreeze: From which epoch on, counted from 0, less is frozen: until which block, or ``nothing``.
 
     Raises:
-        InputError: A block is not there, or the epochs do not free more and more.
+        InputError: A block is not there, or the epochs do not unfreeze more and more.
 
     Attributes:
         stages: The names of the backbone's stages, in the order of the forward pass.
-        courses: From which epoch on how many stages are frozen.
+        frozen_from_epoch: From which epoch on how many stages are frozen, in the order of the epochs.
         fixed: How many stages are frozen in all epochs.
         frozen: How many stages are frozen now.
     """
@@ -100,15 +100,17 @@ class Freezing:
         self.head = head
         self.stages = stages_of(backbone)
         self.ends = {NOTHING: 0, **(ends_of(self.stages) if blocks is None else blocks), ALL: len(self.stages)}
-        self.courses = [(0, self._count("freeze_until", freeze_until))]
+        self.frozen_from_epoch = [(0, self._count("freeze_until", freeze_until))]
         for epoch, until in sorted((unfreeze or {}).items()):
             count = self._count(f"unfreeze: epoch {epoch}", until)
             if epoch < 1:
                 raise InputError(f"unfreeze: epoch {epoch}; the first epoch, 0, is freeze_until's; give 1 or more")
-            if count >= self.courses[-1][1]:
-                raise InputError(f"unfreeze: epoch {epoch}: {until} frees nothing more than what was free before")
-            self.courses.append((epoch, count))
-        self.fixed = self.courses[-1][1]
+            if count >= self.frozen_from_epoch[-1][1]:
+                raise InputError(
+                    f"unfreeze: epoch {epoch}: {until} unfreezes nothing more than what was unfrozen before"
+                )
+            self.frozen_from_epoch.append((epoch, count))
+        self.fixed = self.frozen_from_epoch[-1][1]
         self._trainable = {id(parameter) for parameter in backbone.parameters() if parameter.requires_grad}
         self._freeze(self.fixed)
 
@@ -124,20 +126,20 @@ class Freezing:
             raise InputError(f"{option} {name}: there is no such block{near}; it is one of {', '.join(listed)}")
         return self.ends[name]
 
-    def free(self) -> None:
+    def unfreeze(self) -> None:
         """Unfreezes all that any epoch trains, which is what an optimizer is made for."""
         self._freeze(self.fixed)
 
     def freeze_for(self, epoch: int) -> bool:
         """Freezes what this epoch, counted from 0, does not train; says whether that has changed."""
         before = self.frozen
-        self._freeze([count for start, count in self.courses if start <= epoch][-1])
+        self._freeze([count for start, count in self.frozen_from_epoch if start <= epoch][-1])
         return self.frozen != before
 
     def _freeze(self, count: int) -> None:
         self.frozen = count
         inside = {id(parameter) for module in self._modules(0, count) for parameter in module.parameters()}
-        if count:  # parameters of the backbone itself, such as a class token
+        if count:  # The backbone may have parameters of its own, such as a class token.
             inside |= {id(parameter) for parameter in self.backbone.parameters(recurse=False)}
         for parameter in self.backbone.parameters():
             if id(parameter) in self._trainable:
@@ -187,7 +189,8 @@ class Freezing:
         """A hash of all that `before` depends on but its input: the layers and their weights."""
         layers = [*self._modules(0, self.fixed), *self.head[: self._fixed_head_layers()]]
         found = hashlib.sha256(f"{type(self.backbone)} {layers}".encode())
-        tensors: list[tuple[str, Tensor]] = [*self.backbone.named_parameters(recurse=False)]  # such as a class token
+        # The backbone may have parameters of its own, such as a class token.
+        tensors: list[tuple[str, Tensor]] = [*self.backbone.named_parameters(recurse=False)]
         for layer in layers:
             tensors += layer.state_dict().items()
         for name, value in tensors:

@@ -28,9 +28,8 @@ class TransferClassifier(ImageClassifier):
     A checkpoint carries all weights: a net rebuilt from one needs neither file nor network.
 
     Args:
-        weights: ``none``, the path of a safetensors or pth file, or the word for the download: ``imagenet`` for
-            VGG16 (the authors' own weights, 528 MB by torchvision), ``timm`` for timm's nets. The input normalization
-            follows the weights.
+        weights: ``none``, the path of a safetensors or pth file, or the word with which the net downloads its
+            pretrained weights. The input normalization follows the weights.
         freeze_until: ``nothing`` trains all, the name of a block such as ``block4`` or ``layer3`` freezes everything
             up to its end, ``all`` trains only the head.
         unfreeze: From which epoch on, counted from 0, less is frozen, such as ``{3: block4, 6: nothing}``.
@@ -91,8 +90,8 @@ class TransferClassifier(ImageClassifier):
         if not self.cache_features:
             return
         if not self.freezing.fixed:
-            epoch = self.freezing.courses[-1][0]
-            why = f"unfreeze frees all at epoch {epoch}" if epoch else "freeze_until is nothing"
+            epoch = self.freezing.frozen_from_epoch[-1][0]
+            why = f"unfreeze unfreezes all at epoch {epoch}" if epoch else "freeze_until is nothing"
             raise InputError(
                 f"cache_features is true, but nothing stays frozen to the end: {why}; keep a block frozen, or give "
                 "--model.cache_features false"
@@ -130,7 +129,7 @@ class TransferClassifier(ImageClassifier):
 
     def setup(self, stage: str) -> None:
         """Readies what is frozen, and hands the extractor over to the data where features are kept."""
-        self.freezing.free()
+        self.freezing.unfreeze()
         if stage == "fit":
             self._check_unfreezing()
         data = image_data_of(self.trainer)
@@ -147,7 +146,7 @@ class TransferClassifier(ImageClassifier):
             data.release_features()
 
     def _check_unfreezing(self) -> None:
-        trainer, courses = self.trainer, self.freezing.courses
+        trainer, courses = self.trainer, self.freezing.frozen_from_epoch
         waits = getattr(trainer.strategy, "_ddp_kwargs", {}).get("find_unused_parameters", False)
         if len(courses) > 1 and trainer.world_size > 1 and not waits:
             raise InputError(
@@ -212,7 +211,7 @@ class TransferClassifier(ImageClassifier):
 
     def _freeze_for_epoch(self) -> None:
         changed = self.freezing.freeze_for(self.current_epoch)
-        if changed and len(self.freezing.courses) > 1:
+        if changed and len(self.freezing.frozen_from_epoch) > 1:
             trained = sum(
                 parameter.numel()
                 for part in (self.backbone, self.head)
@@ -224,5 +223,5 @@ class TransferClassifier(ImageClassifier):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Unfreezes all that is ever trained, which the checkpoint's optimizer holds."""
         # The search for a learning rate loads a checkpoint in the middle of an epoch.
-        self.freezing.free()
+        self.freezing.unfreeze()
         super().on_load_checkpoint(checkpoint)

@@ -13,7 +13,7 @@ import yaml
 from lightning import Callback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from pet_cifar.cli import defaults, hints
+from pet_cifar.cli import defaults, run_hints
 from pet_cifar.cli import main as cli
 from pet_cifar.cli.main import main
 from pet_cifar.cli.trainer import run_trainer
@@ -282,19 +282,19 @@ def test_two_processes_from_the_shell_score_every_picture_once() -> None:
     ],
 )
 def test_a_faster_precision_is_told(precision: str, native: bool | None, words: str, monkeypatch: Any) -> None:
-    monkeypatch.setattr(hints, "computes_bfloat16", lambda: native)
-    lines = list(hints.before_run(on_cpu=True, compiles=False, precision=precision, chosen=False))
+    monkeypatch.setattr(run_hints, "computes_bfloat16", lambda: native)
+    lines = list(run_hints.before_run(on_cpu=True, compiles=False, precision=precision, chosen=False))
     assert len(lines) == bool(words)
     assert "".join(lines).startswith(words)
-    assert not list(hints.before_run(on_cpu=False, compiles=False, precision=precision, chosen=False))
+    assert not list(run_hints.before_run(on_cpu=False, compiles=False, precision=precision, chosen=False))
     if precision == "32-true":
-        assert not list(hints.before_run(on_cpu=True, compiles=False, precision=precision, chosen=True))
+        assert not list(run_hints.before_run(on_cpu=True, compiles=False, precision=precision, chosen=True))
 
 
 def test_compiling_on_a_processor_is_told() -> None:
-    (line,) = hints.before_run(on_cpu=True, compiles=True, precision="16-mixed", chosen=False)
+    (line,) = run_hints.before_run(on_cpu=True, compiles=True, precision="16-mixed", chosen=False)
     assert "--model.compile false begins at once" in line
-    assert not list(hints.before_run(on_cpu=False, compiles=True, precision="16-mixed", chosen=False))
+    assert not list(run_hints.before_run(on_cpu=False, compiles=True, precision="16-mixed", chosen=False))
 
 
 def test_a_limit_of_one_is_one_batch_and_scores_of_a_part_say_so(capsys: pytest.CaptureFixture[str]) -> None:

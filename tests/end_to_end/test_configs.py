@@ -33,7 +33,7 @@ def smaller(config: dict[str, Any]) -> dict[str, Any]:
         "data.image_size": min(published.image_size, 32),
         # Every class needs a picture to validate.
         "data.val_fraction": 0.1,
-        # Blocks that are freed on the way get three epochs, too.
+        # Blocks that are unfrozen on the way get three epochs, too.
         "trainer.max_epochs": 3 + max(net.get("unfreeze", {}), default=0),
         "trainer.limit_train_batches": 8,
     }

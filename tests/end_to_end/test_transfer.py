@@ -33,7 +33,7 @@ def test_a_staged_run_on_features_goes_all_the_way(capsys: pytest.CaptureFixture
     tested = main(["test", "--run", str(run)])
     assert "overridden" not in capsys.readouterr().out
     assert tested is not None
-    assert tested.model.freezing.courses == fitted.model.freezing.courses
+    assert tested.model.freezing.frozen_from_epoch == fitted.model.freezing.frozen_from_epoch
     # and what was trained goes on
     gone_on = main(["fit", "--ckpt_path", str(run / "checkpoints" / "last.ckpt"), "--trainer.max_epochs", "4"])
     assert gone_on is not None
@@ -49,7 +49,7 @@ def test_two_processes_train_on_features_as_one_does() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert losses(1) == pytest.approx(losses(0), rel=1e-3)
-    # also after the first stage was freed
+    # also after the first stage was unfrozen
     assert losses(1)[2] < losses(1)[0]
 
 

@@ -22,15 +22,6 @@ from pet_cifar.training.tta import averaged
 from pet_cifar.training.whitening import whitening_filters
 from tests.conftest import quiet_trainer
 
-pytestmark = [
-    # Lightning 2.6 with torch 2.11 and newer
-    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.. is deprecated"),
-    # our loaders prepare batches in threads
-    pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
-    # a test's epoch is short
-    pytest.mark.filterwarnings("ignore:The number of training batches"),
-]
-
 
 def narrow(**options: Any) -> SpeedrunCNN:
     defaults: dict[str, Any] = {

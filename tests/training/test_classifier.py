@@ -27,15 +27,9 @@ from pet_cifar.training.optimizer import OptimizerName
 from tests.conftest import quiet_trainer, write_cats_dogs
 
 pytestmark = [
-    # Lightning 2.6 with torch 2.11 and newer
-    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.. is deprecated"),
-    # our loaders prepare batches in threads
-    pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
-    # a test's epoch is short
-    pytest.mark.filterwarnings("ignore:The number of training batches"),
-    # the second of two runs writes beside the first
+    # The second of two runs writes beside the first,
     pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
-    # or elsewhere
+    # or into another directory.
     pytest.mark.filterwarnings("ignore:The dirpath has changed from"),
 ]
 
@@ -337,7 +331,7 @@ def test_the_rate_changes_at_every_step_and_ends_where_it_should(
     trainer.fit(model, digits())
     assert trainer.global_step == total
     if length.get("accumulate_grad_batches"):
-        # steps after 3, 6 and 7 batches
+        # The optimizer steps after 3, 6 and 7 batches.
         used = [rates.rates[batch] for batch in (0, 3, 6, 7, 10, 13)]
     else:
         used = rates.rates
@@ -548,7 +542,7 @@ def test_a_run_goes_on_in_another_layout_or_form(name: OptimizerName, after: str
 
 
 def test_sgd_is_not_fused_where_steps_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    # torch 2.11's fused SGD spoils the momentum where 16-mixed leaves a step out
+    # The fused SGD of torch 2.11 spoils the momentum where 16-mixed leaves a step out
     for name, fused in (("sgd", None), ("adamw", True)):
         trainer = quiet_trainer(max_epochs=1)
         monkeypatch.setattr(trainer.precision_plugin, "scaler", object(), raising=False)
@@ -630,7 +624,7 @@ def test_an_interrupted_step_is_done_again_and_its_epoch_validated(hook: str) ->
         fit(Interrupt(hook))
     again = Interrupt("on_never")
     resumed = fit(again, "interrupted.ckpt")
-    # what a forward of the interrupted step has left in running statistics is another matter
+    # A forward pass of the interrupted step may have left something in running statistics, which are not compared.
     torch.testing.assert_close(list(resumed.parameters()), list(whole.parameters()), rtol=0, atol=0)
     assert weights_equal(resumed, whole) or hook != "on_train_batch_start"
     assert again.validated == [1]

@@ -98,7 +98,7 @@ def test_what_is_frozen_does_not_change(until: str) -> None:
     freezing = freezing_of(model)
     still = {f"backbone.{name}" for name in freezing.stages[: freezing.fixed]}
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
-    # running averages too: a batch norm that is frozen does not go on averaging
+    # This holds for running averages, too: a batch norm that is frozen does not go on averaging.
     assert not [name for name in changed if any(name.startswith(f"{stage}.") for stage in still)]
     free = names_of_trained(model)
     assert free <= changed | {name for name in free if name.startswith(("mean", "std"))}
@@ -189,7 +189,7 @@ def test_a_staged_run_resumes_exactly(tmp_path: Path, optimizer: str) -> None:
             lr=0.01,
             optimizer=optimizer,
             base_lr_factor=0.1,
-            schedule="constant",  # the others follow from the length of the run
+            schedule="constant",  # Other schedules follow from the length of the run.
             warmup_fraction=0.0,
         )
         trainer = quiet_trainer(max_epochs=epochs, limit_train_batches=4, limit_val_batches=0)
@@ -261,7 +261,7 @@ def test_features_give_the_predictions_of_pictures(until: str) -> None:
         assert look.seen == [cached]
         # The net takes its extractor back.
         assert data.feature_extractor is None
-    # float16 has eleven bits
+    # A float16 has eleven bits.
     found, wanted = probabilities
     assert torch.allclose(found, wanted, atol=2e-3)
     assert (found.argmax(1) == wanted.argmax(1)).float().mean() > 0.99
@@ -273,7 +273,7 @@ def test_training_on_features_is_training_on_pictures(until: str, precision: Any
     losses = []
     for cached in (True, False):
         model = small(freeze_until=until, cache_features=cached, lr=0.01, dropout=0.3)
-        with torch.no_grad():  # as large as pretrained features, and random ones are not
+        with torch.no_grad():  # Pretrained features are this large, and random ones are not.
             part(model, "backbone.bn2" if until == "all" else "backbone.blocks.1.0.bn2").weight.mul_(300)
         trainer = quiet_trainer(max_epochs=2, limit_train_batches=10, limit_val_batches=0, precision=precision)
         # Most of the digits are left out, because some processors take long for bfloat16.
@@ -356,14 +356,14 @@ def test_other_weights_get_other_features() -> None:
     [
         ({"freeze_until": "layer9"}, "freeze_until layer9: there is no such block; it is one of nothing, conv_stem"),
         ({"freeze_until": "all", "unfreeze": {1: "blok"}}, "unfreeze: epoch 1 blok: there is no such block"),
-        ({"freeze_until": "blocks.1", "unfreeze": {1: "all"}}, "all frees nothing more"),
+        ({"freeze_until": "blocks.1", "unfreeze": {1: "all"}}, "all unfreezes nothing more"),
         ({"freeze_until": "all", "unfreeze": {0: "nothing"}}, "give 1 or more"),
         ({"freeze_until": "all", "feature_views": 0}, "feature_views is 0"),
         ({"base_lr_factor": 0.0}, "base_lr_factor is 0.0; it is a number above 0"),
         ({"cache_features": True}, "nothing stays frozen to the end: freeze_until is nothing"),
         (
             {"cache_features": True, "freeze_until": "all", "unfreeze": {3: "nothing"}},
-            "nothing stays frozen to the end: unfreeze frees all at epoch 3",
+            "nothing stays frozen to the end: unfreeze unfreezes all at epoch 3",
         ),
         ({"freeze_until": "block2"}, "did you mean blocks.2?"),
         ({"freeze_until": "all", "feature_views": 2}, "but no features are kept"),
@@ -398,7 +398,7 @@ def test_another_normalization_gets_other_features() -> None:
 
 def test_synchronized_batch_norms_stay_frozen() -> None:
     model = small(freeze_until="blocks.1")
-    # as Lightning does before training
+    # Lightning does this before training.
     model.backbone = nn.SyncBatchNorm.convert_sync_batchnorm(model.backbone)  # type: ignore[no-untyped-call]
     model.train()
     assert isinstance(part(model, "backbone.bn1"), nn.SyncBatchNorm)
@@ -418,7 +418,7 @@ def test_going_on_with_other_blocks_is_refused(tmp_path: Path) -> None:
 
 
 def test_there_must_be_room_for_all_parts_before_training(tmp_path: Path) -> None:
-    # what the training split alone takes: 1,437 pictures of 256 numbers
+    # The training split alone takes this: 1,437 pictures of 256 numbers.
     enough_for_one = 1437 * 256 * 2 * 1.01e-9
     with pytest.raises(InputError, match="max_cache_gigabytes"):
         quiet_trainer(max_epochs=1).fit(cut("all", max_cache_gigabytes=enough_for_one), datamodule=digits())

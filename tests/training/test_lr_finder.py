@@ -12,13 +12,6 @@ from pet_cifar.models import ResidualCNN
 from pet_cifar.training import LRFinder
 from tests.conftest import quiet_trainer
 
-pytestmark = [
-    # Lightning 2.6 with torch 2.11 and newer
-    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.. is deprecated"),
-    pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
-    pytest.mark.filterwarnings("ignore:The number of training batches .* is smaller"),
-]
-
 
 def net(lr: float) -> ResidualCNN:
     return ResidualCNN(image_size=8, widths=[8, 8], lr=lr, optimizer="sgd", schedule="constant", warmup_fraction=0)

@@ -12,15 +12,6 @@ from pet_cifar.models import ResidualCNN
 from pet_cifar.training.mixup import mixed
 from tests.conftest import quiet_trainer
 
-pytestmark = [
-    # Lightning 2.6 with torch 2.11 and newer
-    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.. is deprecated"),
-    # our loaders prepare batches in threads
-    pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
-    # a test's epoch is short
-    pytest.mark.filterwarnings("ignore:The number of training batches"),
-]
-
 # each picture is one value, which tells where its pixels went
 IMAGE = torch.arange(6.0).view(6, 1, 1, 1).expand(6, 1, 20, 20).contiguous()
 LABEL = torch.tensor([0, 1, 2, 3, 4, 5])

@@ -109,7 +109,7 @@ def title_width(*lines: str) -> int:
 
 
 def titled_canvas(width: int, height: int, title: str, subtitle: str = "") -> tuple[Canvas, int]:
-    """Makes a sheet with a title and room for ``width`` x ``height`` below it; also returns where that room begins."""
+    """Makes a sheet with a title and space for ``width`` x ``height`` below it; also returns where the space begins."""
     top = MARGIN + 26 + (20 if subtitle else 0) + 4
     canvas = Canvas(max(width + 2 * MARGIN, title_width(title, subtitle)), top + height + MARGIN)
     canvas.text((MARGIN, MARGIN), title, TITLE)

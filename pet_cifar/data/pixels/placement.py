@@ -34,9 +34,9 @@ def choose_placement(
     free = shutil.disk_usage(directory).free
     fits = not missing or free >= 1.05 * missing + SPARE
     if device.type == "cuda" and fits:
-        room = torch.cuda.mem_get_info(device)[0]
-        if room >= 4 * needed:
-            return "device", f"{size}, {room / 1e9:.0f} GB are free on the device"
+        free = torch.cuda.mem_get_info(device)[0]
+        if free >= 4 * needed:
+            return "device", f"{size}, {free / 1e9:.0f} GB are free on the device"
     if fits:
         return "disk", f"{size}, " + (f"{free / 1e9:.0f} GB are free in {directory}" if missing else f"in {directory}")
     memory = available_memory()
