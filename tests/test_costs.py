@@ -25,9 +25,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.ModelCheckpoint"),
 ]
 
-# in one epoch of 28 steps, without validation in between
+# This is one epoch of 28 steps, without validation in between.
 FEW, MANY = 4, 14
-# no thread of the loader: what counts here sees only the thread it was started in
+# The loader has no threads, because what counts here sees only the thread that it was started in.
 DIGITS = str(Path(__file__).parents[1] / "configs" / "digits_residual.yaml")
 RUN = ("fit", "--config", DIGITS, "--data.num_workers", "0")
 
@@ -62,9 +62,9 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
-# what waits for the device: a value that Python asks for, a shape that follows from values
+# These wait for the device: a value that Python asks for, a shape that follows from values,
 WAITING = ("_local_scalar_dense", "nonzero", "unique", "masked_select", "bincount", "is_nonzero", "equal.default")
-# and a copy to the host, or of Python's numbers from it, which on the CPU is no operation
+# and a copy to the host, or of Python's numbers from it, which on the CPU is no operation.
 COPIES = ("cpu", "numpy", "tolist", "new_tensor")
 
 
@@ -115,7 +115,7 @@ def test_a_batch_of_validation_waits_for_nothing(monkeypatch: pytest.MonkeyPatch
 
     few, many = count(4), count(14)
     assert few["cpu"] > 0
-    # torchmetrics' calibration error asks whether it was given logits, on the CPU alone
+    # The calibration error of torchmetrics asks whether it was given logits, on the CPU alone.
     assert waiting(many - few) == {"aten._local_scalar_dense.default": 10}
 
 
@@ -126,9 +126,9 @@ def test_an_epoch_copies_to_the_host_a_few_times(monkeypatch: pytest.MonkeyPatch
 
     few, many = count(2), count(4)
     an_epoch = waiting({name: (many[name] - few[name]) / 2 for name in many if many[name] != few[name]})
-    # what is on the host already, Python reads as often as it likes
+    # Python may read what is on the host already as often as it likes.
     an_epoch.pop("aten._local_scalar_dense.default")
-    # the metrics of each stage; the scores that pictures share
+    # These are the metrics of each stage, and the scores that pictures share.
     assert an_epoch == {"cpu": 5}
 
 
@@ -145,7 +145,7 @@ def test_no_step_waits_for_the_device(options: tuple[str, ...], monkeypatch: pyt
     done = each_step(lambda steps: operations(lambda: fit(steps, *options), monkeypatch))
     assert done["aten.convolution_backward.default"] >= 1
     assert waiting(done) == {}
-    # the picture to floats, and numbers of an augmentation to places
+    # The pictures become floats, and the numbers of an augmentation become places.
     assert done["aten._to_copy.default"] <= 4
 
 
@@ -168,7 +168,7 @@ def test_a_step_calls_little_python() -> None:
 
     calls = each_step(count)
     assert calls["pet_cifar"] < 60
-    # mostly Lightning, which asks every callback at every hook
+    # Most of it is Lightning, which asks every callback at every hook.
     assert calls["libraries"] < 5500
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from pet_cifar import hardware
 
-# in a process of its own: there is no way back
+# It runs in a process of its own, since there is no way back.
 PROGRAM = """
 import resource
 from pet_cifar.hardware import keep_freed_memory
@@ -84,7 +84,7 @@ def test_the_memory_is_that_of_this_process_alone() -> None:
     ballast = b"x" * 300_000_000
     code = "from pet_cifar.hardware import peak_memory; print(peak_memory())"
     command = [sys.executable, "-c", code]
-    # forked, so that it starts with all that this one has
+    # It is forked, so that it starts with all that this one has.
     found = subprocess.run(command, check=True, capture_output=True, text=True, preexec_fn=os.getpid)
     assert len(ballast) > int(found.stdout) > 1_000_000
     assert (hardware.peak_memory() or 0) > len(ballast)

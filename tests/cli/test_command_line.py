@@ -62,7 +62,7 @@ def test_test_and_validate_restore_model_data_and_split_from_the_run(
     assert "test accuracy: " in out
     assert "pet-cifar board lightning_logs/digits_residual/version_0" in out
     assert "overridden" not in out
-    # nothing of the run that was tested is lost, and no second one appears
+    # Nothing of the run that was tested is lost, and no second one appears.
     assert (Path(tested.trainer.log_dir or "") / "metrics.csv").is_file()
     assert [path.name for path in Path("lightning_logs/digits_residual").iterdir()] == ["version_0"]
 
@@ -250,7 +250,7 @@ def test_two_processes_from_the_shell_score_every_picture_once() -> None:
     assert done.stdout.count("run directory: ") == 1
     assert [path.name for path in Path("lightning_logs/digits_residual").iterdir()] == ["version_0"]
     run = Path("lightning_logs/digits_residual/version_0")
-    # drawn once, of the pictures of both
+    # It is drawn once, of the pictures of both.
     assert len(list(run.glob("events.out.tfevents.*"))) == 1
     events = Events(run)
     assert events.steps("predictions/confusion_matrix/val") == [4]

@@ -9,7 +9,7 @@ from torch import Tensor
 from pet_cifar.data.augment import RANDOM_NUMBERS, Augment
 from pet_cifar.errors import InputError
 
-# columns of the uniform numbers
+# These are columns of the uniform numbers.
 MIRROR, RIGHT, DOWN, BRIGHTNESS, CONTRAST, SATURATION, SCALE = range(7)
 GRAY = np.array([0.299, 0.587, 0.114]).reshape(3, 1, 1)
 
@@ -158,7 +158,7 @@ def test_a_crop_of_half_the_side_is_the_corner_scaled_up() -> None:
     for row, (top, left) in enumerate([(0, 0), (0, 4), (4, 0), (4, 4)]):
         corner = image[row : row + 1, :, top : top + 4, left : left + 4]
         expected = torch.nn.functional.interpolate(corner, size=(8, 8), mode="bilinear", align_corners=False)
-        # at the inner borders the crop sees the next pixel and the scaled corner does not
+        # At the inner borders the crop sees the next pixel, and the scaled corner does not.
         assert torch.allclose(result[row, :, 1:7, 1:7], expected[0, :, 1:7, 1:7], atol=1e-5)
 
 

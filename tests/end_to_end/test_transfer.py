@@ -9,7 +9,7 @@ import pytest
 
 from pet_cifar.cli.main import main
 
-# no batch norms: what they average differs between one process and two
+# There are no batch norms, since what they average differs between one process and two.
 STAGED = [
     *("--model", "TimmClassifier", "--model.name", "test_convnext", "--model.dropout", "0"),
     *("--model.freeze_until", "all", "--model.unfreeze", '{"1": "stages.0"}', "--model.cache_features", "true"),
@@ -29,12 +29,12 @@ def test_a_staged_run_on_features_goes_all_the_way(capsys: pytest.CaptureFixture
     assert fitted is not None
     run = Path(fitted.trainer.log_dir or "")
     assert not capsys.readouterr().out.count("overridden")
-    # from the run: the blocks by epoch come out of the checkpoint as they went in
+    # The blocks by epoch come out of the checkpoint as they went in.
     tested = main(["test", "--run", str(run)])
     assert "overridden" not in capsys.readouterr().out
     assert tested is not None
     assert tested.model.freezing.frozen_from_epoch == fitted.model.freezing.frozen_from_epoch
-    # and what was trained goes on
+    # What was trained goes on.
     gone_on = main(["fit", "--ckpt_path", str(run / "checkpoints" / "last.ckpt"), "--trainer.max_epochs", "4"])
     assert gone_on is not None
     assert gone_on.trainer.current_epoch == 4
@@ -49,7 +49,7 @@ def test_two_processes_train_on_features_as_one_does() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert losses(1) == pytest.approx(losses(0), rel=1e-3)
-    # also after the first stage was unfrozen
+    # This holds after the first stage was unfrozen, too.
     assert losses(1)[2] < losses(1)[0]
 
 

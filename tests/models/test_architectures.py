@@ -16,7 +16,7 @@ from pet_cifar.models.inception import InceptionBlock
 from pet_cifar.models.residual import ResidualBlock
 from pet_cifar.training import ImageClassifier
 
-# every net of the package: a new one is tested by itself
+# These are all nets of the package, so that a new one is tested by itself.
 NETS: list[type[ImageClassifier]] = [net for net in vars(models).values() if isinstance(net, type)]
 every_net = pytest.mark.parametrize("net", NETS, ids=lambda net: str(net.__name__))
 

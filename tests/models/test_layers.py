@@ -25,7 +25,7 @@ def test_neighbors_are_dropped_independently() -> None:
     kept = (dropped(0.5, torch.ones(2**18)) != 0).double() - 0.5
     for distance in (1, 2, 3, 4, 5, 8):
         assert abs((kept[:-distance] * kept[distance:]).mean().item()) < 0.003
-    # all four lanes of a number, and all of the number's bits
+    # All four lanes of a number are used, and all bits of a number.
     for lane in range(4):
         assert kept[lane::4].mean().item() == pytest.approx(0, abs=0.006)
 

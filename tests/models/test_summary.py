@@ -90,7 +90,7 @@ def test_the_net_is_left_as_it_was_when_it_fails() -> None:
 
 
 def test_parts_with_parameters_of_their_own_are_counted() -> None:
-    # timm's norms bring their activation along
+    # The norms of timm bring their activation along.
     model = TimmClassifier(name="test_efficientnet", image_size=32)
     text = summary(model)
     parameters = sum(parameter.numel() for parameter in model.parameters())

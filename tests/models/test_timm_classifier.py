@@ -56,7 +56,7 @@ def test_a_file_of_weights_is_loaded(weights: Path) -> None:
     with torch.no_grad():
         wanted = net.forward_head(net.forward_features((image - model.mean) / model.std), pre_logits=True)
         assert torch.allclose(model.backbone(model.normalized(image)), wanted, atol=1e-5)
-        # over pretrained features the head starts undecided
+        # Over pretrained features the head starts undecided.
         assert (model(image) == 0).all()
 
 

@@ -70,7 +70,7 @@ def test_a_safetensors_file_is_loaded(frozen: VGG16Classifier, state: dict[str, 
 
 
 def test_a_pth_file_of_the_whole_vgg16_is_loaded(state: dict[str, Tensor]) -> None:
-    # the classifier's keys that torchvision's file has beside the features are not wanted
+    # The keys of the classifier, which torchvision's file has beside the features, are not wanted.
     torch.save({**state, "classifier.6.bias": torch.zeros(1000)}, "vgg16.pth")
     assert_backbone_is(VGG16Classifier(image_size=32, weights="vgg16.pth"), state)
 
@@ -79,7 +79,7 @@ def test_the_normalization_follows_the_weights(frozen: VGG16Classifier) -> None:
     assert frozen.mean.flatten().tolist() == pytest.approx(MEAN)
     assert frozen.std.flatten().tolist() == pytest.approx(STD)
     assert not frozen.measures_pixels
-    # pictures in [0, 255] less the mean
+    # These weights take pictures in [0, 255] less the mean.
     normal = (torch.ones(1, 3, 1, 1) - frozen.mean) / frozen.std
     assert normal.flatten().tolist() == pytest.approx([255 - 255 * mean for mean in MEAN], rel=1e-5)
 

@@ -93,7 +93,7 @@ def test_vgg16s_pretrained_features_tell_cats_from_dogs(cats_dogs: Path) -> None
 
     classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
     classifier.fit(features("train"), data.labels("train"))
-    # the weights' authors' preprocessing gives about 95 %; wrong statistics or swapped channels lose much of it
+    # The preprocessing of the weights' authors gives about 95 %; wrong statistics or swapped channels lose much of it.
     assert classifier.score(features("test"), data.labels("test")) > 0.85
 
 

@@ -91,7 +91,7 @@ def test_lookahead_counts_the_steps_of_the_optimizer_not_the_batches(monkeypatch
     model, data = narrow(), digits()
     trainer = quiet_trainer(max_epochs=2, limit_train_batches=9, accumulate_grad_batches=2, limit_val_batches=0)
     trainer.fit(model, data)
-    # four pairs of batches and a single one, twice
+    # An epoch has four pairs of batches and a single one, and there are two epochs.
     assert steps == [(step, 10) for step in range(1, 11)]
     own = net_of(model)
     assert all(torch.equal(value, own[name]) for name, value in average_of(trainer).slow.items())

@@ -37,7 +37,7 @@ def test_a_run_that_goes_on_takes_the_rate_that_was_found_unless_it_asks_for_ano
     trainer = fit(first, finder())
     found = first.lr
     assert found > 1e-6
-    # the search's own checkpoint is gone
+    # The search's own checkpoint is gone.
     assert trainer.ckpt_path is None
     trainer.save_checkpoint("searched.ckpt")
     same, other = net(1e-7), net(0.5)

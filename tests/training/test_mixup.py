@@ -12,7 +12,7 @@ from pet_cifar.models import ResidualCNN
 from pet_cifar.training.mixup import mixed
 from tests.conftest import quiet_trainer
 
-# each picture is one value, which tells where its pixels went
+# Each picture is one value, which tells where its pixels went.
 IMAGE = torch.arange(6.0).view(6, 1, 1, 1).expand(6, 1, 20, 20).contiguous()
 LABEL = torch.tensor([0, 1, 2, 3, 4, 5])
 
@@ -24,7 +24,7 @@ def test_labels_are_shared_as_pictures_are(mix: Any) -> None:
         image, shares = mixed(IMAGE, LABEL, mix, 1.0, 6)
         assert shares.shape == (6, 6)
         torch.testing.assert_close(shares.sum(1), torch.ones(6))
-        # the mean of a picture tells the shares of the two values in it
+        # The mean of a picture tells the shares of the two values in it.
         torch.testing.assert_close(image.mean((1, 2, 3)), shares @ torch.arange(6.0), atol=1e-4, rtol=1e-4)
         if mix == "cutmix":
             assert set(image.flatten().tolist()) <= set(range(6))

@@ -347,7 +347,7 @@ def test_folder_or_broken_link_at_the_target_is_kept(mirrors: list[Mirror], tmp_
 
 
 def test_unwritable_folder_is_one_clear_error(mirrors: list[Mirror], tmp_path: Path) -> None:
-    # a file where a folder should be: permissions would not stop root
+    # A file is where a folder should be, since permissions would not stop root.
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(InputError, match=r"^cannot write .*set the root to another folder$"):
         fetch([mirrors[0].url], tmp_path / "file" / "sub" / "file.bin")
@@ -394,7 +394,7 @@ def test_processes_download_once(mirrors: list[Mirror], tmp_path: Path) -> None:
         time.sleep(0.01)
     time.sleep(0.3)  # the other process gets there, too, before any byte comes
     mirrors[0].gate.set()
-    # no progress bar where stderr is no terminal
+    # There is no progress bar where stderr is no terminal.
     assert [child.communicate(timeout=60) for child in children] == [(f"{len(BODY)}\n", "")] * 2
     assert len(mirrors[0].requests) == 1
 

@@ -45,7 +45,7 @@ def test_one_quick_item_among_the_first_changes_nothing(quick: int) -> None:
 def test_two_slow_items_among_the_first_change_nothing(slow: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     seen = set()
     now = 0.0
-    # a clock of its own: on a busy machine a third item may take long
+    # The clock is the test's own, since on a busy machine a third item may take long.
     monkeypatch.setattr(time, "perf_counter", lambda: now)
 
     def work(item: int) -> None:

@@ -289,7 +289,7 @@ def test_a_damaged_file_is_made_anew(source: Source, file: Path, damage: str) ->
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells what is resident")
 def test_of_a_large_file_little_stays_in_memory(tmp_path: Path) -> None:
-    # a sparse file of 300 MB, more than what may stay
+    # This is a sparse file of 300 MB, which is more than what may stay.
     size, count = 40_000, 7500
     array = np.lib.format.open_memmap(tmp_path / "large.npy", "w+", np.uint8, (count, 1, 200, 200))
     array[::100] = 7

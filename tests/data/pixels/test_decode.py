@@ -298,7 +298,7 @@ def test_broken_exif_does_not_lose_the_picture(block: bytes, turns: bool) -> Non
 
 
 def test_one_of_the_broken_exif_blocks_makes_pillow_warn() -> None:
-    # or else the test above would not show that its warnings are avoided
+    # Without this the test above would not show that its warnings are avoided.
     with pytest.warns(UserWarning, match="EXIF|Tag data|Truncated"):
         Image.open(BytesIO(encode(colors(), "JPEG", exif=ifd(BEYOND, count=500))))
 

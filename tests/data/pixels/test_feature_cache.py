@@ -44,7 +44,7 @@ class Work:
 
 
 ROWS = np.array([COUNT - 1, 0, CHUNK, CHUNK - 1, 7])
-# one picture is computed beforehand, for the shape
+# One picture is computed beforehand, for the shape.
 ALL = COUNT + 1
 
 
@@ -115,7 +115,7 @@ def test_processes_share_the_work() -> None:
 
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(lambda work: work.store(compute=slow(work)), works))
-    # and one picture beforehand, by the one that came first
+    # The one that came first has also computed one picture beforehand.
     assert sum(work.computed for work in works) == ALL
     assert all(work.computed > 1 for work in works)
     assert found[0].take(ROWS).tolist() == found[1].take(ROWS).tolist()
@@ -216,5 +216,5 @@ def test_two_runs_make_room_at_once() -> None:
         found = list(pool.map(_make_room_often, range(2)))
     assert found == ["", ""]
     assert sum(file.stat().st_size for file in Path("features").glob("*.npy")) < 2.3 * _payload()
-    # what is in use now is not removed for a third
+    # What is in use now is not removed for a third.
     assert "others that were used within 10 minutes" in _make_room_often(3)
