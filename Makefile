@@ -14,7 +14,7 @@ test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not real_data" $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not real_data" $(PYTEST_FLAGS)
 
 # This makes the pictures of TensorBoard in docs/ anew, from two runs on digits. It needs Chromium.
 pictures: $(INSTALLED)
@@ -24,7 +24,7 @@ pictures: $(INSTALLED)
 # This runs the tests on the lowest versions that setup.cfg admits.
 test-floors:
 	$(MAKE) VENV=.venv-floors UV_FLAGS="--resolution lowest-direct" .venv-floors/.installed
-	.venv-floors/bin/python -m pytest -n 2 --dist loadfile -m "not real_data"
+	.venv-floors/bin/python -m pytest -n 2 --dist worksteal -m "not real_data"
 
 # benchmarks/keras_baseline.py runs in this environment. The versions are the newest pair that was measured.
 keras: .venv-keras/.installed

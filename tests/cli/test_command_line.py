@@ -124,7 +124,7 @@ def test_the_command_lines_own_optimizer_overrides(recwarn: pytest.WarningsRecor
 def test_early_stopping_as_the_readme_says_keeps_the_default_callbacks() -> None:
     cli = fit("--trainer.callbacks+", "EarlyStopping", "--trainer.callbacks.monitor", "val/loss")
     names = {type(callback).__name__ for callback in cli.trainer.callbacks}  # type: ignore[attr-defined]
-    assert {"EarlyStopping", "LastCheckpoint", "ModelCheckpoint", "ThroughputMonitor", "PredictionWriter"} <= names
+    assert {"EarlyStopping", "LastCheckpoint", "BestCheckpoint", "ThroughputMonitor", "PredictionWriter"} <= names
 
 
 def test_without_a_logger_nothing_is_written_and_it_can_be_repeated() -> None:
