@@ -23,6 +23,7 @@ import statistics
 import subprocess
 import tempfile
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,7 @@ def to_floats(data: Any, batch: Batch, device: torch.device) -> Batch:
     image = batch.image.to(device, non_blocking=True).float().div_(255)
     if data.augment is not None:
         image = data.augment(image, batch.uniform.to(device, non_blocking=True))
-    return batch._replace(image=image, label=batch.label.to(device, non_blocking=True))
+    return replace(batch, image=image, label=batch.label.to(device, non_blocking=True))
 
 
 def one_step(

@@ -56,13 +56,16 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _same_environment() -> Iterator[None]:
+def _no_group_is_left() -> Iterator[None]:
     """What a run of several processes leaves in the environment would make the next one wait for its first."""
-    before = dict(os.environ)
+    names = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "NODE_RANK", "LOCAL_RANK")
+    before = {name: os.environ.get(name) for name in names}
     yield
-    for name in os.environ.keys() - before.keys():
-        del os.environ[name]
-    os.environ.update(before)
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -250,7 +251,7 @@ class ImageDataModule(LightningDataModule):
         augment = self._augment
         if augment is not None and self.trainer is not None and self.trainer.training:
             image = augment(image, batch.uniform)
-        return batch._replace(image=image)
+        return replace(batch, image=image)
 
     def state_dict(self) -> dict[str, str]:
         """Tells a checkpoint which splits the net was trained with."""
@@ -335,6 +336,9 @@ class ImageDataModule(LightningDataModule):
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
     def _loader(self, split: Split) -> BatchLoader:
+        if not self.splits:  # A program asks for batches without a trainer.
+            self.prepare_data()
+            self.setup("fit")
         return loader_of_run(
             self.trainer,
             self._features.open(split) if self._features else self.pixels(split),

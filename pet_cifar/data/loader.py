@@ -5,7 +5,8 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -24,8 +25,9 @@ ORDER, AUGMENT, STEP, SIDE = range(4)
 """The purposes of random numbers; each has a stream of its own."""
 
 
-class Batch(NamedTuple):
-    """The pictures that one process computes with in one step.
+@dataclass(slots=True)
+class Batch:
+    """The pictures that one process computes with in one step; ``image, label = batch`` takes the two out of it.
 
     Attributes:
         image: uint8 as they are loaded; floats in [0, 1] once they are on the device; shape (B, C, H, W).
@@ -40,6 +42,17 @@ class Batch(NamedTuple):
     row: Tensor
     uniform: Tensor
     seed: int
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """The pictures and the labels, which is all that most nets ask for."""
+        return iter((self.image, self.label))
+
+    def to(self, device: torch.device) -> Self:
+        """The batch on a device; a copy from page-locked memory does not wait."""
+        image, label, row, uniform = (
+            tensor.to(device, non_blocking=True) for tensor in (self.image, self.label, self.row, self.uniform)
+        )
+        return replace(self, image=image, label=label, row=row, uniform=uniform)
 
 
 class FeatureBatch(NamedTuple):

@@ -1,5 +1,6 @@
 """Every ingredient of SpeedrunCNN against a slow and plain computation, and the whole on the CPU."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -343,7 +344,7 @@ def test_training_without_a_data_module_of_ours_says_that_nothing_is_whitened(ca
     before = model.state_dict()["backbone.0.weight"].clone()
     trainer = quiet_trainer(max_epochs=1, limit_train_batches=1, limit_val_batches=0)
     batch = data.train_dataloader().load(0, 0)
-    whole = [batch._replace(image=batch.image.float() / 255)]
+    whole = [replace(batch, image=batch.image.float() / 255)]
     trainer.fit(model, DataLoader(cast(Any, whole), batch_size=None))
     assert "its filters stay random" in caplog.text
     assert torch.equal(model.state_dict()["backbone.0.weight"], before)

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -651,10 +652,10 @@ def test_a_steps_dropout_follows_from_its_batch_alone() -> None:
     data.prepare_data()
     data.setup("fit")
     batch = next(iter(data.train_dataloader()))
-    batch = batch._replace(image=batch.image.float() / 255)
+    batch = replace(batch, image=batch.image.float() / 255)
     losses: list[Tensor] = []
     for burn in (0, 5):
         torch.rand(burn)
         losses.append(model.training_step(batch, 0))
     assert torch.equal(*losses)
-    assert not torch.equal(losses[0], model.training_step(batch._replace(seed=batch.seed - 1), 0))
+    assert not torch.equal(losses[0], model.training_step(replace(batch, seed=batch.seed - 1), 0))
