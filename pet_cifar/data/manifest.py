@@ -35,7 +35,7 @@ class ImageRecord:
     Attributes:
         path: The file's path relative to the data's folder, with forward slashes.
         label: The name of the class.
-        split: ``train`` or ``test`` where the dataset itself is divided, else empty.
+        split: ``train``, ``val`` or ``test`` where the dataset itself is divided, else empty.
         bytes: The size of the encoded picture.
         modified_ns: The file's modification time in nanoseconds.
         width, height: The size in pixels as the file's header gives it; 0 where it could not be read.
@@ -154,12 +154,12 @@ def check_arrays(arrays: Iterable[tuple[str, str, str, NDArray[np.uint8]]]) -> l
 
 
 def mark_duplicates(records: Sequence[ImageRecord]) -> list[ImageRecord]:
-    """Marks every picture whose bytes were seen before, in the given order but in the test split first.
+    """Marks every picture whose bytes were seen before, in the given order but in test first and then in validation.
 
     A dataset's own test split loses no picture: its copies stay, and the copy in the training split is left out.
     """
     first: dict[str, str] = {}
-    for record in sorted(records, key=lambda record: record.split != "test"):
+    for record in sorted(records, key=lambda record: {"test": 0, "val": 1}.get(record.split, 2)):
         if record.verdict == OK:
             first.setdefault(record.hash, record.path)
     return [

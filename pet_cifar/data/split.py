@@ -2,14 +2,15 @@
 
 import hashlib
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 from pet_cifar.data.manifest import ImageRecord, Split
 from pet_cifar.errors import InputError
@@ -30,15 +31,23 @@ def check_fraction(name: str, value: float) -> None:
 
 
 def stratified_split(
-    records: Sequence[ImageRecord], size: float | int, seed: int, name: str
+    records: Sequence[ImageRecord],
+    size: float | int,
+    seed: int,
+    name: str,
+    group: Callable[[ImageRecord], str] | None = None,
 ) -> tuple[list[ImageRecord], list[ImageRecord]]:
     """Divides pictures into (rest, taken) with every class in proportion, each in the given order.
+
+    A class that is too rare for its proportion has one picture taken.
 
     Args:
         records: The records, in an order that is the same on every machine.
         size: The share of the pictures to take, in (0, 1), or their number.
         seed: The same seed and records give the same result everywhere.
         name: The option that an error names.
+        group: The name of the group that a picture belongs to; the pictures of a group stay together, and the
+            proportions are then those that the groups allow.
 
     Raises:
         InputError: Some class would have no picture on one of the two sides.
@@ -46,43 +55,112 @@ def stratified_split(
     if isinstance(size, float):
         check_fraction(name, size)
     labels = [record.label for record in records]
-    counts = Counter(labels)
-    message = (
-        f"{name} cannot take {size} of {len(records)} pictures "
-        f"({', '.join(f'{label} {count}' for label, count in sorted(counts.items()))}) so that every class is on both "
-        "sides; give more pictures a class or another fraction"
-    )
-    try:
-        rest, taken = train_test_split(np.arange(len(records)), test_size=size, stratify=labels, random_state=seed)
-    except ValueError as error:
-        raise InputError(message) from error
+    if group is not None:
+        taken = _grouped(labels, [group(record) for record in records], size, seed)
+    else:
+        taken = _proportional(labels, size, seed)
+    rest = sorted(set(range(len(records))) - set(taken))
     for side in (rest, taken):
-        if {labels[index] for index in side} != set(labels):
-            raise InputError(message)
-    return [records[index] for index in sorted(rest)], [records[index] for index in sorted(taken)]
+        for label, count in sorted(Counter(labels).items()):
+            if label not in {labels[index] for index in side}:
+                unit = "picture(s)" if group is None else "picture(s) in too few groups"
+                raise InputError(
+                    f"{name} is {size}, but class {label} has {count} {unit} to be divided, and every class needs one "
+                    f"on both sides; give more pictures of {label}, or another {name}"
+                )
+    return [records[index] for index in rest], [records[index] for index in sorted(taken)]
+
+
+def _proportional(labels: Sequence[str], size: float | int, seed: int) -> list[int]:
+    """The rows that are taken, of each class in proportion and one at least."""
+    rows = np.arange(len(labels))
+    try:
+        taken: list[int] = train_test_split(rows, test_size=size, stratify=labels, random_state=seed)[1].tolist()
+    except ValueError:  # A class has one picture, or there are more classes than pictures to take.
+        taken = []
+    missing = set(labels) - {labels[row] for row in taken}
+    shuffled = np.random.default_rng(seed).permutation(len(labels)).tolist()
+    for label in sorted(missing):
+        own = [row for row in shuffled if labels[row] == label]
+        share = size if isinstance(size, float) else size / len(labels)
+        taken += own[: max(1, round(share * len(own))) if len(own) > 1 else 0]
+    return taken
+
+
+def _grouped(labels: Sequence[str], groups: Sequence[str], size: float | int, seed: int) -> list[int]:
+    """The rows of the groups that are taken, chosen so that the classes are about in proportion."""
+    share = size if isinstance(size, float) else size / len(labels)
+    folds = StratifiedGroupKFold(max(2, round(1 / share)), shuffle=True, random_state=seed)
+    try:
+        with warnings.catch_warnings():
+            # Whether every class is on both sides is checked afterwards.
+            warnings.simplefilter("ignore", UserWarning)
+            _, taken = next(folds.split(np.zeros(len(labels)), labels, groups))
+    except ValueError:  # There are fewer pictures of each class than folds.
+        return []
+    found: list[int] = taken.tolist()
+    return found
 
 
 def split_records(
-    records: Sequence[ImageRecord], *, val_fraction: float, test_fraction: float, seed: int, num_listed: int
+    records: Sequence[ImageRecord],
+    *,
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+    num_listed: int,
+    group: Callable[[ImageRecord], str] | None = None,
 ) -> dict[Split, list[ImageRecord]]:
     """Splits usable pictures into training, validation and test, with every class in proportion.
 
     Args:
         records: The usable pictures, in an order that is the same on every machine.
-        val_fraction: The share of what is not test that validates.
+        val_fraction: The share of what is not test that validates, where the dataset has no validation split of its
+            own.
         test_fraction: The share of all pictures that tests, where the dataset has no test split of its own.
         seed: The same seed and pictures give the same splits everywhere.
         num_listed: The number of listed pictures outside the dataset's own test split. Validation takes its share
             of these, so that CIFAR-10 validates on 5,000 also where its duplicates are left out.
+        group: The name of the group that a picture belongs to; no group is divided.
     """
-    test = [record for record in records if record.split == "test"]
-    rest = [record for record in records if record.split != "test"]
+    given: dict[str, list[ImageRecord]] = {name: [] for name in ("", "train", "val", "test")}
+    for record in records:
+        given[record.split].append(record)
+    rest, val, test = [record for record in records if record.split in ("", "train")], given["val"], given["test"]
     size: float | int = round(val_fraction * num_listed)
     if not test:
-        rest, test = stratified_split(rest, test_fraction, seed, "test_fraction")
+        rest, test = stratified_split(rest, test_fraction, seed, "test_fraction", group)
         size = val_fraction
-    train, val = stratified_split(rest, size, seed, "val_fraction")
-    return {"train": train, "val": val, "test": test}
+    if not val:
+        rest, val = stratified_split(rest, size, seed, "val_fraction", group)
+    return {"train": rest, "val": val, "test": test}
+
+
+def first_of_each_class(records: Sequence[ImageRecord], count: int | None, folder: Path) -> list[ImageRecord]:
+    """The first pictures of each class, in the order of their names; those of a given test split all stay.
+
+    Args:
+        records: The usable pictures.
+        count: How many are taken of each class, the option ``images_per_class``; None takes all.
+        folder: The folder of the pictures, for the message.
+
+    Raises:
+        InputError: A class has fewer.
+    """
+    if count is None:
+        return list(records)
+    by_class: dict[str, list[ImageRecord]] = defaultdict(list)
+    for record in records:
+        if record.split in ("", "train"):
+            by_class[record.label].append(record)
+    for name, own in by_class.items():
+        if len(own) < count:
+            raise InputError(
+                f"images_per_class is {count}, but class {name} has {len(own)} usable pictures in {folder}; give a "
+                "smaller number, or null for all"
+            )
+    taken = {record.path for own in by_class.values() for record in own[:count]}
+    return [record for record in records if record.path in taken or record.split not in ("", "train")]
 
 
 def overfit_splits(

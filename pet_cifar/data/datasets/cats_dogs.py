@@ -1,6 +1,5 @@
 """Cats against dogs: the Kaggle/Asirra pictures as Microsoft hands them out, or any two folders laid out alike."""
 
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from pet_cifar.data.files.archive import unpack_zip
 from pet_cifar.data.files.download import fetch
 from pet_cifar.data.manifest import ImageRecord, Split
 from pet_cifar.data.root import state_directory
-from pet_cifar.data.split import check_fraction
+from pet_cifar.data.split import check_fraction, first_of_each_class
 from pet_cifar.data.synthetic import write_pictures
 from pet_cifar.errors import InputError
 
@@ -86,17 +85,7 @@ class CatsDogsDataModule(ImageDataModule):
 
     def divide(self, records: list[ImageRecord]) -> dict[Split, list[ImageRecord]]:
         """Takes ``images_per_class`` pictures of each class, and splits them as every dataset does."""
-        by_class: dict[str, list[ImageRecord]] = defaultdict(list)
-        for record in records:
-            by_class[record.label].append(record)
-        if self.images_per_class is not None:
-            for name, own in by_class.items():
-                if len(own) < self.images_per_class:
-                    raise InputError(
-                        f"images_per_class is {self.images_per_class}, but class {name} has {len(own)} usable pictures "
-                        f"in {self.folder}; give a smaller number, or null for all"
-                    )
-        return super().divide([record for own in by_class.values() for record in own[: self.images_per_class]])
+        return super().divide(first_of_each_class(records, self.images_per_class, self.folder))
 
     @classmethod
     def write_sample(cls, root: Path) -> None:

@@ -1,0 +1,237 @@
+"""Anybody's own pictures: a folder, an archive or a table of them, with any classes."""
+
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+
+from pet_cifar.data.datamodule import ImageDataModule
+from pet_cifar.data.files.archive import unpack_tar, unpack_zip
+from pet_cifar.data.files.walk import walk
+from pet_cifar.data.labels_file import LabelsFile, read_labels_file
+from pet_cifar.data.layout import Layout, read_layout
+from pet_cifar.data.manifest import ImageRecord, Split
+from pet_cifar.data.pixels.decode import DecodeError, decode
+from pet_cifar.data.root import state_directory
+from pet_cifar.data.split import check_fraction, first_of_each_class, split_records
+from pet_cifar.data.synthetic import write_pictures
+from pet_cifar.errors import InputError, did_you_mean
+
+log = logging.getLogger(__name__)
+
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
+SAMPLED = 20
+"""The number of pictures whose colors decide whether the net sees gray or color."""
+
+
+class ImageFolderDataModule(ImageDataModule):
+    """Any folder of pictures; the classes are whatever the folder holds.
+
+    It finds ``<class>/...``; ``<split>/<class>/...`` with splits such as ``train``, ``valid`` and ``test``; pictures
+    with their class in their name, such as ``cat.0.jpg`` or ``0001_cat.png``; each also within further folders, or
+    in a zip or tar archive. A split that is not there is taken out of the training pictures.
+
+    Args:
+        root: The folder or the archive.
+        image_size: The side of the square pictures in pixels.
+        batch_size: The number of pictures for each process and step.
+        labels: A table (CSV) of paths, classes and, perhaps, splits, with paths relative to its folder; null reads
+            the folder instead.
+        images_per_class: How many usable training pictures of each class are taken, the first in the order of their
+            names; null takes all.
+        grayscale: Makes gray pictures of one channel instead of color; null looks at some pictures.
+        test_fraction: The share of the pictures that tests, in (0, 1), where no folder says which do.
+        group_by: Keeps pictures that belong together, such as those of one animal, in one split: a regular expression
+            whose first group is the group's name in a picture's path, or a column of ``labels``.
+        shared: The other arguments of `ImageDataModule`.
+    """
+
+    def __init__(
+        self,
+        root: str | Path | None = None,
+        image_size: int = 200,
+        batch_size: int = 32,
+        labels: str | Path | None = None,
+        images_per_class: int | None = None,
+        grayscale: bool | None = None,
+        test_fraction: float = 0.1,
+        group_by: str | None = None,
+        **shared: Any,
+    ) -> None:
+        super().__init__(root=root, image_size=image_size, batch_size=batch_size, **shared)
+        if images_per_class is not None and images_per_class < 1:
+            raise InputError(f"images_per_class is {images_per_class}; it is at least 1, or null for all")
+        check_fraction("test_fraction", test_fraction)
+        self.images_per_class = images_per_class
+        self.test_fraction = test_fraction
+        self.group_by = group_by
+        self.labels_file = None if labels is None else Path(labels).expanduser()
+        self._table: LabelsFile | None = None
+        # The net is built for the classes, so that they are found before anything is checked.
+        self._layout = self._find()
+        self.class_names = tuple(self._layout.classes)
+        self._check_classes()
+        self._groups = self._read_groups()
+        self.num_channels = 1 if (self._looks_gray() if grayscale is None else grayscale) else 3
+
+    def locate(self) -> None:
+        """Does nothing: the pictures were found when the data module was made."""
+
+    def check(self) -> list[ImageRecord]:
+        """Checks every picture that belongs to a class."""
+        self._report()
+        return self.check_files(self._layout.files, "image_folder.csv")
+
+    def divide(self, records: list[ImageRecord]) -> dict[Split, list[ImageRecord]]:
+        """Takes ``images_per_class`` pictures of each class, and keeps the splits that the folder has."""
+        return split_records(
+            first_of_each_class(records, self.images_per_class, self.folder),
+            val_fraction=self.val_fraction,
+            test_fraction=self.test_fraction,
+            seed=self.split_seed,
+            num_listed=sum(record.split in ("", "train") for record in records),
+            group=(lambda record: self._groups[record.path]) if self._groups else None,
+        )
+
+    # Finding the pictures
+
+    def _find(self) -> Layout:
+        if self.labels_file is not None:
+            return self._find_by_table(self.labels_file)
+        if not self.root.exists():
+            raise InputError(f"root is {self.root}; there is no such folder or archive")
+        self.folder = self._unpacked(self.root) if self.root.is_file() else self.root
+        layout = read_layout(walk(self.folder))
+        archives = sorted(path for path in self.root.iterdir() if _is_archive(path)) if self.root.is_dir() else []
+        if not layout.files and archives:
+            if len(archives) > 1:
+                names = ", ".join(path.name for path in archives)
+                raise InputError(f"root is {self.root}, which holds several archives ({names}); give one of them")
+            self.folder = self._unpacked(archives[0])
+            layout = read_layout(walk(self.folder))
+        if not layout.files:
+            lies = ", ".join(sorted({path.partition("/")[0] for path in layout.others})[:5]) or "nothing"
+            raise InputError(
+                f"root is {self.root}, where no pictures in folders of classes are found; there lies {lies}; make a "
+                "folder for each class, or give a table: --data.labels FILE"
+            )
+        return layout
+
+    def _find_by_table(self, file: Path) -> Layout:
+        self._table = read_labels_file(file)
+        self.folder = file.parent
+        found = [row for row in self._table.files if (self.folder / row.path).exists()]
+        missing = [row.path for row in self._table.files if not (self.folder / row.path).exists()]
+        if missing:
+            _warn(f"{file} names {len(missing)} file(s) that are not there: {_some(missing)}")
+        if not found:
+            raise InputError(f"labels is {file}, and none of its {len(missing)} files is there, such as {missing[0]}")
+        if self._table.repeated:
+            _warn(f"{file} repeats {self._table.repeated} row(s), which count once")
+        return Layout(found, [], f"the table {file.name}")
+
+    def _unpacked(self, archive: Path) -> Path:
+        if not _is_archive(archive):
+            raise InputError(f"root is {archive}, which is no folder and no archive ({', '.join(ARCHIVES)})")
+        status = archive.stat()
+        # Another archive of the same name is unpacked anew.
+        into = state_directory(archive.parent) / f"{archive.name}-{status.st_size}-{status.st_mtime_ns}"
+        unpack = unpack_zip if archive.suffix == ".zip" else unpack_tar
+        unpack(archive, into, members=lambda name: not _is_hidden(name))
+        return into
+
+    def _check_classes(self) -> None:
+        if len(self.class_names) < 2:
+            raise InputError(
+                f"root is {self.root}, where one class is found, {self.class_names[0]}; a classifier needs at least 2"
+            )
+        lower: dict[str, str] = {}
+        for name in self.class_names:
+            if (other := lower.setdefault(name.casefold(), name)) != name:
+                raise InputError(
+                    f"root is {self.root}, where the classes {other} and {name} differ by case alone; give one of "
+                    "them another name"
+                )
+
+    def _read_groups(self) -> dict[str, str]:
+        """The group of each picture by its path; empty where there are none."""
+        if self.group_by is None:
+            return {}
+        if self._table is not None and self.group_by in self._table.columns:
+            return {path: values.get(self.group_by, "") for path, values in self._table.values.items()}
+        try:
+            pattern = re.compile(self.group_by)
+        except re.error as error:
+            raise InputError(f"group_by is {self.group_by}, which is no regular expression: {error}") from error
+        if not pattern.groups:
+            columns = self._table.columns if self._table else ()
+            raise InputError(
+                f"group_by is {self.group_by}, which is no column of a table and has no group in parentheses, such as "
+                f"'(\\w+)_\\d+'{did_you_mean(self.group_by, columns)}"
+            )
+        groups: dict[str, str] = {}
+        for file in self._layout.files:
+            found = pattern.search(file.path)
+            if found is None:
+                raise InputError(f"group_by is {self.group_by}, which does not match {file.path}")
+            groups[file.path] = found[1] or ""
+        return groups
+
+    def _looks_gray(self) -> bool:
+        """Whether all sampled pictures are gray, whatever mode their files have."""
+        files = self._layout.files
+        rows = np.linspace(0, len(files) - 1, min(len(files), SAMPLED)).astype(int)
+        looked = 0
+        for file in (files[row] for row in rows):
+            try:
+                pixels = decode((self.folder / file.path).read_bytes(), 32, 3)
+            except (DecodeError, OSError):  # The check tells of it.
+                continue
+            looked += 1
+            if np.ptp(pixels.astype(int), axis=0).max() > 8:
+                return False
+        if looked:
+            rank_zero_info(f"grayscale: true, since {looked} pictures out of all are gray; --data.grayscale false")
+        return looked > 0
+
+    def _report(self) -> None:
+        splits = {file.split for file in self._layout.files} - {""}
+        missing = [name for name in ("val", "test") if splits and name not in splits]
+        taken = f"; {' and '.join(missing)} are taken out of train" if missing else ""
+        rank_zero_info(
+            f"{self.folder}: {len(self.class_names)} classes ({_some(self.class_names)}) in the layout "
+            f"'{self._layout.kind}'{taken}"
+        )
+        for name in self.class_names:
+            has = {file.split for file in self._layout.files if file.label == name}
+            for split in sorted(splits - has):
+                _warn(f"class {name} has no picture in {split}")
+        if self._layout.others:
+            _warn(f"{len(self._layout.others)} file(s) belong to no class: {_some(self._layout.others)}")
+
+    @classmethod
+    def write_sample(cls, root: Path) -> None:
+        """Writes 14 pictures of each of three classes."""
+        for label, name in enumerate(("apple", "pear", "plum")):
+            write_pictures(root / name, 3 * label, count=14, size=48, suffix=".jpg")
+
+
+def _is_archive(path: Path) -> bool:
+    return path.is_file() and path.name.lower().endswith(ARCHIVES)
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/") if part != ".")
+
+
+def _some(names: "list[str] | tuple[str, ...]", most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+@rank_zero_only
+def _warn(line: str) -> None:
+    log.warning(line)

@@ -1,0 +1,116 @@
+"""A table of pictures and their classes: the CSV that ``--data.labels`` names."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pet_cifar.data.layout import SPLIT_WORDS, LayoutFile
+from pet_cifar.errors import InputError, did_you_mean
+
+PATH_WORDS = ("path", "file", "filename", "file_name", "filepath", "image", "image_path", "img", "image_id", "name")
+LABEL_WORDS = ("label", "class", "category", "target", "class_name", "species", "y")
+SPLIT_HEADERS = ("split", "subset", "set", "fold", "partition")
+
+
+@dataclass
+class LabelsFile:
+    """What a table says.
+
+    Attributes:
+        files: A file for each row, without repeated rows.
+        columns: The names of the columns; without a header ``path``, ``label`` and ``split``.
+        values: The values of all columns, by path.
+        repeated: How many rows say again what an earlier row said.
+    """
+
+    files: list[LayoutFile] = field(default_factory=list)
+    columns: tuple[str, ...] = ()
+    values: dict[str, dict[str, str]] = field(default_factory=dict)
+    repeated: int = 0
+
+
+def read_labels_file(file: Path) -> LabelsFile:
+    """Reads a table of paths, classes and, perhaps, splits.
+
+    The separator is guessed among comma, semicolon, tab and bar. A first row is a header where it names a column of
+    paths and one of classes (see `PATH_WORDS` and `LABEL_WORDS`); otherwise the columns are path, label and split.
+
+    Args:
+        file: The table; the paths in it are relative to its folder.
+
+    Raises:
+        InputError: The file cannot be read, or a row makes no sense.
+    """
+    rows = _rows(file)
+    columns = tuple(cell.strip() for cell in rows[0][1])
+    header = [name.lower() for name in columns]
+    paths, labels, splits = (_column(header, words) for words in (PATH_WORDS, LABEL_WORDS, SPLIT_HEADERS))
+    if paths is None or labels is None:
+        columns = ("path", "label", "split")[: len(columns)]
+        paths, labels, splits = 0, 1, 2
+    else:
+        rows = rows[1:]
+    found = LabelsFile(columns=columns)
+    for number, row in rows:
+        cells = dict(enumerate(cell.strip() for cell in row))
+        path, label = cells.get(paths, "").replace("\\", "/").removeprefix("./"), cells.get(labels, "")
+        if not path or not label:
+            raise InputError(f"{file} line {number} has no {'class' if path else 'path'}; fill it in or leave it out")
+        split = _split(file, number, cells.get(splits, "") if splits is not None else "")
+        _add(found, file, number, LayoutFile(path, label, split), dict(zip(columns, row, strict=False)))
+    if not found.files:
+        raise InputError(f"{file} names no picture; give it a row of path and class for each")
+    return found
+
+
+def _rows(file: Path) -> list[tuple[int, list[str]]]:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"labels is {file}, which cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = file.read_bytes()[: error.start].count(b"\n") + 1
+        raise InputError(f"{file} line {line} is no UTF-8 text; save the table as UTF-8") from error
+    lines = text.splitlines()
+    first = next((line for line in lines if line.strip()), "")
+    separator = max(",;\t|", key=first.count)
+    try:
+        parsed = list(enumerate(csv.reader(lines, delimiter=separator, strict=True), start=1))
+    except csv.Error as error:
+        raise InputError(f"{file} cannot be read as a table: {error}; mend its quotes") from error
+    rows = [(number, row) for number, row in parsed if any(cell.strip() for cell in row)]
+    if not rows:
+        raise InputError(f"{file} is empty; give it a row of path and class for each picture")
+    return rows
+
+
+def _column(header: Sequence[str], words: Sequence[str]) -> int | None:
+    return next((header.index(word) for word in words if word in header), None)
+
+
+def _split(file: Path, number: int, word: str) -> str:
+    if word and word.lower() not in SPLIT_WORDS:
+        near = did_you_mean(word, SPLIT_WORDS)
+        raise InputError(
+            f"{file} line {number} has the split {word}; give train, val or test, or leave the column empty{near}"
+        )
+    return SPLIT_WORDS[word.lower()] if word else ""
+
+
+def _add(found: LabelsFile, file: Path, number: int, row: LayoutFile, values: dict[str, str]) -> None:
+    if row.path in found.values:
+        earlier = next(one for one in found.files if one.path == row.path)
+        if earlier != row:
+            raise InputError(
+                f"{file} line {number} calls {row.path} {row.label}{_of(row)}, and an earlier line {earlier.label}"
+                f"{_of(earlier)}; leave one of them out"
+            )
+        found.repeated += 1
+        return
+    found.files.append(row)
+    found.values[row.path] = values
+
+
+def _of(row: LayoutFile) -> str:
+    return f" ({row.split})" if row.split else ""
