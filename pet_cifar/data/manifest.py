@@ -17,14 +17,23 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pet_cifar.data.files.names import printable
 from pet_cifar.data.files.parallel import map_in_threads
 from pet_cifar.data.pixels.decode import DecodeError, inspect
 from pet_cifar.errors import InputError, disk_errors
 
-PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
+PICTURE_SUFFIXES = {
+    *(".jpg", ".jpeg", ".jfif", ".mpo", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"),
+    *(".avif", ".heic", ".heif", ".jp2", ".j2k", ".jpf"),
+}
 OK = "ok"
 DUPLICATE = "duplicate of "
-VERDICTS = (OK, "empty", "truncated", "undecodable", "not an image")
+BROKEN_LINK = "broken link"
+NO_CLASS = "no class"
+VERDICTS = (
+    *(OK, "empty", "truncated", "undecodable", "unsupported format", BROKEN_LINK),
+    *(NO_CLASS, "not an image"),
+)
 Split = Literal["train", "val", "test"]
 
 
@@ -34,14 +43,16 @@ class ImageRecord:
 
     Attributes:
         path: The file's path relative to the data's folder, with forward slashes.
-        label: The name of the class.
+        label: The name of the class; empty where the file belongs to none.
         split: ``train``, ``val`` or ``test`` where the dataset itself is divided, else empty.
         bytes: The size of the encoded picture.
-        modified_ns: The file's modification time in nanoseconds.
+        modified_ns: The time in nanoseconds of the last change of the file's content, as it is set.
+        changed_ns: The time in nanoseconds of the last change of anything, which no program can set: a file that was
+            replaced by one of the same size and date has another.
         width, height: The size in pixels as the file's header gives it; 0 where it could not be read.
         mode: Pillow's name for the pixel format, such as ``RGB`` or ``L``.
         hash: The sha256 of the encoded bytes, in hexadecimal.
-        verdict: ``ok``, ``empty``, ``undecodable``, ``truncated``, ``not an image`` or ``duplicate of PATH``.
+        verdict: ``duplicate of PATH`` or one of `VERDICTS`.
     """
 
     path: str
@@ -49,6 +60,7 @@ class ImageRecord:
     split: str
     bytes: int
     modified_ns: int
+    changed_ns: int
     width: int
     height: int
     mode: str
@@ -58,9 +70,13 @@ class ImageRecord:
     @property
     def is_bad(self) -> bool:
         """Whether this should have been a picture and is not; a stray ``Thumbs.db`` is left out but not bad."""
-        if self.verdict == OK or self.verdict.startswith(DUPLICATE):
+        if self.verdict in (OK, NO_CLASS) or self.verdict.startswith(DUPLICATE):
             return False
         return self.verdict != "not an image" or Path(self.path).suffix.lower() in PICTURE_SUFFIXES
+
+
+COLUMNS = tuple(field.name for field in fields(ImageRecord))
+"""The columns of a listing."""
 
 
 def natural_key(path: str) -> list[tuple[int, str]]:
@@ -80,7 +96,8 @@ def check_files(
 
     Args:
         folder: The folder that the paths are relative to.
-        files: A (path, label, split) for every file, in any order.
+        files: A (path, label, split) for every file, in any order; a file without a label belongs to no class, and is
+            listed unread.
         listing: The CSV to reuse and to write.
         num_threads: The number of files that are checked at a time.
 
@@ -93,9 +110,18 @@ def check_files(
     records: list[ImageRecord | None] = []
     todo: list[int] = []
     for path, label, split in found:
-        status = os.stat(f"{base}/{path}")  # noqa: PTH116 - far faster than a Path, and there may be 60,000
+        try:
+            status = os.stat(f"{base}/{path}")  # noqa: PTH116 - far faster than a Path, and there may be 60,000
+        except OSError as error:
+            if not os.path.islink(f"{base}/{path}"):  # noqa: PTH114
+                raise _unreadable(folder / path, error) from error
+            records.append(ImageRecord(path, label, split, 0, 0, 0, 0, 0, "", "", BROKEN_LINK))
+            continue
         old = known.get(path)
-        if old and (old.bytes, old.modified_ns) == (status.st_size, status.st_mtime_ns):
+        seen = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        if not label:
+            records.append(ImageRecord(path, label, split, *seen, 0, 0, "", "", NO_CLASS))
+        elif old and old.label and (old.bytes, old.modified_ns, old.changed_ns) == seen:
             verdict = OK if old.verdict.startswith(DUPLICATE) else old.verdict
             same = (old.label, old.split, old.verdict) == (label, split, verdict)
             records.append(old if same else replace(old, label=label, split=split, verdict=verdict))
@@ -123,14 +149,19 @@ def check_file(folder: Path, path: str, label: str, split: str) -> ImageRecord:
         status = file.stat()
         encoded = file.read_bytes()
     except OSError as error:
-        raise InputError(f"cannot read {file}: {error.strerror}; give it read permission or take it away") from error
+        raise _unreadable(file, error) from error
     width, height, mode, verdict = 0, 0, "", OK
     try:
         width, height, mode = inspect(encoded)
     except DecodeError as error:
         verdict = error.verdict
     digest = hashlib.sha256(encoded).hexdigest()
-    return ImageRecord(path, label, split, len(encoded), status.st_mtime_ns, width, height, mode, digest, verdict)
+    times = (status.st_mtime_ns, status.st_ctime_ns)
+    return ImageRecord(path, label, split, len(encoded), *times, width, height, mode, digest, verdict)
+
+
+def _unreadable(file: Path, error: OSError) -> InputError:
+    return InputError(f"cannot read {printable(str(file))}: {error.strerror}; give it read permission or take it away")
 
 
 def check_arrays(arrays: Iterable[tuple[str, str, str, NDArray[np.uint8]]]) -> list[ImageRecord]:
@@ -142,6 +173,7 @@ def check_arrays(arrays: Iterable[tuple[str, str, str, NDArray[np.uint8]]]) -> l
             split=split,
             bytes=pixels.nbytes,
             modified_ns=0,
+            changed_ns=0,
             width=pixels.shape[1],
             height=pixels.shape[0],
             mode="L" if pixels.ndim == 2 else "RGB",
@@ -175,13 +207,26 @@ def write_csv(records: Sequence[ImageRecord], path: Path) -> None:
     with disk_errors(path, ""):
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-        with partial.open("w", newline="", encoding="utf-8") as file:
-            names = [field.name for field in fields(ImageRecord)]
-            writer = csv.writer(file)
-            writer.writerow(names)
-            # asdict would copy every value, which for small pictures takes a tenth of the time of checking them.
-            writer.writerows(map(attrgetter(*names), records))
-        partial.replace(path)
+        try:
+            # Names of files may hold bytes that are no UTF-8, which come back as they were.
+            with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+                writer = csv.writer(file)
+                writer.writerow(COLUMNS)
+                # asdict would copy every value, which for small pictures takes a tenth of the time of checking them.
+                writer.writerows(map(attrgetter(*COLUMNS), records))
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def is_listing(path: Path) -> bool:
+    """Whether `write_csv` wrote this file, in this version or another."""
+    try:
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            header = next(csv.reader(file), [])
+    except (OSError, csv.Error):
+        return False
+    return header[:3] == list(COLUMNS[:3]) and header[-1:] == list(COLUMNS[-1:])
 
 
 def read_csv(path: Path) -> list[ImageRecord]:
@@ -189,14 +234,14 @@ def read_csv(path: Path) -> list[ImageRecord]:
     if not path.is_file():
         return []
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             header, *rows = csv.reader(file, strict=True)
-        if header != [field.name for field in fields(ImageRecord)] or not all(_is_verdict(row[-1]) for row in rows):
+        if header != list(COLUMNS) or not all(_is_verdict(row[-1]) for row in rows):
             return []
         # Values are taken by position, since there may be 60,000 rows.
         return [
-            ImageRecord(path, label, split, int(size), int(modified), int(width), int(height), mode, digest, verdict)
-            for path, label, split, size, modified, width, height, mode, digest, verdict in rows
+            ImageRecord(path, label, split, int(a), int(b), int(c), int(d), int(e), mode, digest, verdict)
+            for path, label, split, a, b, c, d, e, mode, digest, verdict in rows
         ]
     except (OSError, ValueError, IndexError, csv.Error):  # The list is damaged, so everything is checked anew.
         return []
@@ -204,15 +249,3 @@ def read_csv(path: Path) -> list[ImageRecord]:
 
 def _is_verdict(text: str) -> bool:
     return text in VERDICTS or text.startswith(DUPLICATE)
-
-
-def scan(folder: Path, directory: str) -> list[str]:
-    """Returns the files directly in one directory, as paths relative to ``folder``; hidden ones do not count."""
-    try:
-        with os.scandir(folder / directory) as entries:
-            names = [entry.name for entry in entries if entry.is_file() and not entry.name.startswith(".")]
-    except OSError as error:
-        raise InputError(
-            f"cannot list {folder / directory}: {error.strerror}; check that it is there and readable"
-        ) from error
-    return [f"{directory}/{name}" for name in names]

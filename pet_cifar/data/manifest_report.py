@@ -2,12 +2,13 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
 
-from pet_cifar.data.manifest import DUPLICATE, OK, VERDICTS, ImageRecord
+from pet_cifar.data.files.names import printable
+from pet_cifar.data.manifest import DUPLICATE, NO_CLASS, OK, VERDICTS, ImageRecord, Split
 from pet_cifar.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -30,19 +31,22 @@ def describe_left_out(records: Sequence[ImageRecord], most: int = 20) -> str:
     for record in records:
         if record.verdict != OK:
             verdict = "duplicate" if record.verdict.startswith(DUPLICATE) else record.verdict
-            groups.setdefault(verdict, []).append(record.path)
+            groups.setdefault(verdict, []).append(printable(record.path))
     if not groups:
         return ""
     parts = []
     for verdict, paths in sorted(groups.items()):
+        if verdict == NO_CLASS:
+            folders = Counter(f"{path.rpartition('/')[0] or '.'}/" for path in paths)
+            parts.append(f"{len(paths)} {verdict} ({', '.join(f'{count} in {one}' for one, count in folders.items())})")
+            continue
         more = f", and {len(paths) - most} more" if len(paths) > most else ""
         parts.append(f"{len(paths)} {verdict} ({', '.join(paths[:most])}{more})")
     return f"left out {sum(map(len, groups.values()))} of {len(records)} files: {'; '.join(parts)}"
 
 
 def verdict_table(records: Sequence[ImageRecord]) -> str:
-    """Returns a table that counts the verdicts of each split and class."""
-    verdicts = [OK, "duplicate", *VERDICTS[1:]]
+    """Returns a table that counts the verdicts of each split and class, as far as they occur."""
     counts = Counter(
         (
             record.split,
@@ -52,8 +56,13 @@ def verdict_table(records: Sequence[ImageRecord]) -> str:
         for record in records
     )
     rows = sorted({(split, label) for split, label, _ in counts})
+    occurring = {verdict for _, _, verdict in counts}
+    verdicts = [OK, *(verdict for verdict in ("duplicate", *VERDICTS[1:]) if verdict in occurring)]
     table = [["split", "class", *verdicts]]
-    table += [[split or "all", label, *(str(counts[split, label, v]) for v in verdicts)] for split, label in rows]
+    table += [
+        [split or "all", printable(label) or "none", *(str(counts[split, label, v]) for v in verdicts)]
+        for split, label in rows
+    ]
     table.append(["", "total", *(str(sum(counts[*row, v] for row in rows)) for v in verdicts)])
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return "\n".join(
@@ -74,7 +83,7 @@ def warn(records: Sequence[ImageRecord], root: Path) -> None:
     for kept, left in label_conflicts(records):
         log.warning(
             "%s and %s are the same picture with different labels; only the first is used, as %s",
-            *(kept.path, left.path, kept.label),
+            *(printable(text) for text in (kept.path, left.path, kept.label)),
         )
 
 
@@ -98,3 +107,32 @@ def refuse_empty_classes(records: Iterable[ImageRecord], class_names: Iterable[s
     for name in class_names:
         if name not in filled:
             raise InputError(f"class {name} has no readable picture under {root}; put some there")
+
+
+def check_splits(splits: Mapping[Split, Sequence[ImageRecord]], class_names: Sequence[str], root: Path) -> None:
+    """Stops where a class has no training picture, and warns where it has none to validate or test.
+
+    Args:
+        splits: The pictures of each split.
+        class_names: The names of all classes.
+        root: The data's folder, for the message.
+
+    Raises:
+        InputError: The net would never see a class.
+    """
+    for split, records in splits.items():
+        filled = {record.label for record in records}
+        for name in class_names:
+            if name in filled:
+                continue
+            if split == "train":
+                raise InputError(
+                    f"class {printable(name)} has no training picture under {root}, though it has others; put some "
+                    "into its training folder, or take the class away"
+                )
+            _warn(f"class {printable(name)} has no picture in {split} under {root}, so that it gets no score there")
+
+
+@rank_zero_only
+def _warn(line: str) -> None:
+    log.warning(line)

@@ -55,6 +55,8 @@ def stratified_split(
     if isinstance(size, float):
         check_fraction(name, size)
     labels = [record.label for record in records]
+    if not labels:
+        raise InputError(f"{name} is {size}, but there are no pictures to be divided; give more pictures")
     if group is not None:
         taken = _grouped(labels, [group(record) for record in records], size, seed)
     else:
@@ -200,7 +202,7 @@ def overfit_splits(
 def fingerprint(splits: Mapping[Split, Sequence[ImageRecord]]) -> str:
     """Returns a hash of the pictures, by content and class, of each split; names and order do not count."""
     lines = sorted(f"{name} {record.label} {record.hash}" for name, own in splits.items() for record in own)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
 def refuse_other_splits(states: Mapping[str, Any], own: str, current: str, root: Path) -> None:

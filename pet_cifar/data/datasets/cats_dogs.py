@@ -1,28 +1,50 @@
 """Cats against dogs: the Kaggle/Asirra pictures as Microsoft hands them out, or any two folders laid out alike."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
-from pet_cifar.data import manifest
 from pet_cifar.data.datamodule import ImageDataModule
-from pet_cifar.data.files.archive import unpack_zip
 from pet_cifar.data.files.download import fetch
-from pet_cifar.data.manifest import ImageRecord, Split
-from pet_cifar.data.root import state_directory
+from pet_cifar.data.files.names import printable
+from pet_cifar.data.files.unpacked import unpacked
+from pet_cifar.data.files.walk import walk
+from pet_cifar.data.layout import Layout, read_layout
+from pet_cifar.data.manifest import PICTURE_SUFFIXES, ImageRecord, Split
 from pet_cifar.data.split import check_fraction, first_of_each_class
 from pet_cifar.data.synthetic import write_pictures
 from pet_cifar.errors import InputError
+
+log = logging.getLogger(__name__)
 
 URL = "https://download.microsoft.com/download/3/E/1/3E1C3F21-ECDB-4869-8368-6DEBA77B919F/kagglecatsanddogs_5340.zip"
 SIZE = 824_887_076
 SHA256 = "b7974bd00a84a99921f36ee4403f089853777b5ae8d151c76a86e64900334af9"
 
 
+OTHER_DATASETS = ("cifar10", "cifar-10-batches-py")
+"""Folders of other datasets that may lie under the same root."""
+
+
+def class_of(folder: str) -> str:
+    """The class of a folder such as ``Cat`` or ``dogs``; empty for a folder of something else."""
+    return {"cat": "cat", "cats": "cat", "dog": "dog", "dogs": "dog"}.get(folder.lower(), "")
+
+
+def _class_of_path(path: str) -> str:
+    """The class of a file that is no picture by its name, such as ``Cat/Thumbs.db``; it is listed with the others."""
+    return next((name for part in path.split("/")[:-1] if (name := class_of(part))), "")
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
 class CatsDogsDataModule(ImageDataModule):
     """Cats (0) and dogs (1).
 
-    It finds ``PetImages/{Cat,Dog}/`` under ``root``, or unpacks any ``kagglecatsanddogs_*.zip`` there, or downloads
-    Microsoft's (825 MB, CDLA-Permissive-2.0).
+    It finds ``PetImages/{Cat,Dog}/`` under ``root``, or the two classes in any layout that `read_layout` knows, or
+    unpacks any ``kagglecatsanddogs_*.zip`` there, or downloads Microsoft's (825 MB, CDLA-Permissive-2.0).
 
     Args:
         root: The folder where the data is or goes.
@@ -55,33 +77,58 @@ class CatsDogsDataModule(ImageDataModule):
         self.num_channels = 1 if grayscale else 3
         self.test_fraction = test_fraction
         self.folder = self.root / "PetImages"
+        self._layout = Layout([], [], "")
 
     def locate(self) -> None:
         """Finds, unpacks or downloads the pictures."""
-        self.folder = self.root / "PetImages"
-        if self.folder.is_dir():
+        if self._find(self.root):
             return
         archives = sorted(self.root.glob("kagglecatsanddogs_*.zip"))
-        if archives:
-            archive = archives[-1]
-        else:
-            archive = self.root / "kagglecatsanddogs_5340.zip"
-            looked = f"neither {self.folder}/{{Cat,Dog}}/ nor {self.root}/kagglecatsanddogs_*.zip is there, and"
-            fetch([URL], archive, size=SIZE, sha256=SHA256, missing=looked)
-        unpacked = state_directory(self.root) / archive.stem
-        unpack_zip(archive, unpacked, members=lambda name: name.startswith("PetImages/"))
-        self.folder = unpacked / "PetImages"
+        if not archives:
+            self._refuse_other_pictures()
+            archives = [self.root / "kagglecatsanddogs_5340.zip"]
+            looked = f"neither {self.root}/PetImages/{{Cat,Dog}}/ nor {self.root}/kagglecatsanddogs_*.zip is there, and"
+            fetch([URL], archives[0], size=SIZE, sha256=SHA256, missing=looked)
+        if len(archives) > 1:
+            log.info("%s is used, the last of %d archives", archives[-1], len(archives))
+        into = unpacked(archives[-1], lambda name: "petimages" in name.lower().split("/")[:-1])
+        if not self._find(into):
+            raise InputError(f"{archives[-1]} holds no folders of cats and dogs; get the archive from its source")
+
+    def _find(self, root: Path) -> bool:
+        """Looks for both classes in ``PetImages`` below a folder, in the folder itself, and one level deeper."""
+        if not root.is_dir():
+            return False
+        inner = [folder for folder in _folders(root) if folder.name not in OTHER_DATASETS]
+        deeper = [folder for outer in inner for folder in _folders(outer)]
+        named = [folder for folder in (*inner, *deeper) if folder.name.lower() == "petimages"]
+        for folder in (*named, root, *(other for other in inner if other not in named)):
+            layout = read_layout(walk(folder))
+            found = {class_of(file.label) for file in layout.files}
+            # A class that is missing in the very folder is told later.
+            if set(self.class_names) <= found or (folder in named and found - {""}):
+                self.folder, self._layout = folder, layout
+                return True
+        return False
+
+    def _refuse_other_pictures(self) -> None:
+        """Refuses to download beside pictures that the user may have meant."""
+        if not self.root.is_dir():
+            return
+        others = [path for path in walk(self.root) if path.split("/")[0] not in OTHER_DATASETS]
+        pictures = sorted(path for path in others if Path(path).suffix.lower() in PICTURE_SUFFIXES)
+        if pictures:
+            raise InputError(
+                f"root is {self.root}, where {len(pictures)} pictures lie, such as {printable(pictures[0])}, but no "
+                "folders cat and dog: put them into PetImages/Cat and PetImages/Dog, give --data "
+                "ImageFolderDataModule for other classes, or another --data.root to download into"
+            )
 
     def check(self) -> list[ImageRecord]:
-        """Checks every file of the two folders."""
-        return self.check_files(
-            (
-                (path, directory.lower(), "")
-                for directory in ("Cat", "Dog")
-                for path in manifest.scan(self.folder, directory)
-            ),
-            "cats_dogs.csv",
-        )
+        """Checks every file of the two classes, and lists all others."""
+        files = [(file.path, class_of(file.label), file.split) for file in self._layout.files]
+        others = [(path, _class_of_path(path), "") for path in self._layout.others]
+        return self.check_files([*files, *others], "cats_dogs.csv")
 
     def divide(self, records: list[ImageRecord]) -> dict[Split, list[ImageRecord]]:
         """Takes ``images_per_class`` pictures of each class, and splits them as every dataset does."""

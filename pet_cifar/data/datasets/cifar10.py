@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from pet_cifar.data import manifest
 from pet_cifar.data.datamodule import ImageDataModule
-from pet_cifar.data.files.archive import unpack_tar
 from pet_cifar.data.files.download import fetch
+from pet_cifar.data.files.unpacked import unpacked
 from pet_cifar.data.files.unpickle import read_pickle
+from pet_cifar.data.files.walk import walk
 from pet_cifar.data.manifest import ImageRecord
 from pet_cifar.data.pixels.decode import fit_array
-from pet_cifar.data.root import state_directory
 from pet_cifar.data.synthetic import write_pictures
 from pet_cifar.errors import InputError
 
@@ -27,6 +27,7 @@ URLS = (
 SIZE = 170_498_071
 MD5 = "c58f30108f718f92721af3b95e74349a"
 BATCHES = "cifar-10-batches-py"
+SPLITS = ("train", "test")
 
 
 class CIFAR10DataModule(ImageDataModule):
@@ -57,39 +58,49 @@ class CIFAR10DataModule(ImageDataModule):
 
     def locate(self) -> None:
         """Finds, unpacks or downloads the pictures."""
-        for folder in (self.root / BATCHES, self.root / "cifar10"):
-            if folder.is_dir():
-                self.folder = folder
-                return
+        if self._find(self.root):
+            return
         archive = self.root / "cifar-10-python.tar.gz"
         looked = f"none of {self.root}/{BATCHES}/, {archive} and {self.root}/cifar10/{{train,test}}/ is there, and"
         fetch(URLS, archive, size=SIZE, md5=MD5, missing=looked)
-        unpacked = state_directory(self.root) / "cifar-10-python"
-        unpack_tar(archive, unpacked, members=lambda name: name.startswith(f"{BATCHES}/"))
-        self.folder = unpacked / BATCHES
+        into = unpacked(archive, lambda name: name.startswith(f"{BATCHES}/"))
+        if not self._find(into):
+            raise InputError(f"{archive} holds no {BATCHES}/; get the archive from its source")
+
+    def _find(self, root: Path) -> bool:
+        """Looks for both layouts below a folder, one level deeper, and in the folder itself."""
+        if not root.is_dir():
+            return False
+        inner = [path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+        named = [folder / name for folder in (root, *inner) for name in (BATCHES, "cifar10")]
+        own = (root / "batches.meta").is_file() or all((root / split / "airplane").is_dir() for split in SPLITS)
+        found = next((folder for folder in (*named, *([root] if own else ())) if folder.is_dir()), None)
+        self.folder = found or self.folder
+        return found is not None
 
     def check(self) -> list[ImageRecord]:
-        """Checks the six batches, or every file of the class folders."""
-        if self.folder.name == BATCHES:
+        """Checks the six batches, or every file of the class folders, and lists all other files."""
+        if self.folder.name == BATCHES or (self.folder / "batches.meta").is_file():
             rows = list(self._batches())
             self._arrays = {path: pixels for path, _, _, pixels in rows}
             return manifest.check_arrays(rows)
-        return self.check_files(
-            (
-                (path, name, split)
-                for split in ("train", "test")
-                for name in self._class_folders(split)
-                for path in manifest.scan(self.folder, f"{split}/{name}")
-            ),
-            "cifar10.csv",
-        )
+        for split in SPLITS:
+            self._check_class_folders(self.folder / split)
+        return self.check_files(((path, *self._place_of(path)) for path in walk(self.folder)), "cifar10.csv")
 
-    def _class_folders(self, split: str) -> list[str]:
-        folder = self.folder / split
+    def _check_class_folders(self, folder: Path) -> None:
         names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
-        if names != sorted(self.class_names):
-            raise InputError(f"{folder} holds the folders {names}; it must hold one for each of {self.class_names}")
-        return names
+        if missing := set(self.class_names) - {name.lower() for name in names}:
+            raise InputError(
+                f"{folder} holds the folders {names}, and no folder {' and '.join(sorted(missing))}; it must hold one "
+                f"for each of {self.class_names}"
+            )
+
+    def _place_of(self, path: str) -> tuple[str, str]:
+        """The class and the split of a file; both are empty where it lies in no class's folder."""
+        split, *rest = path.split("/")
+        name = rest[0].lower() if len(rest) > 1 else ""
+        return (name, split) if split in SPLITS and name in self.class_names else ("", "")
 
     def _batches(self) -> Iterator[tuple[str, str, str, NDArray[np.uint8]]]:
         entry = self._entry("batches.meta", b"label_names")

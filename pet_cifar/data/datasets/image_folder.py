@@ -9,20 +9,19 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from pet_cifar.data.datamodule import ImageDataModule
-from pet_cifar.data.files.archive import unpack_tar, unpack_zip
-from pet_cifar.data.files.walk import walk
+from pet_cifar.data.files.names import printable
+from pet_cifar.data.files.unpacked import ARCHIVES, is_archive, unpacked
+from pet_cifar.data.files.walk import SYSTEM_FILES, walk
 from pet_cifar.data.labels_file import LabelsFile, read_labels_file
 from pet_cifar.data.layout import Layout, read_layout
 from pet_cifar.data.manifest import ImageRecord, Split
 from pet_cifar.data.pixels.decode import DecodeError, decode
-from pet_cifar.data.root import state_directory
 from pet_cifar.data.split import check_fraction, first_of_each_class, split_records
 from pet_cifar.data.synthetic import write_pictures
 from pet_cifar.errors import InputError, did_you_mean
 
 log = logging.getLogger(__name__)
 
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 SAMPLED = 20
 """The number of pictures whose colors decide whether the net sees gray or color."""
 
@@ -81,9 +80,10 @@ class ImageFolderDataModule(ImageDataModule):
         """Does nothing: the pictures were found when the data module was made."""
 
     def check(self) -> list[ImageRecord]:
-        """Checks every picture that belongs to a class."""
+        """Checks every picture that belongs to a class, and lists all other files."""
         self._report()
-        return self.check_files(self._layout.files, "image_folder.csv")
+        others = [(path, "", "") for path in self._layout.others if path.rpartition("/")[2] not in SYSTEM_FILES]
+        return self.check_files([*self._layout.files, *others], "image_folder.csv")
 
     def divide(self, records: list[ImageRecord]) -> dict[Split, list[ImageRecord]]:
         """Takes ``images_per_class`` pictures of each class, and keeps the splits that the folder has."""
@@ -105,7 +105,7 @@ class ImageFolderDataModule(ImageDataModule):
             raise InputError(f"root is {self.root}; there is no such folder or archive")
         self.folder = self._unpacked(self.root) if self.root.is_file() else self.root
         layout = read_layout(walk(self.folder))
-        archives = sorted(path for path in self.root.iterdir() if _is_archive(path)) if self.root.is_dir() else []
+        archives = sorted(path for path in self.root.iterdir() if is_archive(path)) if self.root.is_dir() else []
         if not layout.files and archives:
             if len(archives) > 1:
                 names = ", ".join(path.name for path in archives)
@@ -134,14 +134,9 @@ class ImageFolderDataModule(ImageDataModule):
         return Layout(found, [], f"the table {file.name}")
 
     def _unpacked(self, archive: Path) -> Path:
-        if not _is_archive(archive):
+        if not is_archive(archive):
             raise InputError(f"root is {archive}, which is no folder and no archive ({', '.join(ARCHIVES)})")
-        status = archive.stat()
-        # Another archive of the same name is unpacked anew.
-        into = state_directory(archive.parent) / f"{archive.name}-{status.st_size}-{status.st_mtime_ns}"
-        unpack = unpack_zip if archive.suffix == ".zip" else unpack_tar
-        unpack(archive, into, members=lambda name: not _is_hidden(name))
-        return into
+        return unpacked(archive, lambda name: not _is_hidden(name))
 
     def _check_classes(self) -> None:
         if len(self.class_names) < 2:
@@ -205,12 +200,6 @@ class ImageFolderDataModule(ImageDataModule):
             f"{self.folder}: {len(self.class_names)} classes ({_some(self.class_names)}) in the layout "
             f"'{self._layout.kind}'{taken}"
         )
-        for name in self.class_names:
-            has = {file.split for file in self._layout.files if file.label == name}
-            for split in sorted(splits - has):
-                _warn(f"class {name} has no picture in {split}")
-        if self._layout.others:
-            _warn(f"{len(self._layout.others)} file(s) belong to no class: {_some(self._layout.others)}")
 
     @classmethod
     def write_sample(cls, root: Path) -> None:
@@ -219,17 +208,13 @@ class ImageFolderDataModule(ImageDataModule):
             write_pictures(root / name, 3 * label, count=14, size=48, suffix=".jpg")
 
 
-def _is_archive(path: Path) -> bool:
-    return path.is_file() and path.name.lower().endswith(ARCHIVES)
-
-
 def _is_hidden(name: str) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/") if part != ".")
 
 
 def _some(names: "list[str] | tuple[str, ...]", most: int = 5) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return ", ".join(map(printable, names[:most])) + more
 
 
 @rank_zero_only

@@ -5,15 +5,15 @@ from pathlib import Path
 
 from pet_cifar.errors import InputError
 
-SYSTEM_NAMES = ("__MACOSX", "Thumbs.db", "desktop.ini")
-"""What operating systems leave among pictures; names that begin with a dot are passed over, too."""
+SYSTEM_FILES = ("Thumbs.db", "desktop.ini")
+"""What Windows leaves among pictures."""
 
 
 def walk(folder: Path) -> list[str]:
     """The files at any depth below a folder, as paths relative to it with forward slashes, in no certain order.
 
     Links to folders are followed, but none that leads back into a folder around it. A link to nothing counts as a
-    file. Hidden files and folders and those of `SYSTEM_NAMES` are passed over.
+    file. Hidden files and folders and ``__MACOSX`` are passed over.
 
     Raises:
         InputError: A folder cannot be listed.
@@ -26,7 +26,7 @@ def walk(folder: Path) -> list[str]:
         try:
             with os.scandir(here) as entries:
                 for entry in entries:
-                    if entry.name.startswith(".") or entry.name in SYSTEM_NAMES:
+                    if entry.name.startswith(".") or entry.name == "__MACOSX":
                         continue
                     path = f"{inside}{entry.name}"
                     if not entry.is_dir():

@@ -11,8 +11,10 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
+from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
+from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.PpmImagePlugin import PpmImageFile
@@ -22,7 +24,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 MAX_PIXELS: Final = 178_956_970
 """Pictures with more pixels are refused; Pillow's own DecompressionBombError has the same limit."""
 
-Verdict = Literal["empty", "undecodable", "truncated", "not an image"]
+Verdict = Literal["empty", "undecodable", "truncated", "unsupported format", "not an image"]
 
 
 class DecodeError(ValueError):
@@ -58,9 +60,13 @@ _FORMATS: Final[dict[str, tuple[re.Pattern[bytes], Callable[[BytesIO], ImageFile
     "WEBP": (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), WebPImageFile),
     "TIFF": (re.compile(rb"II[*+]\0|MM\0[*+]"), TiffImageFile),
     "PPM": (re.compile(rb"P[1-6f]\s"), PpmImageFile),
+    "AVIF": (re.compile(rb".{4}ftyp(avif|avis|mif1.{4,28}avif)", re.DOTALL), AvifImageFile),
+    "JPEG 2000": (re.compile(rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"), Jpeg2KImageFile),
 }
 FORMATS: Final = tuple(_FORMATS)
 """The formats that are decoded. An animated GIF, WebP or PNG gives its first frame."""
+
+_HEIC: Final = re.compile(rb".{4}ftyp(heic|heix|heim|heis|hevc|hevx|mif1|msf1)", re.DOTALL)
 
 # Pillow's readers raise these on corrupt bytes (a Warning where warnings are errors). MemoryError is left out, since
 # below MAX_PIXELS it says something of the machine and not of the picture.
@@ -156,6 +162,8 @@ def _opened(encoded: bytes) -> Iterator[ImageFile.ImageFile]:
     if not encoded:
         raise DecodeError("empty", "the file has no bytes")
     reader = next((reader for magic, reader in _FORMATS.values() if magic.match(encoded)), None)
+    if reader is None and _HEIC.match(encoded):
+        reader = _heic_reader()
     if reader is None:
         raise DecodeError("not an image", f"starts with {encoded[:8]!r}, as no {'/'.join(FORMATS)} file does")
     stream = BytesIO(encoded)
@@ -176,6 +184,9 @@ def _opened(encoded: bytes) -> Iterator[ImageFile.ImageFile]:
         if encoded.startswith(b"RIFF"):
             # libwebp does not say what is wrong, but the header counts the bytes that there should be.
             truncated = int.from_bytes(encoded[4:8], "little") + 8 > len(encoded)
+        elif reader is Jpeg2KImageFile:
+            # Pillow says the same of all damage, but a whole stream ends with its end mark.
+            truncated = not encoded.endswith(b"\xff\xd9")
         elif header_read:
             # Pillow says "cannot load this image" of a file that ends between the header and the pixels.
             truncated = "truncated" in reason.lower() or reason == "cannot load this image"
@@ -183,6 +194,16 @@ def _opened(encoded: bytes) -> Iterator[ImageFile.ImageFile]:
             # A KeyError tells of an unsupported kind of picture, even where the file ends with the header.
             truncated = stream.tell() >= len(encoded) and not isinstance(error.__cause__, KeyError)
         raise DecodeError("truncated" if truncated else "undecodable", reason) from error
+
+
+def _heic_reader() -> Callable[[BytesIO], ImageFile.ImageFile]:
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError as error:
+        reason = "is HEIC, as phones write it, and pip install 'pet_cifar[heic]' reads it"
+        raise DecodeError("unsupported format", reason) from error
+    reader: Callable[[BytesIO], ImageFile.ImageFile] = HeifImageFile
+    return reader
 
 
 def _plain(image: Image.Image, channels: Literal[1, 3]) -> Image.Image:

@@ -410,7 +410,7 @@ def test_not_an_image(text: bytes) -> None:
 
 def test_formats_that_run_a_program_are_not_read() -> None:
     assert verdict(encode(colors(), "EPS")) == "not an image"
-    assert module.FORMATS == ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+    assert module.FORMATS == ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG 2000")
 
 
 WHOLE = {
@@ -424,6 +424,8 @@ WHOLE = {
     "TIFF": encode(colors(), "TIFF"),
     "compressed TIFF": encode(colors(), "TIFF", compression="tiff_lzw"),
     "PPM": encode(colors(), "PPM"),
+    "AVIF": encode(colors(), "AVIF"),
+    "JPEG 2000": encode(colors(), "JPEG2000"),
 }
 
 

@@ -1,0 +1,15 @@
+"""Names of files as text that can be printed."""
+
+
+def printable(name: str) -> str:
+    r"""A name without control codes and without bytes that are no UTF-8; both become escapes such as ``\x1b``.
+
+    Python reads a byte of a name that is no UTF-8 as a surrogate, which no file and no terminal takes.
+    """
+    return "".join(letter if letter.isprintable() else _escaped(letter) for letter in name)
+
+
+def _escaped(letter: str) -> str:
+    number = ord(letter)
+    # The surrogates from U+DC80 on stand for the bytes from 0x80 on.
+    return f"\\x{number - 0xDC00:02x}" if 0xDC80 <= number <= 0xDCFF else letter.encode("unicode_escape").decode()
