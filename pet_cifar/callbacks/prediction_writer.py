@@ -82,7 +82,8 @@ class PredictionWriter(Callback):
 def write_predictions(path: Path, predictions: Predictions, data: ImageDataModule) -> None:
     """Writes ``path,label,prediction,p_<class>...`` with one line for each picture of the test split."""
     names, records = data.class_names, data.splits["test"]
-    with path.open("w", newline="", encoding="utf-8") as file:
+    # A name with bytes that are no UTF-8 is written with escapes, so that every program can read the table.
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "label", "prediction", *(f"p_{name}" for name in names)])
         for row, label, predicted, probabilities in zip(

@@ -1,6 +1,7 @@
 """``pet-cifar data``: looks at the pictures before any training."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from pet_cifar.cli import arguments
 from pet_cifar.cli.configs import find_config, read_config
 from pet_cifar.cli.parser import Parser
 from pet_cifar.data import ImageDataModule, manifest, manifest_report
+from pet_cifar.data.files.names import printable
+from pet_cifar.data.manifest import ImageRecord
+from pet_cifar.data.root import state_directory
 from pet_cifar.errors import InputError, did_you_mean
 
 
@@ -18,7 +22,7 @@ def run_data(args: Sequence[str]) -> None:
     parser = Parser(prog="pet-cifar data", description="Look at the pictures before any training.")
     commands = parser.add_subcommands(dest="command")
     check = _parser("Check every picture; print how many there are of each kind and write the list as CSV.")
-    check.add_argument("--output", type=Path, default=Path("manifest.csv"), help="Where the list goes.")
+    check.add_argument("--output", type=Path | None, help="Where the list goes; manifest.csv beside the data if null.")
     commands.add_subcommand("check", check, help="list every picture with a verdict")
     commands.add_subcommand("prepare", _parser("Download and check, and nothing else."), help="download and check")
     command = args[0] if args else ""
@@ -40,13 +44,28 @@ def run_data(args: Sequence[str]) -> None:
     if left_out:
         print(left_out)
     for kept, left in manifest_report.label_conflicts(pictures):
-        print(f"label conflict: {kept.path} is {kept.label}, and the same picture {left.path} is {left.label}")
+        names = [printable(text) for text in (kept.path, kept.label, left.path, left.label)]
+        print("label conflict: {} is {}, and the same picture {} is {}".format(*names))
     if config.command == "check":
-        manifest.write_csv(pictures, options.output)
-        print(f"list written to {options.output}")
+        print(f"list written to {printable(str(_write(pictures, data.root, options.output)))}")
     if data.on_bad_file == "error":
         manifest_report.refuse_bad_files(pictures, data.root)
     manifest_report.refuse_empty_classes(pictures, data.class_names, data.root)
+
+
+def _write(pictures: Sequence[ImageRecord], root: Path, output: Path | None) -> Path:
+    """Writes the list, but never over a file of the user's."""
+    folder = root if root.is_dir() else root.parent
+    # Where the data is read-only, what is derived from it goes to the user's cache.
+    beside = folder if os.access(folder, os.W_OK) else state_directory(folder)
+    output = (output or beside / "manifest.csv").expanduser()
+    if output.exists() and not manifest.is_listing(output):
+        raise InputError(
+            f"--output {output}: this file is there, and it is no list of pictures; give another name, such as "
+            "--output pictures.csv"
+        )
+    manifest.write_csv(pictures, output)
+    return output
 
 
 def _parser(description: str) -> Parser:

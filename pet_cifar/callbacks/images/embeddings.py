@@ -11,6 +11,7 @@ from pet_cifar.callbacks.images.base import EvalSplit, ImageCallback, warn
 from pet_cifar.callbacks.images.drawing import PixelArray, channels_last, scale_to
 from pet_cifar.callbacks.images.inspection import as_input, balanced_rows, pictures_of
 from pet_cifar.data.datamodule import ImageDataModule
+from pet_cifar.data.files.names import printable
 from pet_cifar.errors import InputError
 from pet_cifar.training.classifier import ImageClassifier
 
@@ -73,7 +74,7 @@ class Embeddings(ImageCallback):
                 [
                     data.class_names[labels[row]],
                     data.class_names[number],
-                    " ".join(data.splits["val"][row].path.split()),
+                    printable(" ".join(data.splits["val"][row].path.split())),
                 ]
                 for row, number in zip(rows, predicted, strict=True)
             ],

@@ -7,6 +7,7 @@ from pet_cifar.callbacks.images.base import EvalSplit, ImageCallback, escape, ti
 from pet_cifar.callbacks.images.drawing import channels_last, grid, in_rows
 from pet_cifar.callbacks.images.inspection import pictures_of
 from pet_cifar.data.datamodule import ImageDataModule
+from pet_cifar.data.files.names import printable
 from pet_cifar.training.classifier import ImageClassifier
 
 ACROSS = 4
@@ -44,7 +45,7 @@ class WorstMistakes(ImageCallback):
             return
         captions, lines = [], []
         for index in worst.tolist():
-            file = data.splits[split][int(predictions.row[index])].path
+            file = printable(data.splits[split][int(predictions.row[index])].path)
             label = data.class_names[int(predictions.label[index])]
             predicted = data.class_names[int(predictions.predicted[index])]
             percent = f"{100 * float(predictions.confidence[index]):.1f} %"

@@ -70,7 +70,8 @@ class ImageFolderDataModule(ImageDataModule):
         self.labels_file = None if labels is None else Path(labels).expanduser()
         self._table: LabelsFile | None = None
         # The net is built for the classes, so that they are found before anything is checked.
-        self._layout = self._find()
+        found = self._find()
+        self._layout = found._replace(files=[file._replace(label=printable(file.label)) for file in found.files])
         self.class_names = tuple(self._layout.classes)
         self._check_classes()
         self._groups = self._read_groups()

@@ -1,0 +1,263 @@
+"""Anybody's pictures: any layout gives the same classes and splits, and every bad input its one line."""
+
+import logging
+import os
+import shutil
+import tarfile
+import zipfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pet_cifar.cli.main import main
+from pet_cifar.data import ImageFolderDataModule
+from pet_cifar.data.synthetic import write_pictures
+from pet_cifar.errors import InputError
+from tests.cli.commands import refused
+
+FRUITS = ("apple", "pear", "plum")
+
+
+def write(root: Path, *names: str, count: int = 12, first: int = 0) -> Path:
+    for label, name in enumerate(names or FRUITS):
+        write_pictures(root / name, 3 * label, count=count, size=16, first=first)
+    return root
+
+
+def ready(root: Path | None, **options: Any) -> ImageFolderDataModule:
+    data = ImageFolderDataModule(root, **{"image_size": 16, "batch_size": 4, "cache": "none", **options})
+    data.prepare_data()
+    data.setup("fit")
+    return data
+
+
+def sizes(data: ImageFolderDataModule) -> list[int]:
+    return [len(data.splits[split]) for split in ("train", "val", "test")]
+
+
+def test_classes_follow_the_folders(tmp_path: Path) -> None:
+    data = ready(write(tmp_path))
+    assert data.class_names == FRUITS
+    assert data.num_classes == 3
+    assert sizes(data) == [28, 4, 4]
+    for records in data.splits.values():
+        assert {record.label for record in records} == set(FRUITS)
+
+
+def _wrapped(source: Path, target: Path) -> Path:
+    shutil.copytree(source, target / "download/fruits")
+    return target
+
+
+def _zipped(source: Path, target: Path) -> Path:
+    target.mkdir()
+    with zipfile.ZipFile(target / "fruits.zip", "w") as archive:
+        for file in sorted(source.rglob("*.png")):
+            archive.write(file, file.relative_to(source))
+    return target / "fruits.zip"
+
+
+def _tarred(source: Path, target: Path) -> Path:
+    target.mkdir()
+    with tarfile.open(target / "fruits.tar.gz", "w:gz") as archive:
+        archive.add(source, "fruits")
+    return target
+
+
+def _named(source: Path, target: Path) -> Path:
+    target.mkdir()
+    for file in source.rglob("*.png"):
+        shutil.copyfile(file, target / f"{file.parent.name}.{file.name}")
+    return target
+
+
+def _trained(source: Path, target: Path) -> Path:
+    shutil.copytree(source, target / "train")
+    return target
+
+
+@pytest.mark.parametrize("lay_out", [_wrapped, _zipped, _tarred, _named, _trained])
+def test_every_layout_gives_the_same_split(tmp_path: Path, lay_out: Any) -> None:
+    expected = ready(write(tmp_path / "source"))
+    found = ready(lay_out(tmp_path / "source", tmp_path / "other"))
+    assert found.class_names == expected.class_names
+    assert found.fingerprint == expected.fingerprint
+
+
+def test_a_table_gives_the_same_split(tmp_path: Path) -> None:
+    expected = ready(write(tmp_path / "source"))
+    rows = [f"{name}/{number}.png;{name}" for name in FRUITS for number in range(12)]
+    (tmp_path / "source/labels.csv").write_text("\n".join(["file;label", *rows]))
+    assert ready(None, labels=tmp_path / "source/labels.csv").fingerprint == expected.fingerprint
+
+
+def test_splits_that_are_given_are_kept_and_others_taken_out_of_train(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    write(tmp_path / "train")
+    write(tmp_path / "valid", count=3, first=100)
+    data = ready(tmp_path)
+    assert sizes(data) == [32, 9, 4]
+    assert {record.path.split("/")[0] for record in data.splits["val"]} == {"valid"}
+    assert {record.path.split("/")[0] for record in data.splits["test"]} == {"train"}
+    assert "test are taken out of train" in caplog.text
+
+
+def test_a_class_that_a_split_lacks_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path / "train")
+    write(tmp_path / "test", "apple", "pear", count=3, first=100)
+    data = ready(tmp_path)
+    assert data.class_names == FRUITS
+    assert "class plum has no picture in test" in caplog.text
+
+
+def test_a_class_without_training_pictures_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "train", "apple", "pear")
+    write(tmp_path / "test", count=3, first=100)
+    with pytest.raises(InputError, match="class plum has no training picture"):
+        ready(tmp_path)
+
+
+def test_files_of_no_class_are_listed(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "readme.txt").write_text("fruits")
+    (tmp_path / "apple/Thumbs.db").write_text("")
+    (tmp_path / ".DS_Store").write_text("")
+    data = ready(tmp_path)
+    assert [record.path for record in data.listed if record.verdict == "no class"] == ["readme.txt"]
+
+
+def test_few_and_rare_pictures_are_divided(tmp_path: Path) -> None:
+    write(tmp_path, "cat", count=63)
+    write(tmp_path, "dog", count=3, first=100)
+    data = ready(tmp_path)
+    for records in data.splits.values():
+        assert Counter(record.label for record in records)["dog"] == 1
+
+
+def test_gray_or_color_follows_the_pictures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    assert ready(write(tmp_path / "color")).num_channels == 3
+    for label, name in enumerate(FRUITS):
+        (tmp_path / "gray" / name).mkdir(parents=True)
+        for number in range(12):
+            pixels = np.random.default_rng([number, label]).integers(0, 255, (16, 16), np.uint8)
+            gray = Image.fromarray(pixels)
+            # A gray picture may be saved in color.
+            (gray.convert("RGB") if number % 2 else gray).save(tmp_path / "gray" / name / f"{number}.png")
+    assert ready(tmp_path / "gray").num_channels == 1
+    assert "--data.grayscale false" in caplog.text
+    assert ready(tmp_path / "gray", grayscale=False).num_channels == 3
+
+
+def test_pictures_of_one_group_are_in_one_split(tmp_path: Path) -> None:
+    for label, name in enumerate(("cat", "dog")):
+        for animal in range(10):
+            folder = tmp_path / "all" / name
+            write_pictures(tmp_path / "new", label, count=4, size=16, first=10 * animal)
+            folder.mkdir(parents=True, exist_ok=True)
+            for number in range(4):
+                shutil.move(tmp_path / f"new/{number}.png", folder / f"animal{animal}_{number}.png")
+            (tmp_path / "new").rmdir()
+    data = ready(tmp_path / "all", group_by=r"(\w+/animal\d+)_", test_fraction=0.2, val_fraction=0.25)
+    groups = [{record.path.rpartition("_")[0] for record in data.splits[split]} for split in ("train", "val", "test")]
+    assert len(set().union(*groups)) == sum(map(len, groups)) == 20, "no group is in two splits"
+    rows = [
+        f"{name}/animal{animal}_{number}.png,{name},{name}/animal{animal}"
+        for name in ("cat", "dog")
+        for animal in range(10)
+        for number in range(4)
+    ]
+    (tmp_path / "all/labels.csv").write_text("\n".join(["path,label,animal", *rows]))
+    table = ready(None, labels=tmp_path / "all/labels.csv", group_by="animal", test_fraction=0.2, val_fraction=0.25)
+    assert table.fingerprint == data.fingerprint
+
+
+def test_names_of_any_script_train_and_test(tmp_path: Path) -> None:
+    write(tmp_path, "Érable à sucre", "猫", os.fsdecode(b"caf\xe9"))
+    quick = ["--data.image_size", "16", "--model", "ResidualCNN", "--model.widths", "[4]", "--trainer.max_epochs", "1"]
+    main(["fit", "--data", "ImageFolderDataModule", "--data.root", str(tmp_path), *quick])
+    cli = main(["test", "--run", "lightning_logs/ResidualCNN"])
+    assert cli is not None
+    assert set(cli.datamodule.class_names) == {"Érable à sucre", "猫", "caf\\xe9"}
+    assert "猫" in Path("lightning_logs/ResidualCNN/version_0/test/predictions.csv").read_text(encoding="utf-8")
+
+
+def _one_class(root: Path) -> None:
+    write(root, "apple")
+
+
+def _strangers(root: Path) -> None:
+    root.mkdir()
+    (root / "notes.txt").write_text("")
+
+
+def _single(root: Path) -> None:
+    write(root, "apple", "pear")
+    write(root, "plum", count=1, first=100)
+
+
+def _bad(root: Path) -> None:
+    for name in FRUITS:
+        (root / name).mkdir(parents=True)
+        for number in range(4):
+            (root / name / f"{number}.jpg").write_bytes(b"no picture")
+
+
+def _case(root: Path) -> None:
+    write(root, "Apple", "apple", "pear")
+
+
+def _empty(root: Path) -> None:
+    root.mkdir()
+
+
+def _nothing(root: Path) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("lay_out", "options", "words"),
+    [
+        (_nothing, [], ["--data.root", "there is no such folder"]),
+        (_empty, [], ["--data.root", "nothing", "--data.labels"]),
+        (_strangers, [], ["--data.root", "notes.txt"]),
+        (_one_class, [], ["--data.root", "apple", "at least 2"]),
+        (_single, [], ["class plum has 1 picture"]),
+        (_bad, [], ["class apple has no readable picture"]),
+        (_case, [], ["Apple", "apple", "case"]),
+        (write, ["--data.images_per_class", "99"], ["--data.images_per_class is 99", "12"]),
+        (write, ["--data.images_per_class", "0"], ["--data.images_per_class is 0"]),
+        (write, ["--data.group_by", "("], ["--data.group_by is (", "regular expression"]),
+        (write, ["--data.group_by", "animal"], ["--data.group_by is animal"]),
+        (write, ["--data.group_by", "(animal)"], ["--data.group_by is (animal)", "does not match"]),
+        (write, ["--data.labels", "nowhere.csv"], ["--data.labels is nowhere.csv"]),
+    ],
+)
+def test_bad_input_gets_its_line(
+    tmp_path: Path, lay_out: Any, options: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "data"
+    lay_out(root)
+    existed = root.exists()
+    net = ["--model", "ResidualCNN", "--model.widths", "[4]", "--trainer.max_epochs", "1"]
+    message = refused(
+        capsys,
+        "fit",
+        "--data",
+        "ImageFolderDataModule",
+        "--data.image_size",
+        "16",
+        "--data.root",
+        str(root),
+        *net,
+        *options,
+    )
+    for word in words:
+        assert word in message
+    assert root.exists() == existed, "a folder that is not there is not made"
