@@ -23,10 +23,10 @@ def data_class(config: dict[str, Any]) -> type[ImageDataModule]:
     return found
 
 
-def smaller(config: dict[str, Any]) -> dict[str, Any]:
+def smaller(config: dict[str, Any], root: Path) -> dict[str, Any]:
     """Options that make a config's run last seconds, whatever its net and its data; the net keeps its widths."""
     net, data = config["model"].get("init_args", {}), config["data"].get("init_args", {})
-    published = data_class(config)(**{name: data[name] for name in ("image_size", "batch_size") if name in data})
+    published = data_class(config)(root, **{name: data[name] for name in ("image_size", "batch_size") if name in data})
     batch_size = min(published.batch_size, 8)
     options: dict[str, Any] = {
         "data.batch_size": batch_size,
@@ -56,7 +56,7 @@ def test_config_trains_tests_and_leaves_its_files(config: Path, tmp_path: Path) 
     wanted = yaml.safe_load(config.read_text())
     root = tmp_path / "data"
     data_class(wanted).write_sample(root)
-    options = {"data.root": root, **smaller(wanted)}
+    options = {"data.root": root, **smaller(wanted, root)}
 
     fitted = main(["fit", "--config", str(config), *(f"--{name}={value}" for name, value in options.items())])
 

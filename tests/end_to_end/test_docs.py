@@ -238,7 +238,7 @@ def test_the_readmes_table_names_every_config() -> None:
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
-def test_the_readmes_table_counts_a_nets_parameters_right(config: Path) -> None:
+def test_the_readmes_table_counts_a_nets_parameters_right(config: Path, tmp_path: Path) -> None:
     wanted = yaml.safe_load(config.read_text())
     kind, words, counted = configs_table()[config.stem]
     assert kind == wanted["model"]["class_path"]
@@ -246,7 +246,7 @@ def test_the_readmes_table_counts_a_nets_parameters_right(config: Path) -> None:
         {"weights": "none"} if "weights" in wanted["model"]["init_args"] else {}
     )
     pictures = getattr(data, wanted["data"]["class_path"])(
-        **{**wanted["data"]["init_args"], "augment": None}, root="nowhere"
+        **{**wanted["data"]["init_args"], "augment": None}, root=write_cats_dogs(tmp_path) / "PetImages"
     )
     net = getattr(models, kind)(
         num_classes=pictures.num_classes,

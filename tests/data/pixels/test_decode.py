@@ -1,6 +1,7 @@
 import pickle
 import random
 import struct
+import sys
 import warnings
 import zlib
 from collections.abc import Callable
@@ -535,3 +536,28 @@ def test_threads_decode_as_one_does() -> None:
         threaded = list(pool.map(lambda encoded: decode(encoded, 24, 3), pictures))
     for one, other in zip(serial, threaded, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def heic(pixels: NDArray[np.uint8]) -> bytes:
+    import pillow_heif
+
+    buffer = BytesIO()
+    pillow_heif.from_pillow(Image.fromarray(pixels)).save(buffer, quality=95)
+    return buffer.getvalue()
+
+
+def test_a_phones_picture_is_read_where_its_reader_is_installed() -> None:
+    pixels = colors()
+    encoded = heic(pixels)
+    found = decode(encoded, None, 3).transpose(1, 2, 0)
+    assert found.shape == pixels.shape
+    assert np.abs(found.astype(int) - pixels).mean() < 12
+    assert verdict(encoded[: len(encoded) // 2]) in ("truncated", "undecodable")
+
+
+def test_without_its_reader_it_is_an_unsupported_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded = heic(colors())
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(module.DecodeError, match=r"pet_cifar\[heic\]") as caught:
+        decode(encoded, None, 3)
+    assert caught.value.verdict == "unsupported format"
