@@ -119,7 +119,7 @@ def decode(encoded: bytes, image_size: int | None, channels: Literal[1, 3]) -> N
         if image_size is not None:
             # Pillow's documentation calls a gap of 3 almost indistinguishable from none; large pictures become faster.
             image = image.resize((image_size,) * 2, Image.Resampling.BILINEAR, box, reducing_gap=3.0)
-        transpose = _TRANSPOSES.get(_orientation(picture.info.get("exif", b"")))
+        transpose = _TRANSPOSES.get(_orientation(picture.info.get("exif") or b""))
         return _channels_first(image if transpose is None else image.transpose(transpose), channels)
 
 
