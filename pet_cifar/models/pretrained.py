@@ -1,7 +1,7 @@
 """Pretrained weights from a file."""
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -9,9 +9,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pet_cifar.errors import InputError
+from pet_cifar.training.state_dicts import with_own_names
 
 # Training scripts put a state dict under these keys.
-_WRAPPERS = ("state_dict", "model")
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
 
 
 def read_weights(weights: str, known: str) -> dict[str, Tensor]:
@@ -50,26 +51,31 @@ def read_weights(weights: str, known: str) -> dict[str, Tensor]:
     return state
 
 
-def load_weights(net: nn.Module, state: Mapping[str, Tensor], prefix: str, source: str, name: str) -> None:
+def load_weights(
+    net: nn.Module, state: Mapping[str, Tensor], prefixes: Sequence[str], source: str, name: str
+) -> dict[str, Tensor]:
     """Copies tensors into a net; all of the net's own must be there.
 
     Args:
         net: The net, which gets the values as float32.
-        state: The tensors by key; more keys, such as a classifier's, do no harm.
-        prefix: What the net's keys begin with in ``state``.
+        state: The tensors by key; more keys, such as a classifier's, do no harm, nor do the names of wrappers.
+        prefixes: What the net's keys may begin with in ``state``; the first under which most of them are found counts.
         source: Where the weights come from, for the message.
         name: The name of the net, for the message.
+
+    Returns:
+        The tensors of ``state``; those of the net have its own keys behind the prefix.
 
     Raises:
         InputError: Keys are missing, or tensors have other shapes.
     """
-    own = {f"{prefix}{key}": value for key, value in net.state_dict().items()}
+    own, state = _under_own_prefix(net.state_dict(), state, prefixes)
     # The number of batches that a batch norm has seen is no weight.
     missing = sorted(key for key in own.keys() - state.keys() if not key.endswith("num_batches_tracked"))
     if missing:
+        more = f" and {len(missing) - 1} more of its keys" if len(missing) > 1 else ""
         raise InputError(
-            f"{source} is no {name}: it lacks {missing[0]} and {len(missing) - 1} more of its keys; give a file of "
-            "that net, or --model.weights none"
+            f"{source} is no {name}: it lacks {missing[0]}{more}; give a file of that net, or --model.weights none"
         )
     for key in own.keys() & state.keys():
         if not isinstance(state[key], Tensor):
@@ -84,3 +90,23 @@ def load_weights(net: nn.Module, state: Mapping[str, Tensor], prefix: str, sourc
     for key, value in own.items():
         if key in state:
             value.copy_(state[key])
+    return state
+
+
+def _under_own_prefix(
+    net: Mapping[str, Tensor], state: Mapping[str, Tensor], prefixes: Sequence[str]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The net's tensors under the prefix that the state dict has for them, and the state dict without wrappers."""
+    found: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
+    for prefix in prefixes:
+        own = {f"{prefix}{key}": value for key, value in net.items()}
+        found.append((own, with_own_names(state, own)))
+    return max(found, key=lambda pair: len(pair[0].keys() & pair[1].keys()))
+
+
+def trained_stats(state: Mapping[str, Tensor]) -> tuple[list[float], list[float]] | None:
+    """The mean and standard deviation that a net of this package takes its pictures with; None for other weights."""
+    stats = with_own_names(state, ("mean", "std"))
+    if not all(isinstance(stats.get(name), Tensor) for name in ("mean", "std")):
+        return None
+    return stats["mean"].flatten().tolist(), stats["std"].flatten().tolist()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pet_cifar.errors import InputError
-from pet_cifar.models.pretrained import load_weights, read_weights
+from pet_cifar.models.pretrained import load_weights, read_weights, trained_stats
 from pet_cifar.training.transfer import TransferClassifier
 
 log = logging.getLogger(__name__)
@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 class TimmClassifier(TransferClassifier):
     """A backbone of timm's and a new last layer.
 
-    Weights have timm's keys; ``timm`` downloads those of the net's name. The blocks to freeze have the names of the
-    backbone's modules, such as ``blocks.4`` or ``layer3``.
+    Weights have timm's keys, or are a checkpoint of this class; ``timm`` downloads those of the net's name. The blocks
+    to freeze have the names of the backbone's modules, such as ``blocks.4`` or ``layer3``.
 
     Args:
         num_classes: The number of classes; 2 gives one logit.
@@ -58,8 +58,9 @@ class TimmClassifier(TransferClassifier):
                 if self.weights == "timm"
                 else read_weights(self.weights, "timm")
             )
-            load_weights(backbone, state, "", self.weights, name)
-            self.use_pretrained_stats(list(backbone.pretrained_cfg["mean"]), list(backbone.pretrained_cfg["std"]))
+            state = load_weights(backbone, state, ("", "backbone."), self.weights, name)
+            stats = list(backbone.pretrained_cfg["mean"]), list(backbone.pretrained_cfg["std"])
+            self.use_pretrained_stats(*(trained_stats(state) or stats))
 
 
 def _create(name: str, num_channels: int, image_size: int) -> Any:

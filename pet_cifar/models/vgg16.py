@@ -12,7 +12,8 @@ from filelock import FileLock
 from torch import Tensor, nn
 
 from pet_cifar.errors import InputError
-from pet_cifar.models.pretrained import load_weights, read_weights
+from pet_cifar.models.pretrained import load_weights, read_weights, trained_stats
+from pet_cifar.training.state_dicts import with_own_names
 from pet_cifar.training.transfer import TransferClassifier
 
 # The statistics of VGG16_Weights.IMAGENET1K_FEATURES: the authors' own weights take pictures in [0, 255] less the mean.
@@ -28,9 +29,10 @@ BLOCKS = {"block1": 5, "block2": 10, "block3": 17, "block4": 24, "block5": 31}
 class VGG16Classifier(TransferClassifier):
     """VGG16's thirteen convolutions and a new head.
 
-    Weights have torchvision's keys; ``imagenet`` downloads the authors' own (528 MB, by torchvision). A file that also
-    holds a trained classifier is taken for torchvision's own training and gets its mean and standard deviation; for
-    other trainings give ``mean`` and ``std``. The blocks to freeze are ``block1`` to ``block5``.
+    Weights have torchvision's keys, or are a checkpoint of this class; ``imagenet`` downloads the authors' own (528 MB,
+    by torchvision). A file that also holds a trained classifier is taken for torchvision's own training and gets its
+    mean and standard deviation; for other trainings give ``mean`` and ``std``. The blocks to freeze are ``block1`` to
+    ``block5``.
 
     Args:
         num_classes: The number of classes; 2 gives one logit.
@@ -83,10 +85,10 @@ class VGG16Classifier(TransferClassifier):
         self.start_frozen(BLOCKS)
         if self.weights != "none":
             state = _imagenet() if self.weights == "imagenet" else read_weights(self.weights, "imagenet")
-            load_weights(self.backbone, state, "features.", self.weights, "VGG16")
-            classifier = state.get("classifier.0.weight")
+            state = load_weights(self.backbone, state, ("features.", "backbone."), self.weights, "VGG16")
+            classifier = with_own_names(state, ["classifier.0.weight"]).get("classifier.0.weight")
             own_training = classifier is not None and not classifier.isnan().any()
-            self.use_pretrained_stats(*((V1_MEAN, V1_STD) if own_training else (MEAN, STD)))
+            self.use_pretrained_stats(*(trained_stats(state) or ((V1_MEAN, V1_STD) if own_training else (MEAN, STD))))
 
 
 def _imagenet() -> dict[str, Tensor]:

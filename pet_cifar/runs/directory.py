@@ -1,10 +1,13 @@
 """A run directory: where it is, and what its checkpoints hold."""
 
 import re
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from pet_cifar.errors import InputError, did_you_mean
 
@@ -84,6 +87,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} cannot be read as a checkpoint ({reason}); it is damaged or holds more than "
             "tensors, numbers and strings"
         ) from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise InputError(f"{path} is no checkpoint of a run; give one from a run's checkpoints directory")
-    return checkpoint
+    if isinstance(checkpoint, dict) and _is_checkpoint(checkpoint):
+        return checkpoint
+    inner = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, dict) else {}
+    if isinstance(inner, dict) and inner and all(isinstance(value, Tensor) for value in inner.values()):
+        raise InputError(
+            f"--ckpt_path {path} is no checkpoint of a run, but a bare state dict of {len(inner)} tensors, such as "
+            f"{next(iter(inner))}; a net that takes weights (VGG16Classifier, TimmClassifier) starts from it with fit "
+            f"and --model.weights {shlex.quote(str(path))}"
+        )
+    raise InputError(f"{path} is no checkpoint of a run; give one from a run's checkpoints directory")
+
+
+def _is_checkpoint(content: Mapping[str, Any]) -> bool:
+    """Whether Lightning has written the content; other training scripts may use the word ``state_dict`` as well."""
+    return "state_dict" in content and ("pytorch-lightning_version" in content or "hyper_parameters" in content)

@@ -28,6 +28,7 @@ from pet_cifar.training.optimizer import (
     can_fuse,
     decay_groups,
 )
+from pet_cifar.training.state_dicts import adopt_weights
 from pet_cifar.training.tta import TestViews, averaged
 
 
@@ -325,15 +326,17 @@ class ImageClassifier(LightningModule):
     # Checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds where the epoch began, since a run may go on in the middle of one and with other options."""
+        """Adds the net's name, and where the epoch began: a run may go on in the middle of one, with other options."""
         checkpoint["epoch_start"] = list(self.epoch_start)
+        checkpoint["net"] = type(self).__name__
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses a net of other data, and lets this run's options win over those in the optimizer's state."""
+        """Refuses other data and another net, and lets this run's options win over those in the optimizer's state."""
         # Lightning asks a data module itself only where the checkpoint knows one of its class.
         data = image_data_of(self._trainer)
         if data is not None:
             data.refuse_other_data(checkpoint)
+        adopt_weights(self, ImageClassifier, checkpoint, self._trainer.ckpt_path if self._trainer else None)
         self.trained_before = True
         epoch, step = checkpoint.get("epoch_start", (0, 0))
         self.epoch_start = (epoch, step)

@@ -115,6 +115,16 @@ def test_a_checkpoint_is_read() -> None:
     assert checkpoint["state_dict"]["weight"].tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize("wrapper", [None, "state_dict"])
+def test_bare_weights_are_told_from_a_checkpoint_with_the_way_out(wrapper: str | None) -> None:
+    state = {"layer.weight": torch.zeros(2)}
+    torch.save({wrapper: state} if wrapper else state, "my net.pth")
+    message = refusal(Path("my net.pth"))
+    assert "bare state dict" in message
+    assert "layer.weight" in message
+    assert "--model.weights 'my net.pth'" in message
+
+
 def test_a_missing_checkpoint_is_refused() -> None:
     assert "there is no such file" in refusal(Path("nowhere.ckpt"))
 
