@@ -109,8 +109,8 @@ def _differing_options(net: LightningModule, shared: type, trained: Mapping[str,
     for option in options:
         if option in harmless or option not in trained or trained[option] == net.hparams.get(option):
             continue
-        room = "data" if option == "image_size" else "model"
+        section = "data" if option == "image_size" else "model"
         note = ", which the data decides" if option in ("num_classes", "num_channels") else ""
         yield (
-            f"--{room}.{option} {net.hparams.get(option)} where the checkpoint was trained with {trained[option]}{note}"
+            f"--{section}.{option} {net.hparams.get(option)} where the checkpoint was trained with {trained[option]}{note}"
         )
