@@ -1,5 +1,7 @@
 """Keeps the state that a run goes on from."""
 
+import shlex
+
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
@@ -21,4 +23,4 @@ class LastCheckpoint(ModelCheckpoint):
         if trainer.world_size == 1:
             super().on_exception(trainer, pl_module, exception)
             if self.best_model_path:
-                print(f"go on with: pet-cifar fit --ckpt_path {self.best_model_path}", flush=True)
+                print(f"go on with: pet-cifar fit --ckpt_path {shlex.quote(self.best_model_path)}", flush=True)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,16 @@ from lightning import Callback, LightningModule, Trainer
 from pet_cifar.callbacks.images.confusion_matrix import count_confusions, write_confusions
 from pet_cifar.callbacks.predictions import PredictionCollector, Predictions
 from pet_cifar.data.datamodule import ImageDataModule, image_data_of
+from pet_cifar.data.scored import name_of_test
 from pet_cifar.errors import InputError
 
 
 class PredictionWriter(Callback):
     """Writes ``test/metrics.json``, ``test/predictions.csv`` and ``test/confusion_matrix.csv`` after a test.
 
-    After a prediction it writes ``predict/predictions.csv``. Only rank zero writes, and it writes the pictures of all
-    ranks.
+    A test on other data, or of a part of the pictures, gets a directory of its own beside ``test``; see
+    `pet_cifar.data.scored`. After a prediction it writes ``predict/predictions.csv``. Only rank zero writes, and it
+    writes the pictures of all ranks.
 
     Args:
         directory: The run directory; null takes the trainer's log directory.
@@ -65,7 +68,7 @@ class PredictionWriter(Callback):
             return
         data = image_data_of(trainer)
         assert data is not None, "setup refuses all others"
-        directory = directory / stage
+        directory = directory / (name_of_test(trainer) if stage == "test" else stage)
         directory.mkdir(parents=True, exist_ok=True)
         write_predictions(directory / "predictions.csv", predictions, data)
         if stage == "test":
@@ -74,8 +77,10 @@ class PredictionWriter(Callback):
             metrics = {
                 name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("test/")
             }
+            # JSON knows no number that is none.
+            plain = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
             (directory / "metrics.json").write_text(
-                json.dumps({"pictures": len(predictions.row), **metrics}, indent=2) + "\n"
+                json.dumps({"pictures": len(predictions.row), **plain}, indent=2, allow_nan=False) + "\n"
             )
 
 

@@ -30,6 +30,7 @@ from pet_cifar.cli.defaults import FileLogger, claim, default_callbacks, new_run
 from pet_cifar.cli.parser import Parser, refuse_null
 from pet_cifar.cli.save_config import SaveConfig
 from pet_cifar.data import ImageDataModule
+from pet_cifar.data.scored import OWN_TEST, name_of_test
 from pet_cifar.errors import InputError
 from pet_cifar.models.summary import summary
 from pet_cifar.runs import directory
@@ -236,7 +237,7 @@ class PetCifarCLI(LightningCLI):
         if self.trainer.is_global_zero and self.trainer.loggers and log_dir:
             print(f"run directory: {log_dir}")
             if list(Path(log_dir).glob("checkpoints/*.ckpt")):
-                print(f"test it with: pet-cifar test --run {log_dir}")
+                print(f"test it with: pet-cifar test --run {shlex.quote(log_dir)}")
             elif self.checkpoint:
                 print(run_hints.nothing_left(self.trainer))
 
@@ -261,7 +262,9 @@ class PetCifarCLI(LightningCLI):
             print(f"test accuracy: {100 * self.trainer.callback_metrics['test/acc'].item():.2f} %")
             self._print_hints()
             if log_dir and self.trainer.loggers:
-                print(f"run directory: {log_dir}\nlook at it with: pet-cifar board {log_dir}")
+                if (name := name_of_test(self.trainer)) != OWN_TEST:
+                    print(f"results: {log_dir}/{name}/, apart from those of the run's own test")
+                print(f"run directory: {log_dir}\nlook at it with: pet-cifar board {shlex.quote(log_dir)}")
 
 
 def run_trainer(args: Sequence[str], callbacks: Sequence[Callback] = ()) -> PetCifarCLI:

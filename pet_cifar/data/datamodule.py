@@ -10,10 +10,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 from lightning import LightningDataModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pet_cifar.data import manifest, manifest_report
+from pet_cifar.data import manifest, manifest_report, trained_on
 from pet_cifar.data.augment import Augment
 from pet_cifar.data.device_copy import SideStream
 from pet_cifar.data.loader import Batch, BatchLoader, check_batch_size, loader_of_run
@@ -23,7 +24,7 @@ from pet_cifar.data.pixels.decode import decode
 from pet_cifar.data.pixels.feature_cache import FeatureExtractor
 from pet_cifar.data.pixels.placement import Cache
 from pet_cifar.data.root import data_root, state_directory
-from pet_cifar.data.split import check_fraction, fingerprint, overfit_splits, refuse_other_splits, split_records
+from pet_cifar.data.split import check_fraction, fingerprint, overfit_splits, split_records
 from pet_cifar.data.split_features import SplitFeatures, augmented_view
 from pet_cifar.data.split_pixels import SplitPixels
 from pet_cifar.errors import InputError, check_choice
@@ -51,7 +52,7 @@ class ImageDataModule(LightningDataModule):
         augment: The random changes of the training pictures; null makes none.
         on_bad_file: ``skip`` leaves unreadable pictures out and names them, ``error`` stops.
         allow_other_data: Allows to test or to go on training a checkpoint on other pictures, or another split, than
-            those that it was trained with.
+            those that it was trained with; a test then scores all pictures that it was not trained on.
 
     Attributes:
         class_names: The names of the classes in the order of their numbers.
@@ -62,6 +63,7 @@ class ImageDataModule(LightningDataModule):
         splits: The pictures of ``train``, ``val`` and ``test`` in this run, once `setup` has run; a batch's ``row``
             counts here. Under ``overfit_batches`` the same few pictures train and validate.
         fingerprint: A hash of the whole splits by content, which every checkpoint keeps.
+        is_other_data: Whether the checkpoint that was loaded was trained with other data.
     """
 
     class_names: tuple[str, ...]
@@ -106,6 +108,7 @@ class ImageDataModule(LightningDataModule):
         self.fingerprint = ""
         self._whole_splits: dict[Split, list[ImageRecord]] = {}
         self._overfits = False
+        self.is_other_data = False
         self._pixels: SplitPixels | None = None
         self._features: SplitFeatures | None = None
         self._copies = SideStream()
@@ -183,7 +186,11 @@ class ImageDataModule(LightningDataModule):
         self.release_features()
         if not self._whole_splits:
             self._list_and_split()
+        self.is_other_data = False
         self._choose_splits(stage)
+        self._open_pixels()
+
+    def _open_pixels(self) -> None:
         processes = self.trainer.num_devices if self.trainer else 1
         if self._pixels is None or self._pixels.splits is not self.splits or not self._pixels.serves(self._device):
             self._pixels = SplitPixels(
@@ -254,16 +261,20 @@ class ImageDataModule(LightningDataModule):
             image = augment(image, batch.uniform)
         return replace(batch, image=image)
 
-    def state_dict(self) -> dict[str, str]:
+    def state_dict(self) -> dict[str, Any]:
         """Tells a checkpoint which splits the net was trained with."""
-        return {"fingerprint": self.fingerprint}
+        trained = [record for split in ("train", "val") for record in self._whole_splits.get(split, ())]
+        return trained_on.state_of(self.fingerprint, trained)
 
-    def load_state_dict(self, state_dict: dict[str, str]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Refuses a checkpoint that was trained with other splits, since their test pictures may train here."""
         self.refuse_other_data({type(self).__qualname__: state_dict})
 
     def refuse_other_data(self, checkpoint: Mapping[str, Any]) -> None:
         """Refuses a checkpoint that was trained with other data, unless ``allow_other_data`` is set.
+
+        A test is then made of all pictures that the net was not trained on; where the dataset has a test split of its
+        own, of those in it.
 
         Args:
             checkpoint: The states of all that was saved, by name.
@@ -271,8 +282,29 @@ class ImageDataModule(LightningDataModule):
         Raises:
             InputError: The net was trained with another data module, with other pictures or with other splits.
         """
+        known = (checkpoint, type(self).__qualname__, self.fingerprint, self.root)
         if not self.allow_other_data:
-            refuse_other_splits(checkpoint, type(self).__qualname__, self.fingerprint, self.root)
+            trained_on.refuse_other_data(*known)
+        elif trained_on.reason_against(*known) and not self.is_other_data:  # Lightning and the net both ask.
+            self.is_other_data = True
+            if self.trainer is not None and self.trainer.state.fn in ("test", "predict"):
+                self._test_what_is_new(checkpoint)
+
+    def _test_what_is_new(self, checkpoint: Mapping[str, Any]) -> None:
+        usable = [record for record in self.listed if record.verdict == manifest.OK]
+        own = [record for record in usable if record.split == "test"] or usable
+        new = trained_on.not_trained_on(own, checkpoint)
+        if new is None:  # The checkpoint does not tell, so that only this data's own test split is tested.
+            return
+        if not new:
+            raise InputError(
+                f"the net was trained on all {len(own)} pictures of {self.root}, so that none is left to be scored"
+            )
+        rank_zero_info(f"other data: {len(new)} of {len(own)} pictures are scored, all that the net was not trained on")
+        self.splits = {**self._whole_splits, "test": new}
+        self._open_pixels()
+        if self._features is not None:
+            self.keep_features(self._features.extractor)
 
     # What callbacks and nets use
 

@@ -6,7 +6,6 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
@@ -203,29 +202,3 @@ def fingerprint(splits: Mapping[Split, Sequence[ImageRecord]]) -> str:
     """Returns a hash of the pictures, by content and class, of each split; names and order do not count."""
     lines = sorted(f"{name} {record.label} {record.hash}" for name, own in splits.items() for record in own)
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
-
-
-def refuse_other_splits(states: Mapping[str, Any], own: str, current: str, root: Path) -> None:
-    """Refuses a checkpoint of a net that was trained with other splits: their test pictures may train here.
-
-    Args:
-        states: The states that a checkpoint holds, by name; that of a data module has a ``fingerprint``.
-        own: The name of the data module that is used now.
-        current: The fingerprint of its splits.
-        root: Its folder, for the message.
-
-    Raises:
-        InputError: The net was trained with another data module, with other pictures or with other splits.
-    """
-    trained = {name: state for name, state in states.items() if isinstance(state, dict) and "fingerprint" in state}
-    if trained and own not in trained:
-        raise InputError(
-            f"the checkpoint was trained with a {next(iter(trained))}, not with a {own}; give the original data, or "
-            "--data.allow_other_data true if you know that no test picture was trained on"
-        )
-    if trained and trained[own]["fingerprint"] != current:
-        raise InputError(
-            f"the checkpoint was trained with other pictures, or another split of them, than {root} gives now, so "
-            "a score could be of pictures it was trained on; give the original pictures, split_seed, fractions and "
-            "images_per_class, or --data.allow_other_data true if you know that they are apart"
-        )

@@ -1,5 +1,6 @@
 """What is measured in training, validation and test."""
 
+import warnings
 from collections.abc import Iterable
 from typing import Literal
 
@@ -66,10 +67,10 @@ class ClassScores(Metric):
         self.predicted += guess.sum(0)
 
     def compute(self) -> tuple[Tensor, Tensor]:
-        """The F1 score, and each class's accuracy, shape (num_classes,), which is 0 for a class without pictures."""
+        """The F1 score, and each class's accuracy, shape (num_classes,), not a number for a class without pictures."""
         both = self.labeled + self.predicted
         f1 = 2 * self.right / both.clamp(min=1)
-        return f1.sum() / (both > 0).sum().clamp(min=1), self.right / self.labeled.clamp(min=1)
+        return f1.sum() / (both > 0).sum().clamp(min=1), self.right / self.labeled
 
 
 class StageMetrics(nn.Module):
@@ -103,8 +104,14 @@ class StageMetrics(nn.Module):
             assert isinstance(metric, Metric)
             metric.update(probabilities.detach(), label)
 
-    def log(self, module: LightningModule, class_names: Iterable[object]) -> None:
-        """Logs everything and starts anew; called on all processes at the end of an epoch."""
+    def log(self, module: LightningModule, class_names: Iterable[object], kept_as: str = "") -> None:
+        """Logs everything and starts anew; called on all processes at the end of an epoch.
+
+        Args:
+            module: The net.
+            class_names: The names of the classes.
+            kept_as: The name that the loggers get in the place of the stage's; callbacks know the stage's.
+        """
         values: dict[str, Tensor] = {}
         for name, metric in [("loss", self.loss), *self.metrics.items()]:
             assert isinstance(metric, Metric)
@@ -112,9 +119,21 @@ class StageMetrics(nn.Module):
                 values["f1"], each = metric.compute()
                 values |= {f"acc_{one}": value for one, value in zip(class_names, each, strict=True)}
             else:
-                values[name] = metric.compute()
+                with warnings.catch_warnings():
+                    # The area under the curve of one class alone is left out below.
+                    warnings.filterwarnings("ignore", message="No (positive|negative) samples in targets")
+                    values[name] = metric.compute()
             metric.reset()
         # They are copied at once, since each copy to the host waits for the device.
         numbers = torch.stack(list(values.values())).cpu()
+        lacks_class = any(
+            name.startswith("acc_") and value.isnan() for name, value in zip(values, numbers, strict=True)
+        )
         for name, value in zip(values, numbers, strict=True):
-            module.log(f"{self.stage}/{name}", value, prog_bar=name in ("loss", "acc"))
+            # A class without pictures has no accuracy, and nothing to be told apart from.
+            if (name.startswith("acc_") and value.isnan()) or (name == "auroc" and lacks_class):
+                continue
+            own = kept_as in ("", self.stage)
+            module.log(f"{self.stage}/{name}", value, prog_bar=name in ("loss", "acc"), logger=None if own else False)
+            if not own:
+                module.log(f"{kept_as}/{name}", value)

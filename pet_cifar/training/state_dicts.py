@@ -111,6 +111,5 @@ def _differing_options(net: LightningModule, shared: type, trained: Mapping[str,
             continue
         section = "data" if option == "image_size" else "model"
         note = ", which the data decides" if option in ("num_classes", "num_channels") else ""
-        yield (
-            f"--{section}.{option} {net.hparams.get(option)} where the checkpoint was trained with {trained[option]}{note}"
-        )
+        given = f"--{section}.{option} {net.hparams.get(option)}"
+        yield f"{given} where the checkpoint was trained with {trained[option]}{note}"
