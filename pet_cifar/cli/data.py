@@ -1,7 +1,6 @@
 """``pet-cifar data``: looks at the pictures before any training."""
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from pet_cifar.cli.parser import Parser
 from pet_cifar.data import ImageDataModule, manifest, manifest_report
 from pet_cifar.data.files.names import printable
 from pet_cifar.data.manifest import ImageRecord
-from pet_cifar.data.root import state_directory
+from pet_cifar.data.root import is_writable, state_directory
 from pet_cifar.errors import InputError, did_you_mean
 
 
@@ -57,7 +56,7 @@ def _write(pictures: Sequence[ImageRecord], root: Path, output: Path | None) -> 
     """Writes the list, but never over a file of the user's."""
     folder = root if root.is_dir() else root.parent
     # Where the data is read-only, what is derived from it goes to the user's cache.
-    beside = folder if os.access(folder, os.W_OK) else state_directory(folder)
+    beside = folder if is_writable(folder) else state_directory(folder)
     output = (output or beside / "manifest.csv").expanduser()
     if output.exists() and not manifest.is_listing(output):
         raise InputError(

@@ -1,5 +1,6 @@
 """The loggers and callbacks that a run of the command line has unless the user names others."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,10 @@ from pet_cifar.callbacks import (
 )
 from pet_cifar.callbacks.images.base import ImageCallback
 from pet_cifar.cli.options import choices
+from pet_cifar.data.root import is_writable
+from pet_cifar.errors import InputError
+
+log = logging.getLogger(__name__)
 
 LOGS = Path("lightning_logs")
 
@@ -40,22 +45,42 @@ def new_run(name: str, default_root_dir: str | Path | None = None) -> list[FileL
     return [tensorboard, CSVLogger(logs, name, tensorboard.version)]
 
 
-def scored_run(run: Path) -> TensorBoardLogger:
-    """The logger of a run that is scored; a CSVLogger would delete the run's ``metrics.csv``."""
-    return TensorBoardLogger(run.parent.parent, run.parent.name, run.name, default_hp_metric=False)
+def scored_run(run: Path, default_root_dir: str | Path | None = None) -> list[FileLogger]:
+    """The logger of a run that is scored; a CSVLogger would delete the run's ``metrics.csv``.
+
+    A run that cannot be written to, such as a colleague's, gets its results in a new directory of one's own.
+
+    Args:
+        run: The run directory.
+        default_root_dir: The folder of one's own ``lightning_logs``; None takes the working directory.
+    """
+    if not is_writable(run):
+        loggers = new_run(run.parent.name, default_root_dir)
+        log.warning("%s cannot be written to, so that the results go to %s", run, loggers[0].log_dir)
+        return loggers
+    return [TensorBoardLogger(run.parent.parent, run.parent.name, run.name, default_hp_metric=False)]
 
 
 def claim(loggers: Sequence[FileLogger]) -> Path:
     """Makes the directory of a run.
 
     Another run that started at the same time may have taken the free number; then this run takes the next one.
+
+    Raises:
+        InputError: No directory can be made there.
     """
     while True:
         directory = Path(loggers[0].log_dir)
         try:
             directory.mkdir(parents=True)
             return directory
-        except FileExistsError:
+        except OSError as error:
+            # A file, or a link that leads nowhere, may be in the way of a directory around it.
+            if not isinstance(error, FileExistsError) or not directory.is_dir():
+                raise InputError(
+                    f"cannot make the run directory {directory}: {error.strerror}; move away what is there, or put "
+                    "runs elsewhere: --trainer.default_root_dir DIR"
+                ) from error
             number = int(loggers[0].version) + 1
             for logger in loggers:
                 logger._version = number

@@ -4,11 +4,13 @@ import re
 from collections.abc import Mapping
 from math import ceil
 
+import torch
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from pet_cifar.cli.constructors import name_option
 from pet_cifar.cli.options import options_of_class
+from pet_cifar.data.files.names import printable
 from pet_cifar.errors import InputError
 
 
@@ -27,6 +29,15 @@ def refusal_of_run(error: Exception, parts: Mapping[str, object]) -> InputError 
             if named != words:
                 return InputError(named)
         return error
+    if _is_out_of_memory(error, words):
+        return InputError(
+            "there is not enough memory for a step; give a smaller --data.batch_size or a smaller --data.image_size"
+        )
+    if isinstance(error, OSError) and error.filename is not None:
+        return InputError(
+            f"{printable(str(error.filename))}: {error.strerror}; check that it is there, that there is room and that "
+            "you may write to it, or put runs elsewhere: --trainer.default_root_dir DIR"
+        )
     if not isinstance(error, ValueError | MisconfigurationException):
         return None
     if line := _limit(words) or _interval(words):
@@ -36,6 +47,13 @@ def refusal_of_run(error: Exception, parts: Mapping[str, object]) -> InputError 
     if found and found[1] in options_of_class(Trainer):
         return InputError(f"--trainer.{found[1]}: {words}")
     return InputError(words) if isinstance(error, MisconfigurationException) else None
+
+
+def _is_out_of_memory(error: Exception, words: str) -> bool:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    # On the CPU torch has no error of its own for it.
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in words
 
 
 def _limit(words: str) -> str | None:

@@ -1,7 +1,9 @@
 """The command line. It imports nothing heavy before it is needed, so that ``--help`` answers at once."""
 
+import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from pet_cifar import __version__
@@ -98,8 +100,17 @@ def _run(words: Sequence[str], callbacks: "Sequence[Callback]") -> "PetCifarCLI 
 
 def run_from_shell() -> None:
     """Runs `main` and drops what it returns, which a console script would make its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that lacks a letter of a file's name shows an escape in its place.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The program that reads the output has ended, as head does. The rest goes nowhere, also at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
     # It comes while torch is imported or pictures are checked; a Trainer has its own way.
     except KeyboardInterrupt:
         print("pet-cifar: interrupted", file=sys.stderr)

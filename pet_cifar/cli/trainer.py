@@ -151,7 +151,7 @@ class PetCifarCLI(LightningCLI):
         elif given["logger"] in (None, True):
             run = directory.run_of_checkpoint(self.checkpoint) if self.checkpoint else None
             if run is not None and self.subcommand != "fit":
-                kwargs["logger"] = scored_run(run)
+                kwargs["logger"] = scored_run(run, given["default_root_dir"])
             else:
                 name = self.name or (run.parent.name if run else type(self.model).__name__)
                 self._numbered = new_run(name, given["default_root_dir"])

@@ -17,10 +17,11 @@ from torch import Tensor
 from pet_cifar.data import manifest, manifest_report, trained_on
 from pet_cifar.data.augment import Augment
 from pet_cifar.data.device_copy import SideStream
+from pet_cifar.data.files.names import printable
 from pet_cifar.data.loader import Batch, BatchLoader, check_batch_size, loader_of_run
 from pet_cifar.data.manifest import ImageRecord, Split
 from pet_cifar.data.pixels.cache import Pixels, channel_statistics
-from pet_cifar.data.pixels.decode import decode
+from pet_cifar.data.pixels.decode import DecodeError, decode
 from pet_cifar.data.pixels.feature_cache import FeatureExtractor
 from pet_cifar.data.pixels.placement import Cache
 from pet_cifar.data.root import data_root, state_directory
@@ -162,7 +163,15 @@ class ImageDataModule(LightningDataModule):
         Returns:
             uint8, shape (num_channels, image_size, image_size).
         """
-        return decode((self.folder / record.path).read_bytes(), self.image_size, self.num_channels)
+        file = self.folder / record.path
+        try:
+            return decode(file.read_bytes(), self.image_size, self.num_channels)
+        except (OSError, DecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise InputError(
+                f"{printable(str(file))} could be read when the pictures were checked, and now it cannot ({reason}); "
+                "put it back, and go on from the last checkpoint or run again"
+            ) from error
 
     @classmethod
     def write_sample(cls, root: Path) -> None:

@@ -3,9 +3,12 @@
 import hashlib
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from platformdirs import user_cache_path
+
+from pet_cifar.errors import disk_errors
 
 
 def data_root(root: str | Path | None) -> Path:
@@ -20,11 +23,20 @@ def data_root(root: str | Path | None) -> Path:
 def state_directory(root: Path) -> Path:
     """Makes the directory for what is derived from the data: ``root/.pet_cifar``, or the user's cache if read-only."""
     beside = root / ".pet_cifar"
-    try:
+    with suppress(OSError):
         beside.mkdir(exist_ok=True)
-        with tempfile.TemporaryFile(dir=beside):
-            return beside
-    except OSError:
-        cache = user_cache_path("pet_cifar") / hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
+    if is_writable(beside):
+        return beside
+    cache = user_cache_path("pet_cifar") / hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
+    with disk_errors(cache, f", or set the environment variable XDG_CACHE_HOME to another folder than {cache.parent}"):
         cache.mkdir(parents=True, exist_ok=True)
-        return cache
+    return cache
+
+
+def is_writable(folder: Path) -> bool:
+    """Whether a file can be made in a folder that is there; this tries it, since permissions do not tell all."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False

@@ -1,0 +1,200 @@
+"""What goes wrong while a command runs is told in one line, and nothing is lost."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+from pet_cifar.cli import defaults
+from pet_cifar.cli.failures import refusal_of_run
+from pet_cifar.cli.main import main
+from pet_cifar.data.root import state_directory
+from pet_cifar.errors import InputError
+from tests.cli.commands import QUICK, fit, refused
+from tests.conftest import write_cats_dogs
+
+PETS = ["fit", "--data", "CatsDogsDataModule", "--data.image_size", "16", "--data.cache", "none"]
+NET = ["--model", "ResidualCNN", "--model.widths", "[4]", "--trainer.max_epochs", "2", "--data.batch_size", "4"]
+
+
+class Raises(Callback):
+    """Raises an error in the second epoch."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.current_epoch == 1:
+            raise self.error
+
+
+def refused_with(error: BaseException, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as caught:
+        main(["fit", *QUICK, "--trainer.max_epochs", "2"], callbacks=[Raises(error)])
+    assert caught.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1].startswith("pet-cifar: error: ")
+    return lines[-1]
+
+
+# Places that cannot be written to. Permissions do not stop root, so that something is in the way instead.
+
+
+@pytest.mark.parametrize("in_the_way", ["a file", "a link to nothing", "a link to itself"])
+def test_lightning_logs_is_no_directory(in_the_way: str, capsys: pytest.CaptureFixture[str]) -> None:
+    logs = Path("lightning_logs")
+    if in_the_way == "a file":
+        logs.write_text("mine")
+    else:
+        logs.symlink_to("nowhere/at/all" if in_the_way == "a link to nothing" else "lightning_logs")
+    message = refused(capsys, "fit", *QUICK)
+    assert "lightning_logs" in message
+    assert "--trainer.default_root_dir" in message
+    assert logs.is_symlink() or logs.read_text() == "mine"
+    assert fit("--trainer.default_root_dir", "elsewhere").trainer.log_dir == (
+        "elsewhere/lightning_logs/digits_residual/version_0"
+    )
+
+
+def test_a_cache_directory_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/.pet_cifar").write_text("in the way")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file/cache"))
+    with pytest.raises(InputError, match="XDG_CACHE_HOME") as caught:
+        state_directory(tmp_path / "data")
+    assert str(tmp_path / "file") in str(caught.value)
+
+
+def test_a_colleagues_run_is_tested_into_ones_own_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fit("--trainer.default_root_dir", str(tmp_path))
+    theirs = tmp_path / "lightning_logs/digits_residual/version_0"
+    before = sorted(path for path in theirs.rglob("*"))
+    monkeypatch.setattr(defaults, "is_writable", lambda folder: False)
+    assert main(["test", "--run", str(theirs)]) is not None
+    assert sorted(theirs.rglob("*")) == before
+    assert Path("lightning_logs/digits_residual/version_0/test/metrics.json").is_file()
+    assert str(theirs) in caplog.text
+
+
+def test_a_full_disk_is_told_and_the_last_checkpoint_stays(capsys: pytest.CaptureFixture[str]) -> None:
+    message = refused_with(OSError(28, "No space left on device", "somewhere/metrics.csv"), capsys)
+    assert "somewhere/metrics.csv" in message
+    assert "No space left" in message
+    last = Path("lightning_logs/digits_residual/version_0/checkpoints/last.ckpt")
+    assert main(["fit", "--ckpt_path", str(last)]) is not None
+
+
+# Memory
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: not enough memory: you tried to allocate 9"),
+        MemoryError(),
+    ],
+)
+def test_too_little_memory_names_the_options(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    message = refused_with(error, capsys)
+    assert "--data.batch_size" in message
+    assert "--data.image_size" in message
+
+
+def test_an_error_of_our_own_stays_an_error() -> None:
+    assert refusal_of_run(RuntimeError("a defect"), {}) is None
+    with pytest.raises(RuntimeError, match="a defect"):
+        main(["fit", *QUICK, "--trainer.max_epochs", "2"], callbacks=[Raises(RuntimeError("a defect"))])
+
+
+# Pictures
+
+
+@pytest.mark.parametrize("change", ["removed", "overwritten"])
+def test_a_picture_that_vanishes_while_training_is_named(
+    tmp_path: Path, change: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pets = write_cats_dogs(tmp_path) / "PetImages"
+
+    class Spoils(Callback):
+        def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            if trainer.current_epoch == 1:
+                for path in pets.glob("Cat/*.jpg"):
+                    path.unlink() if change == "removed" else path.write_bytes(b"no picture")
+
+    with pytest.raises(SystemExit) as caught:
+        main([*PETS, "--data.root", str(tmp_path), *NET], callbacks=[Spoils()])
+    assert caught.value.code == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert str(pets / "Cat") in message
+    assert list(Path("lightning_logs").rglob("last.ckpt"))
+
+
+# Callbacks without their package
+
+
+def test_a_callback_without_its_package_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    find_spec = __import__("importlib.util").util.find_spec
+    module = "pet_cifar.callbacks.images.grad_cam.find_spec"
+    monkeypatch.setattr(module, lambda name: None if name == "captum" else find_spec(name))
+    message = refused(capsys, "fit", *QUICK, "--trainer.callbacks+", "GradCAM")
+    assert "pet_cifar[gradcam]" in message
+
+
+# Terminals and pipes
+
+
+def shell(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"],
+        env={**os.environ, "PYTHON": sys.executable, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_a_terminal_without_a_names_letters_shows_escapes(tmp_path: Path) -> None:
+    pets = write_cats_dogs(tmp_path) / "PetImages"
+    (pets / "Cat/猫.jpg").touch()
+    words = f"data check --data CatsDogsDataModule --data.root '{tmp_path}'"
+    done = shell(f"$PYTHON -m pet_cifar {words}", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    assert "\\u732b.jpg" in done.stdout
+
+
+def test_a_reader_that_ends_early_ends_the_command_quietly() -> None:
+    done = shell("$PYTHON -m pet_cifar --help | head -1; exit ${PIPESTATUS[0]}")
+    assert done.stdout == "usage: pet-cifar COMMAND [OPTION ...]\n"
+    assert done.returncode in (0, 141)
+    assert not done.stderr
+
+
+# Commands to copy
+
+
+def test_commands_to_copy_are_quoted(capsys: pytest.CaptureFixture[str]) -> None:
+    fit("--trainer.default_root_dir", "my runs")
+    output = capsys.readouterr().out
+    assert "pet-cifar test --run 'my runs/lightning_logs/digits_residual/version_0'" in output
+    main(["test", "--run", "my runs/lightning_logs/digits_residual"])
+    assert "pet-cifar board 'my runs/lightning_logs/digits_residual/version_0'" in capsys.readouterr().out
+
+
+def test_the_command_after_an_interruption_is_quoted(capsys: pytest.CaptureFixture[str]) -> None:
+    raises: Any = Raises(RuntimeError("a defect"))
+    with pytest.raises(RuntimeError):
+        main(["fit", *QUICK, "--trainer.max_epochs", "2", "--trainer.default_root_dir", "my $runs"], callbacks=[raises])
+    path = "'my $runs/lightning_logs/digits_residual/version_0/checkpoints/last.ckpt'"
+    assert f"pet-cifar fit --ckpt_path {path}" in capsys.readouterr().out
