@@ -31,7 +31,11 @@ def logged_by_fit(model: ImageClassifier, data: ImageDataModule, *, validates: b
 def _names(metrics: StageMetrics, class_names: Iterable[str]) -> list[str]:
     names = ["loss"]
     for name, metric in metrics.metrics.items():
-        names += ["f1", *(f"acc_{one}" for one in class_names)] if isinstance(metric, ClassScores) else [name]
+        names += (
+            ["f1", "balanced_acc", *(f"acc_{one}" for one in class_names)]
+            if isinstance(metric, ClassScores)
+            else [name]
+        )
     return [f"{metrics.stage}/{name}" for name in names]
 
 

@@ -169,7 +169,8 @@ def _one_described(kind: Any) -> str:
     if origin is Callable:
         return "a function such as math.sqrt"
     if isclass(origin) and issubclass(origin, Mapping):
-        return "a mapping such as '{3: block4}'" if inner == (int, str) else "a mapping such as '{hours: 1}'"
+        example = {(int, str): "{3: block4}", (str, float): "{dog: 3}"}.get(inner, "{hours: 1}")
+        return f"a mapping such as '{example}'"
     if inner and inner[0] in _EXAMPLES:
         return f"a list such as '{_EXAMPLES[inner[0]]}'"
     if inner:

@@ -223,6 +223,7 @@ class ImageDataModule(LightningDataModule):
         manifest_report.refuse_empty_classes(self.listed, self.class_names, self.root)
         self._whole_splits = self.divide([record for record in self.listed if record.verdict == manifest.OK])
         manifest_report.check_splits(self._whole_splits, self.class_names, self.root)
+        manifest_report.warn_of_imbalance(self._whole_splits["train"])
         self.fingerprint = fingerprint(self._whole_splits)
 
     def _choose_splits(self, stage: str) -> None:

@@ -13,6 +13,9 @@ from pet_cifar.errors import InputError
 
 log = logging.getLogger(__name__)
 
+MOST = 0.9
+"""The share of one class in the training pictures from which on accuracy says little."""
+
 
 def label_conflicts(records: Sequence[ImageRecord]) -> list[tuple[ImageRecord, ImageRecord]]:
     """Returns pairs of identical pictures with different labels: (the one that is used, the one that is left out)."""
@@ -131,6 +134,17 @@ def check_splits(splits: Mapping[Split, Sequence[ImageRecord]], class_names: Seq
                     "into its training folder, or take the class away"
                 )
             _warn(f"class {printable(name)} has no picture in {split} under {root}, so that it gets no score there")
+
+
+def warn_of_imbalance(training: Sequence[ImageRecord]) -> None:
+    """Warns where nearly all training pictures are of one class, so that a high accuracy says little."""
+    (label, count), *_ = Counter(record.label for record in training).most_common(1)
+    if count > MOST * len(training):
+        _warn(
+            f"{100 * count / len(training):.0f} % of the training pictures are of the class {printable(label)}, and a "
+            "net that always says so is right as often: look at val/balanced_acc and val/f1, and try "
+            "--model.class_weights balanced"
+        )
 
 
 @rank_zero_only

@@ -16,6 +16,7 @@ from pet_cifar.data.loader import Batch, FeatureBatch
 from pet_cifar.data.scored import name_of_test
 from pet_cifar.errors import InputError, check_choice, check_positive
 from pet_cifar.hardware import keep_freed_memory
+from pet_cifar.training.class_weights import ClassWeights, check_class_weights, class_weights
 from pet_cifar.training.compile import compile_parts
 from pet_cifar.training.lr_schedule import LRSchedule, ScheduleName, change_highest_lr, total_steps
 from pet_cifar.training.metrics import StageMetrics
@@ -55,6 +56,9 @@ class ImageClassifier(LightningModule):
         warmup_fraction: The share of the run in which the learning rate rises.
         final_lr_factor: The share of ``lr`` at which the schedule ends; null takes the schedule's own.
         label_smoothing: The share of the target that is spread evenly over all classes.
+        class_weights: How much a picture of each class counts in the training loss: ``none`` (all alike), ``balanced``
+            (the rarer a class, the more) or a mapping from names of classes to weights, such as ``{dog: 3}``.
+            Validation and test weigh all alike.
         mix: Mixes the training pictures of a batch in pairs, and their labels: ``mixup``, ``cutmix``, ``both`` (one of
             the two at random for each batch) or ``none``. ``train/acc`` then counts a pair as its larger share.
         mix_alpha: How evenly pictures are mixed; the shares are drawn from the Beta(mix_alpha, mix_alpha) distribution.
@@ -92,6 +96,7 @@ class ImageClassifier(LightningModule):
         warmup_fraction: float = 0.25,
         final_lr_factor: float | None = None,
         label_smoothing: float = 0.0,
+        class_weights: ClassWeights = "none",
         mix: Mix = "none",
         mix_alpha: float = 1.0,
         test_views: TestViews = "one",
@@ -115,11 +120,14 @@ class ImageClassifier(LightningModule):
         if not 0 <= label_smoothing < 1:
             raise InputError(f"label_smoothing is {label_smoothing}; it is from 0 up to below 1")
         check_positive("mix_alpha", mix_alpha)
+        check_class_weights(class_weights)
         # A search may change lr; the schedule then still has the old one.
         self.lr = self._scheduled_lr = lr
         self.num_classes = num_classes
         self.num_outputs = 1 if num_classes == 2 else num_classes
         self.label_smoothing = label_smoothing
+        self.class_weights: ClassWeights = class_weights
+        self._weight: Tensor | None = None
         self.mix: Mix = mix
         self.mix_alpha = mix_alpha
         self.test_views: TestViews = test_views
@@ -176,6 +184,7 @@ class ImageClassifier(LightningModule):
         self._arrange_memory()
         if stage == "fit":
             self._start_anew_or_go_on()
+            self._weigh_classes()
             self._compile()
 
     def _arrange_memory(self) -> None:
@@ -187,6 +196,16 @@ class ImageClassifier(LightningModule):
         self.epoch_start = (0, 0)
         if self.starts_anew:
             self.learn_from_pictures(image_data_of(self.trainer))
+
+    def _weigh_classes(self) -> None:
+        data = image_data_of(self.trainer)
+        if data is None and self.class_weights != "none":
+            raise InputError(
+                f"class_weights is {self.class_weights}, but the trainer has no ImageDataModule that names classes; "
+                "give one, or class_weights none"
+            )
+        if data is not None:
+            self._weight = class_weights(self.class_weights, data.class_names, data.labels("train"))
 
     def _compile(self) -> None:
         if self.compiles:
@@ -212,18 +231,21 @@ class ImageClassifier(LightningModule):
         assert isinstance(batch, Batch), "only a net with frozen layers takes features"
         return averaged(self, batch.image, views)
 
-    def loss(self, logits: Tensor, label: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, label: Tensor, weight: Tensor | None = None) -> Tensor:
         """Mean cross-entropy over the batch; the binary one for one logit.
 
         Args:
             logits: The net's output, shape (B, num_outputs).
             label: The class numbers, shape (B,), or the shares of the classes, shape (B, num_classes).
+            weight: How much each class counts, shape (num_classes,); the mean is then a weighted one.
         """
-        if self.num_outputs > 1:
-            return F.cross_entropy(logits, label, label_smoothing=self.label_smoothing)
-        target = label[:, 1] if label.ndim > 1 else label.to(logits.dtype)
-        target = target * (1 - self.label_smoothing) + self.label_smoothing / 2
-        return F.binary_cross_entropy_with_logits(logits.squeeze(1), target)
+        if self.num_outputs == 1 and weight is None:
+            target = label[:, 1] if label.ndim > 1 else label.to(logits.dtype)
+            target = target * (1 - self.label_smoothing) + self.label_smoothing / 2
+            return F.binary_cross_entropy_with_logits(logits.squeeze(1), target)
+        # The two logits 0 and z say what the one logit z says.
+        logits = F.pad(logits, (1, 0)) if self.num_outputs == 1 else logits
+        return F.cross_entropy(logits, label, weight, label_smoothing=self.label_smoothing)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Probabilities of all classes, float32, shape (B, num_classes)."""
@@ -237,11 +259,11 @@ class ImageClassifier(LightningModule):
         self._seed(batch.seed)
         # What is to be learned by heart is not mixed.
         if self.mix == "none" or self.trainer.overfit_batches > 0:  # type: ignore[attr-defined]
-            return self._score(batch, self.logits(batch), self.train_metrics)["loss"]
+            return self._score(batch, self.logits(batch), self.train_metrics, self._class_weight())["loss"]
         assert isinstance(batch, Batch), "a net that mixes pictures refuses to train on features"
         image, shares = mixed(batch.image, batch.label, self.mix, self.mix_alpha, self.num_classes)
         logits = self(image)
-        loss = self.loss(logits, shares)
+        loss = self.loss(logits, shares, self._class_weight())
         self.train_metrics.update(loss, self.probabilities(logits.detach()), shares.argmax(1))
         return loss
 
@@ -265,8 +287,15 @@ class ImageClassifier(LightningModule):
         """Probabilities of all classes, shape (B, num_classes)."""
         return self.probabilities(self.logits(batch, self.test_views))
 
-    def _score(self, batch: Batch | FeatureBatch, logits: Tensor, metrics: StageMetrics) -> dict[str, Tensor]:
-        loss = self.loss(logits, batch.label)
+    def _class_weight(self) -> Tensor | None:
+        if self._weight is not None and self._weight.device != self.device:
+            self._weight = self._weight.to(self.device)
+        return self._weight
+
+    def _score(
+        self, batch: Batch | FeatureBatch, logits: Tensor, metrics: StageMetrics, weight: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        loss = self.loss(logits, batch.label, weight)
         probabilities = self.probabilities(logits.detach())
         metrics.update(loss, probabilities, batch.label)
         return {"loss": loss, "probabilities": probabilities}

@@ -40,7 +40,7 @@ class MeanLoss(Metric):
 
 
 class ClassScores(Metric):
-    """The macro F1 score, over the classes that occur in labels or predictions, and each class's accuracy.
+    """The macro F1 score, the balanced accuracy and each class's accuracy.
 
     It replaces torchmetrics' own, which count with ``torch.bincount`` and so wait for a GPU at every update.
 
@@ -66,19 +66,25 @@ class ClassScores(Metric):
         self.labeled += truth.sum(0)
         self.predicted += guess.sum(0)
 
-    def compute(self) -> tuple[Tensor, Tensor]:
-        """The F1 score, and each class's accuracy, shape (num_classes,), not a number for a class without pictures."""
+    def compute(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The scores over all batches.
+
+        Returns:
+            The mean F1 score of the classes that occur in labels or predictions; the mean accuracy of the classes that
+            have pictures; and each class's accuracy, shape (num_classes,), not a number for a class without pictures.
+        """
         both = self.labeled + self.predicted
         f1 = 2 * self.right / both.clamp(min=1)
-        return f1.sum() / (both > 0).sum().clamp(min=1), self.right / self.labeled
+        each = self.right / self.labeled
+        return f1.sum() / (both > 0).sum().clamp(min=1), each.nanmean(), each
 
 
 class StageMetrics(nn.Module):
     """The metrics of one stage, updated by batch, logged by epoch under ``<stage>/<name>``.
 
-    All are means over the pictures of all processes: loss and accuracy; beyond training also the macro F1 score and
-    each class's accuracy, the expected calibration error (15 bins of confidence, Guo et al., arXiv 1706.04599), and
-    the area under the ROC curve for two classes.
+    All are means over the pictures of all processes: loss and accuracy; beyond training also the macro F1 score, the
+    balanced accuracy (the mean of the classes' accuracies) and each class's accuracy, the expected calibration error
+    (15 bins of confidence, Guo et al., arXiv 1706.04599), and the area under the ROC curve for two classes.
 
     Args:
         stage: The prefix of the names.
@@ -116,7 +122,7 @@ class StageMetrics(nn.Module):
         for name, metric in [("loss", self.loss), *self.metrics.items()]:
             assert isinstance(metric, Metric)
             if isinstance(metric, ClassScores):
-                values["f1"], each = metric.compute()
+                values["f1"], values["balanced_acc"], each = metric.compute()
                 values |= {f"acc_{one}": value for one, value in zip(class_names, each, strict=True)}
             else:
                 with warnings.catch_warnings():

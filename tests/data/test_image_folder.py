@@ -140,6 +140,14 @@ def test_few_and_rare_pictures_are_divided(tmp_path: Path) -> None:
         assert Counter(record.label for record in records)["dog"] == 1
 
 
+def test_one_class_that_is_nearly_all_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path, "cat", count=95)
+    write(tmp_path, "dog", count=5, first=200)
+    ready(tmp_path)
+    assert " % of the training pictures are of the class cat" in caplog.text
+    assert "--model.class_weights balanced" in caplog.text
+
+
 def test_gray_or_color_follows_the_pictures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     assert ready(write(tmp_path / "color")).num_channels == 3

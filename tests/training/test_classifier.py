@@ -12,7 +12,7 @@ from lightning import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score, f1_score, log_loss, recall_score, roc_auc_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss, recall_score, roc_auc_score
 from torch import Tensor
 
 from pet_cifar.callbacks import ThroughputMonitor
@@ -183,6 +183,7 @@ def hand_count(
         "loss": log_loss(label, probabilities / probabilities.sum(1, keepdims=True), labels=list(classes)),
         "acc": accuracy_score(label, prediction),
         "f1": f1_score(label, prediction, average="macro"),
+        "balanced_acc": balanced_accuracy_score(label, prediction),
     }
     recalls = recall_score(label, prediction, average=None, labels=list(classes))
     counted |= {f"acc_{name}": recall for name, recall in zip(names, recalls, strict=True)}
