@@ -66,7 +66,6 @@ def test_training_weighs_and_validation_does_not() -> None:
 
 def test_without_a_data_module_that_names_classes_it_is_refused() -> None:
     loader = [(torch.rand(2, 3, 8, 8), torch.tensor([0, 1]))]
+    net = ResidualCNN(image_size=8, widths=[4], class_weights="balanced")
     with pytest.raises(InputError, match="class_weights is balanced"):
-        quiet_trainer(max_epochs=1, limit_val_batches=0).fit(
-            ResidualCNN(image_size=8, widths=[4], class_weights="balanced"), loader
-        )
+        quiet_trainer(max_epochs=1).fit(net, loader, loader)
