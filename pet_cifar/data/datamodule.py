@@ -25,7 +25,7 @@ from pet_cifar.data.pixels.decode import DecodeError, decode
 from pet_cifar.data.pixels.feature_cache import FeatureExtractor
 from pet_cifar.data.pixels.placement import Cache
 from pet_cifar.data.root import data_root, state_directory
-from pet_cifar.data.split import check_fraction, fingerprint, overfit_splits, split_records
+from pet_cifar.data.split import check_fraction, fingerprint, overfit_splits, parse_fold, split_records
 from pet_cifar.data.split_features import SplitFeatures, augmented_view
 from pet_cifar.data.split_pixels import SplitPixels
 from pet_cifar.errors import InputError, check_choice
@@ -44,6 +44,8 @@ class ImageDataModule(LightningDataModule):
         batch_size: The number of pictures for each process and step.
         val_fraction: The share of the pictures outside the test split that validates, in (0, 1).
         split_seed: The seed of the split into training, validation and test; the run's seed does not change it.
+        fold: Which fold of all pictures tests, such as ``1/5``, in the place of a test fraction; the tests of all five
+            runs together score every picture once. Null makes no folds.
         num_workers: The number of threads that prepare batches ahead; it never changes a result. Decoding takes all
             cores.
         cache: Where decoded pictures are kept: ``disk`` (a memory-mapped file beside the data, made once for all
@@ -78,6 +80,7 @@ class ImageDataModule(LightningDataModule):
         batch_size: int = 64,
         val_fraction: float = 0.1,
         split_seed: int = 0,
+        fold: str | None = None,
         num_workers: int = 2,
         cache: Cache = "auto",
         augment: Augment | None = None,
@@ -98,6 +101,7 @@ class ImageDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.val_fraction = val_fraction
         self.split_seed = split_seed
+        self.fold = parse_fold(fold)
         self.num_workers = num_workers
         self.cache = cache
         self.augment = augment
@@ -145,6 +149,7 @@ class ImageDataModule(LightningDataModule):
             test_fraction=self.test_fraction,
             seed=self.split_seed,
             num_listed=sum(record.split != "test" for record in self.listed),
+            fold=self.fold,
         )
 
     def check_files(self, files: Iterable[tuple[str, str, str]], listing: str) -> list[ImageRecord]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
-from sklearn.model_selection import StratifiedGroupKFold, train_test_split
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
 
 from pet_cifar.data.manifest import ImageRecord, Split
 from pet_cifar.errors import InputError
@@ -103,6 +103,39 @@ def _grouped(labels: Sequence[str], groups: Sequence[str], size: float | int, se
     return found
 
 
+def parse_fold(text: str | None) -> tuple[int, int] | None:
+    """The number of a fold, from 1 on, and how many folds there are, from text such as ``2/5``.
+
+    Raises:
+        InputError: The text says something else.
+    """
+    if text is None:
+        return None
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal()) or not 1 <= int(number) <= int(count) or int(count) < 2:
+        raise InputError(f"fold is {text}; it is the number of a fold and how many there are, such as 1/5 up to 5/5")
+    return int(number), int(count)
+
+
+def _fold(
+    records: Sequence[ImageRecord], fold: tuple[int, int], seed: int, group: Callable[[ImageRecord], str] | None
+) -> tuple[list[ImageRecord], list[ImageRecord]]:
+    """Divides pictures into (rest, one of several folds), with every class in proportion and no group divided."""
+    number, count = fold
+    labels = [record.label for record in records]
+    folds = (StratifiedKFold if group is None else StratifiedGroupKFold)(count, shuffle=True, random_state=seed)
+    groups = None if group is None else [group(record) for record in records]
+    try:
+        with warnings.catch_warnings():
+            # A class that is too rare for all folds is told where the splits are checked.
+            warnings.simplefilter("ignore", UserWarning)
+            sides = list(folds.split(np.zeros(len(labels)), labels, groups))
+    except ValueError as error:
+        raise InputError(f"fold is {number}/{count}, but no class has {count} pictures; give fewer folds") from error
+    rest, taken = sides[number - 1]
+    return [records[row] for row in rest], [records[row] for row in taken]
+
+
 def split_records(
     records: Sequence[ImageRecord],
     *,
@@ -111,6 +144,7 @@ def split_records(
     seed: int,
     num_listed: int,
     group: Callable[[ImageRecord], str] | None = None,
+    fold: tuple[int, int] | None = None,
 ) -> dict[Split, list[ImageRecord]]:
     """Splits usable pictures into training, validation and test, with every class in proportion.
 
@@ -123,14 +157,20 @@ def split_records(
         num_listed: The number of listed pictures outside the dataset's own test split. Validation takes its share
             of these, so that CIFAR-10 validates on 5,000 also where its duplicates are left out.
         group: The name of the group that a picture belongs to; no group is divided.
+        fold: Which of how many folds of all pictures tests, in the place of ``test_fraction``.
     """
     given: dict[str, list[ImageRecord]] = {name: [] for name in ("", "train", "val", "test")}
     for record in records:
         given[record.split].append(record)
     rest, val, test = [record for record in records if record.split in ("", "train")], given["val"], given["test"]
     size: float | int = round(val_fraction * num_listed)
+    if test and fold:
+        raise InputError(f"fold is {fold[0]}/{fold[1]}, but this dataset has a test split of its own; leave fold out")
     if not test:
-        rest, test = stratified_split(rest, test_fraction, seed, "test_fraction", group)
+        if fold:
+            rest, test = _fold(rest, fold, seed, group)
+        else:
+            rest, test = stratified_split(rest, test_fraction, seed, "test_fraction", group)
         size = val_fraction
     if not val:
         rest, val = stratified_split(rest, size, seed, "val_fraction", group)

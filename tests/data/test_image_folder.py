@@ -148,6 +148,30 @@ def test_one_class_that_is_nearly_all_is_told(tmp_path: Path, caplog: pytest.Log
     assert "--model.class_weights balanced" in caplog.text
 
 
+@pytest.mark.parametrize("options", [{}, {"group_by": r"(\w+/\d+)"}], ids=["plain", "groups"])
+def test_the_tests_of_all_folds_score_every_picture_once(tmp_path: Path, options: dict[str, str]) -> None:
+    write(tmp_path, count=20)
+    scored: Counter[str] = Counter()
+    for number in range(1, 5):
+        data = ready(tmp_path, fold=f"{number}/4", **options)
+        scored.update(record.path for record in data.splits["test"])
+        assert not {record.path for record in data.splits["test"]} & {record.path for record in data.splits["train"]}
+    assert scored == Counter(record.path for record in data.listed)
+
+
+@pytest.mark.parametrize("fold", ["0/5", "6/5", "1/1", "2", "a/b", "-1/5"])
+def test_a_fold_that_makes_no_sense_is_refused(tmp_path: Path, fold: str) -> None:
+    with pytest.raises(InputError, match=f"fold is {fold}"):
+        ImageFolderDataModule(write(tmp_path), fold=fold)
+
+
+def test_folds_and_a_test_split_of_its_own_do_not_go_together(tmp_path: Path) -> None:
+    write(tmp_path / "train")
+    write(tmp_path / "test", count=3, first=100)
+    with pytest.raises(InputError, match="fold is 1/2, but this dataset has a test split of its own"):
+        ready(tmp_path, fold="1/2")
+
+
 def test_gray_or_color_follows_the_pictures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     assert ready(write(tmp_path / "color")).num_channels == 3

@@ -95,6 +95,7 @@ class ImageFolderDataModule(ImageDataModule):
             seed=self.split_seed,
             num_listed=sum(record.split in ("", "train") for record in records),
             group=(lambda record: self._groups[record.path]) if self._groups else None,
+            fold=self.fold,
         )
 
     # Finding the pictures
