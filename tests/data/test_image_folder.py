@@ -105,7 +105,7 @@ def test_splits_that_are_given_are_kept_and_others_taken_out_of_train(
     assert sizes(data) == [32, 9, 4]
     assert {record.path.split("/")[0] for record in data.splits["val"]} == {"valid"}
     assert {record.path.split("/")[0] for record in data.splits["test"]} == {"train"}
-    assert "test are taken out of train" in caplog.text
+    assert "test is taken out of train" in caplog.text
 
 
 def test_a_class_that_a_split_lacks_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -68,6 +68,8 @@ class ImageFolderDataModule(ImageDataModule):
         self.test_fraction = test_fraction
         self.group_by = group_by
         self.labels_file = None if labels is None else Path(labels).expanduser()
+        if self.labels_file is not None:
+            self.root = self.labels_file.parent
         self._table: LabelsFile | None = None
         # The net is built for the classes, so that they are found before anything is checked.
         found = self._find()
@@ -104,7 +106,7 @@ class ImageFolderDataModule(ImageDataModule):
         if self.labels_file is not None:
             return self._find_by_table(self.labels_file)
         if not self.root.exists():
-            raise InputError(f"root is {self.root}; there is no such folder or archive")
+            raise InputError(f"root is {self.root}; there is no such folder or archive; give --data.root FOLDER")
         self.folder = self._unpacked(self.root) if self.root.is_file() else self.root
         layout = read_layout(walk(self.folder))
         archives = sorted(path for path in self.root.iterdir() if is_archive(path)) if self.root.is_dir() else []
@@ -197,7 +199,8 @@ class ImageFolderDataModule(ImageDataModule):
     def _report(self) -> None:
         splits = {file.split for file in self._layout.files} - {""}
         missing = [name for name in ("val", "test") if splits and name not in splits]
-        taken = f"; {' and '.join(missing)} are taken out of train" if missing else ""
+        verb = "is" if len(missing) == 1 else "are"
+        taken = f"; {' and '.join(missing)} {verb} taken out of train" if missing else ""
         rank_zero_info(
             f"{self.folder}: {len(self.class_names)} classes ({_some(self.class_names)}) in the layout "
             f"'{self._layout.kind}'{taken}"

@@ -16,6 +16,7 @@ from typing import IO, BinaryIO, NamedTuple, Self, TypeVar
 from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore]
 
 from pet_cifar.data.files.locking import locked
+from pet_cifar.data.files.names import printable
 from pet_cifar.errors import InputError, disk_errors
 
 T = TypeVar("T")
@@ -23,6 +24,8 @@ T = TypeVar("T")
 _CHUNK = 1 << 20
 # This is the longest that the end record of a zip archive can be.
 _ZIP_END = 22 + 0xFFFF
+_DEEPEST, _LONGEST = 32, 240
+"""How many folders a member may lie in, and how many letters a part of its name may have; no dataset comes near."""
 _REMEDY = "get the file from its source"
 # Damaged bytes raise these in several modules: OSError comes from gzip, bz2 and a seek to a negative position,
 # ArithmeticError and MemoryError come from an impossible length.
@@ -145,8 +148,8 @@ def _extract(
             continue
         path = _inside(into, entry.name)
         if path is None or not entry.regular:
-            why = "leads out of the folder" if path is None else "is a link, a device or encrypted"
-            raise InputError(f"{archive} is refused, since {entry.name!r} in it {why}; {_REMEDY}")
+            why = "leads out of the folder or too deep" if path is None else "is a link, a device or encrypted"
+            raise InputError(f"{archive} is refused, since {_shortened(entry.name)} in it {why}; {_REMEDY}")
         empty = False
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -164,11 +167,17 @@ def _extract(
 
 
 def _inside(folder: Path, name: str) -> Path | None:
-    """Returns the path that a member goes to; None if it is not inside the folder on this system or any other."""
+    """Returns the path that a member goes to; None if no folder on this system or any other could hold it."""
     parts = name.replace("\\", "/").split("/")
     if parts[0] == "" or ".." in parts or parts[-1] in ("", ".") or re.match("[A-Za-z]:|.*\0", name, re.S):
         return None
+    if len(parts) > _DEEPEST or max(map(len, parts)) > _LONGEST:
+        return None
     return folder / "/".join(parts)
+
+
+def _shortened(name: str) -> str:
+    return printable(name if len(name) < 80 else f"{name[:40]}...{name[-30:]}")
 
 
 def _chunks(entry: _Entry) -> Iterator[bytes]:
