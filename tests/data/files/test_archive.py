@@ -101,7 +101,7 @@ def test_names_that_lead_outside_are_refused(tmp_path: Path, name: str, evil: st
     with pytest.raises(InputError, match=r"leads out of the folder or too deep; ") as caught:
         run(archive, tmp_path / "into", every)
     # A long name is cut in the middle.
-    assert evil[-20:] in str(caught.value)
+    assert evil[-9:] in str(caught.value)
     assert "\x1b" not in str(caught.value)
     assert {path.name for path in tmp_path.iterdir()} == {name, "into.lock"}
 
@@ -116,7 +116,7 @@ def test_tar_links_and_devices_are_refused(tmp_path: Path, kind: bytes) -> None:
         archive.addfile(info)
         through = tarfile.TarInfo("set/link/through")
         archive.addfile(through)
-    with pytest.raises(InputError, match="'set/link' in it is a link, a device or encrypted"):
+    with pytest.raises(InputError, match="set/link in it is a link, a device or encrypted"):
         unpack_tar(tmp_path / "x.tar", tmp_path / "into", every)
     assert {path.name for path in tmp_path.iterdir()} == {"x.tar", "into.lock", "secret"}
 
@@ -126,7 +126,7 @@ def test_zip_symlink_is_refused(tmp_path: Path) -> None:
         info = zipfile.ZipInfo("set/link")
         info.external_attr = (stat.S_IFLNK | 0o777) << 16
         archive.writestr(info, "/etc")
-    with pytest.raises(InputError, match="'set/link' in it is a link"):
+    with pytest.raises(InputError, match="set/link in it is a link"):
         unpack_zip(tmp_path / "x.zip", tmp_path / "into", every)
     assert not (tmp_path / "into").exists()
 
