@@ -4,14 +4,14 @@ import csv
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lightning import Callback, LightningModule, Trainer
 
 from pet_cifar.callbacks.images.confusion_matrix import count_confusions, write_confusions
 from pet_cifar.callbacks.predictions import PredictionCollector, Predictions
 from pet_cifar.data.datamodule import ImageDataModule, image_data_of
-from pet_cifar.data.scored import name_of_test
+from pet_cifar.data.scored import name_of_results
 from pet_cifar.errors import InputError
 
 
@@ -59,7 +59,7 @@ class PredictionWriter(Callback):
         """Writes the predictions."""
         self._write(trainer, "predict")
 
-    def _write(self, trainer: Trainer, stage: str) -> None:
+    def _write(self, trainer: Trainer, stage: Literal["test", "predict"]) -> None:
         predictions = self._collector.collect()
         directory = self.directory or (Path(trainer.log_dir) if trainer.log_dir else None)
         if predictions is None or not trainer.is_global_zero or directory is None:
@@ -68,7 +68,7 @@ class PredictionWriter(Callback):
             return
         data = image_data_of(trainer)
         assert data is not None, "setup refuses all others"
-        directory = directory / (name_of_test(trainer) if stage == "test" else stage)
+        directory = directory / name_of_results(trainer, stage)
         directory.mkdir(parents=True, exist_ok=True)
         write_predictions(directory / "predictions.csv", predictions, data)
         if stage == "test":

@@ -38,6 +38,9 @@ def refusal_of_run(error: Exception, parts: Mapping[str, object]) -> InputError 
             f"{printable(str(error.filename))}: {error.strerror}; check that it is there, that there is room and that "
             "you may write to it, or put runs elsewhere: --trainer.default_root_dir DIR"
         )
+    # Whether a value is logged is known before training, unless a class of the user's may log it.
+    if found := re.match(r"Early stopping conditioned on metric `(.+?)` which is not available", words):
+        return InputError(f"--trainer.callbacks.monitor {found[1]}: the run has logged no such value")
     if not isinstance(error, ValueError | MisconfigurationException):
         return None
     if line := _limit(words) or _interval(words):

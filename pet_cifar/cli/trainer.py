@@ -30,7 +30,7 @@ from pet_cifar.cli.defaults import FileLogger, claim, default_callbacks, new_run
 from pet_cifar.cli.parser import Parser, refuse_null
 from pet_cifar.cli.save_config import SaveConfig
 from pet_cifar.data import ImageDataModule
-from pet_cifar.data.scored import OWN_TEST, name_of_test
+from pet_cifar.data.scored import name_of_results
 from pet_cifar.errors import InputError
 from pet_cifar.models.summary import summary
 from pet_cifar.runs import directory
@@ -253,7 +253,7 @@ class PetCifarCLI(LightningCLI):
         """Says where the probabilities are."""
         log_dir = self.trainer.log_dir
         if self.trainer.is_global_zero and log_dir and self.trainer.loggers:
-            print(f"predictions: {log_dir}/predict/predictions.csv")
+            print(f"predictions: {log_dir}/{name_of_results(self.trainer, 'predict')}/predictions.csv")
 
     def after_test(self) -> None:
         """Says what came out and how to look at it."""
@@ -262,7 +262,7 @@ class PetCifarCLI(LightningCLI):
             print(f"test accuracy: {100 * self.trainer.callback_metrics['test/acc'].item():.2f} %")
             self._print_hints()
             if log_dir and self.trainer.loggers:
-                if (name := name_of_test(self.trainer)) != OWN_TEST:
+                if (name := name_of_results(self.trainer, "test")) != "test":
                     print(f"results: {log_dir}/{name}/, apart from those of the run's own test")
                 print(f"run directory: {log_dir}\nlook at it with: pet-cifar board {shlex.quote(log_dir)}")
 

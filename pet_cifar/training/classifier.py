@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from pet_cifar.data.datamodule import ImageDataModule, image_data_of
 from pet_cifar.data.loader import Batch, FeatureBatch
-from pet_cifar.data.scored import name_of_test
+from pet_cifar.data.scored import name_of_results
 from pet_cifar.errors import InputError, check_choice, check_positive
 from pet_cifar.hardware import keep_freed_memory
 from pet_cifar.training.class_weights import ClassWeights, check_class_weights, class_weights
@@ -312,7 +312,7 @@ class ImageClassifier(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Logs the means over the test pictures."""
-        self.test_metrics.log(self, self._class_names(), kept_as=name_of_test(self.trainer))
+        self.test_metrics.log(self, self._class_names(), kept_as=name_of_results(self.trainer, "test"))
 
     def _class_names(self) -> Iterable[object]:
         data = image_data_of(self.trainer)

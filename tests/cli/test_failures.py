@@ -151,6 +151,14 @@ def test_a_callback_without_its_package_says_what_to_install(
     assert "pet_cifar[gradcam]" in message
 
 
+def test_a_value_that_a_callback_of_the_users_does_not_log_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*QUICK, "--trainer.callbacks+", "EarlyStopping", "--trainer.callbacks.monitor", "val/mine"]
+    with pytest.raises(SystemExit) as caught:
+        main(["fit", *words], callbacks=[Raises(RuntimeError())])
+    assert caught.value.code == 2
+    assert "--trainer.callbacks.monitor val/mine" in capsys.readouterr().err
+
+
 # Terminals and pipes
 
 

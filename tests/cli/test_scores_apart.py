@@ -108,6 +108,16 @@ def test_a_part_of_the_pictures_replaces_nothing() -> None:
     assert snapshot(DIGITS / "test") == own
 
 
+def test_predictions_of_a_part_replace_nothing_either(capsys: pytest.CaptureFixture[str]) -> None:
+    fit()
+    main(["predict", "--run", str(DIGITS)])
+    own = snapshot(DIGITS / "predict")
+    main(["predict", "--run", str(DIGITS), "--trainer.limit_predict_batches", "1"])
+    assert len(paths(DIGITS / "predict_of_1_batches")) == 60
+    assert snapshot(DIGITS / "predict") == own
+    assert "predict_of_1_batches/predictions.csv" in capsys.readouterr().out
+
+
 def test_a_class_without_test_pictures_has_no_accuracy(tmp_path: Path) -> None:
     for split, first, names in (("train", 0, ("Cat", "Dog")), ("test", 100, ("Cat",))):
         for label, name in enumerate(names):

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from pet_cifar.callbacks.board import Board, board_of
 from pet_cifar.callbacks.images.inspection import untouched
 from pet_cifar.data.datamodule import ImageDataModule, image_data_of
-from pet_cifar.data.scored import OWN_TEST, name_of_test
+from pet_cifar.data.scored import name_of_results
 from pet_cifar.errors import InputError
 from pet_cifar.training.classifier import ImageClassifier
 
@@ -124,7 +124,7 @@ class ImageCallback(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws the predictions of a test, unless it is one of other data or of a part of the pictures."""
-        if self.shows_predictions and name_of_test(trainer) == OWN_TEST:
+        if self.shows_predictions and name_of_results(trainer, "test") == "test":
             self._draw(trainer, pl_module, "test", "")
 
     def _draw(self, trainer: Trainer, pl_module: LightningModule, split: EvalSplit, when: str) -> None:
