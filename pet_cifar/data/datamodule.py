@@ -10,18 +10,15 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 from lightning import LightningDataModule, Trainer
-from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 from torch import Tensor
 
 from pet_cifar.data import manifest, manifest_report, trained_on
 from pet_cifar.data.augment import Augment
 from pet_cifar.data.device_copy import SideStream
-from pet_cifar.data.files.names import printable
 from pet_cifar.data.loader import Batch, BatchLoader, check_batch_size, loader_of_run
 from pet_cifar.data.manifest import ImageRecord, Split
 from pet_cifar.data.pixels.cache import Pixels, channel_statistics
-from pet_cifar.data.pixels.decode import DecodeError, decode
 from pet_cifar.data.pixels.feature_cache import FeatureExtractor
 from pet_cifar.data.pixels.placement import Cache
 from pet_cifar.data.root import data_root, state_directory
@@ -168,15 +165,7 @@ class ImageDataModule(LightningDataModule):
         Returns:
             uint8, shape (num_channels, image_size, image_size).
         """
-        file = self.folder / record.path
-        try:
-            return decode(file.read_bytes(), self.image_size, self.num_channels)
-        except (OSError, DecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise InputError(
-                f"{printable(str(file))} could be read when the pictures were checked, and now it cannot ({reason}); "
-                "put it back, and go on from the last checkpoint or run again"
-            ) from error
+        return manifest.read_listed(self.folder / record.path, self.image_size, self.num_channels)
 
     @classmethod
     def write_sample(cls, root: Path) -> None:
@@ -224,11 +213,9 @@ class ImageDataModule(LightningDataModule):
             self.listed = self.check()
         if self.on_bad_file == "error":
             manifest_report.refuse_bad_files(self.listed, self.root)
-        manifest_report.warn(self.listed, self.root)
-        manifest_report.refuse_empty_classes(self.listed, self.class_names, self.root)
+        manifest_report.report_listing(self.listed, self.class_names, self.root)
         self._whole_splits = self.divide([record for record in self.listed if record.verdict == manifest.OK])
-        manifest_report.check_splits(self._whole_splits, self.class_names, self.root)
-        manifest_report.warn_of_imbalance(self._whole_splits["train"])
+        manifest_report.report_splits(self._whole_splits, self.class_names, self.root)
         self.fingerprint = fingerprint(self._whole_splits)
 
     def _choose_splits(self, stage: str) -> None:
@@ -306,16 +293,9 @@ class ImageDataModule(LightningDataModule):
                 self._test_what_is_new(checkpoint)
 
     def _test_what_is_new(self, checkpoint: Mapping[str, Any]) -> None:
-        usable = [record for record in self.listed if record.verdict == manifest.OK]
-        own = [record for record in usable if record.split == "test"] or usable
-        new = trained_on.not_trained_on(own, checkpoint)
+        new = trained_on.new_test_split(self.listed, checkpoint, self.root)
         if new is None:  # The checkpoint does not tell, so that only this data's own test split is tested.
             return
-        if not new:
-            raise InputError(
-                f"the net was trained on all {len(own)} pictures of {self.root}, so that none is left to be scored"
-            )
-        rank_zero_info(f"other data: {len(new)} of {len(own)} pictures are scored, all that the net was not trained on")
         self.splits = {**self._whole_splits, "test": new}
         self._open_pixels()
         if self._features is not None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pet_cifar.data.files.names import printable
 from pet_cifar.data.files.parallel import map_in_threads
-from pet_cifar.data.pixels.decode import DecodeError, inspect
+from pet_cifar.data.pixels.decode import DecodeError, decode, inspect
 from pet_cifar.errors import InputError, disk_errors
 
 PICTURE_SUFFIXES = {
@@ -162,6 +162,22 @@ def check_file(folder: Path, path: str, label: str, split: str) -> ImageRecord:
 
 def _unreadable(file: Path, error: OSError) -> InputError:
     return InputError(f"cannot read {printable(str(file))}: {error.strerror}; give it read permission or take it away")
+
+
+def read_listed(file: Path, image_size: int, channels: Literal[1, 3]) -> NDArray[np.uint8]:
+    """Decodes a file that was listed as usable; see `decode`.
+
+    Raises:
+        InputError: It has gone, or is damaged by now.
+    """
+    try:
+        return decode(file.read_bytes(), image_size, channels)
+    except (OSError, DecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(
+            f"{printable(str(file))} could be read when the pictures were checked, and now it cannot ({reason}); put "
+            "it back, and go on from the last checkpoint or run again"
+        ) from error
 
 
 def check_arrays(arrays: Iterable[tuple[str, str, str, NDArray[np.uint8]]]) -> list[ImageRecord]:

@@ -90,6 +90,27 @@ def warn(records: Sequence[ImageRecord], root: Path) -> None:
         )
 
 
+def report_listing(records: Sequence[ImageRecord], class_names: Sequence[str], root: Path) -> None:
+    """Tells what a listing leaves out, and refuses a class without a usable picture.
+
+    Args:
+        records: The listing.
+        class_names: The names of all classes.
+        root: The data's folder, for the messages.
+
+    Raises:
+        InputError: A class has no usable picture.
+    """
+    warn(records, root)
+    refuse_empty_classes(records, class_names, root)
+
+
+def report_splits(splits: Mapping[Split, Sequence[ImageRecord]], class_names: Sequence[str], root: Path) -> None:
+    """Tells what is odd about splits, and refuses a class that would not be trained; see `check_splits`."""
+    check_splits(splits, class_names, root)
+    warn_of_imbalance(splits["train"])
+
+
 def refuse_bad_files(records: Sequence[ImageRecord], root: Path) -> None:
     """Stops where any file under ``root`` should have been a picture and is not.
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from pet_cifar.data.manifest import ImageRecord
+from pet_cifar.data.manifest import OK, ImageRecord
 from pet_cifar.errors import InputError
 
 
@@ -64,6 +65,30 @@ def refuse_other_data(states: Mapping[str, Any], own: str, current: str, root: P
     reason = reason_against(states, own, current, root)
     if reason is not None:
         raise InputError(reason)
+
+
+def new_test_split(listed: Sequence[ImageRecord], states: Mapping[str, Any], root: Path) -> list[ImageRecord] | None:
+    """The pictures of other data that a checkpoint's net can be tested on.
+
+    Args:
+        listed: All pictures of the data with their verdicts; where some are its own test split, these alone count.
+        states: The states that the checkpoint holds, by name.
+        root: The data's folder, for the message.
+
+    Returns:
+        None where the checkpoint, of an earlier version, does not tell what it was trained on.
+
+    Raises:
+        InputError: The net was trained on all of them.
+    """
+    usable = [record for record in listed if record.verdict == OK]
+    own = [record for record in usable if record.split == "test"] or usable
+    new = not_trained_on(own, states)
+    if new is not None and not new:
+        raise InputError(f"the net was trained on all {len(own)} pictures of {root}, so that none is left to be scored")
+    if new is not None:
+        rank_zero_info(f"other data: {len(new)} of {len(own)} pictures are scored, all that the net was not trained on")
+    return new
 
 
 def not_trained_on(records: Sequence[ImageRecord], states: Mapping[str, Any]) -> list[ImageRecord] | None:

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from typing import Any, cast, get_args
 
 import torch
-import torch.nn.functional as F
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from pet_cifar.errors import InputError, check_choice, check_positive
 from pet_cifar.hardware import keep_freed_memory
 from pet_cifar.training.class_weights import ClassWeights, check_class_weights, class_weights
 from pet_cifar.training.compile import compile_parts
+from pet_cifar.training.loss import class_probabilities, classification_loss
 from pet_cifar.training.lr_schedule import LRSchedule, ScheduleName, change_highest_lr, total_steps
 from pet_cifar.training.metrics import StageMetrics
 from pet_cifar.training.mixup import Mix, mixed
@@ -232,27 +232,12 @@ class ImageClassifier(LightningModule):
         return averaged(self, batch.image, views)
 
     def loss(self, logits: Tensor, label: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Mean cross-entropy over the batch; the binary one for one logit.
-
-        Args:
-            logits: The net's output, shape (B, num_outputs).
-            label: The class numbers, shape (B,), or the shares of the classes, shape (B, num_classes).
-            weight: How much each class counts, shape (num_classes,); the mean is then a weighted one.
-        """
-        if self.num_outputs == 1 and weight is None:
-            target = label[:, 1] if label.ndim > 1 else label.to(logits.dtype)
-            target = target * (1 - self.label_smoothing) + self.label_smoothing / 2
-            return F.binary_cross_entropy_with_logits(logits.squeeze(1), target)
-        # The two logits 0 and z say what the one logit z says.
-        logits = F.pad(logits, (1, 0)) if self.num_outputs == 1 else logits
-        return F.cross_entropy(logits, label, weight, label_smoothing=self.label_smoothing)
+        """Mean cross-entropy over the batch; see `classification_loss`."""
+        return classification_loss(logits, label, self.label_smoothing, weight)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Probabilities of all classes, float32, shape (B, num_classes)."""
-        if self.num_outputs > 1:
-            return logits.float().softmax(1)
-        second = logits.float().sigmoid()
-        return torch.cat([1 - second, second], 1)
+        return class_probabilities(logits)
 
     def training_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> Tensor:
         """The loss of one batch; its randomness follows from the batch alone, so that a run resumes exactly."""
