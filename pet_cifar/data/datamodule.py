@@ -19,7 +19,7 @@ from pet_cifar.data.device_copy import SideStream
 from pet_cifar.data.loader import Batch, BatchLoader, check_batch_size, loader_of_run
 from pet_cifar.data.manifest import ImageRecord, Split
 from pet_cifar.data.pixels.cache import Pixels, channel_statistics
-from pet_cifar.data.pixels.feature_cache import FeatureExtractor
+from pet_cifar.data.pixels.feature_cache import FeatureExtractor, StoredFeatures
 from pet_cifar.data.pixels.placement import Cache
 from pet_cifar.data.root import data_root, state_directory
 from pet_cifar.data.split import check_fraction, fingerprint, overfit_splits, parse_fold, split_records
@@ -345,6 +345,11 @@ class ImageDataModule(LightningDataModule):
     def release_features(self) -> None:
         """From now on the loaders give pictures."""
         self._features = None
+
+    def features(self, split: Split) -> StoredFeatures:
+        """The features of a split by row number, while a net has them kept; the first call computes them."""
+        assert self._features is not None, "no net keeps features"
+        return self._features.open(split)
 
     @property
     def feature_extractor(self) -> FeatureExtractor | None:

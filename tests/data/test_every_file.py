@@ -184,6 +184,24 @@ def test_the_two_classes_are_found_where_people_put_them(tmp_path: Path, inside:
     assert cats(tmp_path / "data").fingerprint == cats(tmp_path / "source").fingerprint
 
 
+@pytest.mark.parametrize("pets", ["archive", "folders"])
+def test_the_cats_and_dogs_of_cifar10_are_another_dataset(tmp_path: Path, pets: str) -> None:
+    root = write_cifar10_folders(tmp_path / "data")
+    source = write_cats_dogs(tmp_path / "source", per_class=12)
+    if pets == "archive":
+        names = [f"PetImages/{name}/{number}.jpg" for name in ("Cat", "Dog") for number in range(12)]
+        put(root / "kagglecatsanddogs_5340.zip", dict(zip(names, names, strict=True)), source)
+    else:
+        shutil.copytree(source / "PetImages", root, dirs_exist_ok=True)
+    assert cats(root).fingerprint == cats(source).fingerprint
+
+
+def test_beside_cifar10_alone_cats_and_dogs_are_downloaded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_cifar10_folders(tmp_path)
+    message = refused(capsys, "data", "check", "--data", "CatsDogsDataModule", "--data.root", str(root))
+    assert "cannot download" in message
+
+
 def test_the_layout_of_a_course_keeps_its_splits(tmp_path: Path) -> None:
     for split, first in (("train", 0), ("validation", 100)):
         for label, name in enumerate(("cats", "dogs")):

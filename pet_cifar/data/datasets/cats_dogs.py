@@ -4,6 +4,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_info
+
 from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.data.files.download import fetch
 from pet_cifar.data.files.names import printable
@@ -37,6 +39,8 @@ def _class_of_path(path: str) -> str:
 
 
 def _folders(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
@@ -80,10 +84,10 @@ class CatsDogsDataModule(ImageDataModule):
         self._layout = Layout([], [], "")
 
     def locate(self) -> None:
-        """Finds, unpacks or downloads the pictures."""
-        if self._find(self.root):
-            return
+        """Finds, unpacks or downloads the pictures; the layout that this dataset is handed out in comes first."""
         archives = sorted(self.root.glob("kagglecatsanddogs_*.zip"))
+        if self._find_pet_images(self.root) or (not archives and self._find_any(self.root)):
+            return
         if not archives:
             self._refuse_other_pictures()
             archives = [self.root / "kagglecatsanddogs_5340.zip"]
@@ -92,22 +96,32 @@ class CatsDogsDataModule(ImageDataModule):
         if len(archives) > 1:
             log.info("%s is used, the last of %d archives", archives[-1], len(archives))
         into = unpacked(archives[-1], lambda name: "petimages" in name.lower().split("/")[:-1])
-        if not self._find(into):
+        if not self._find_pet_images(into):
             raise InputError(f"{archives[-1]} holds no folders of cats and dogs; get the archive from its source")
 
-    def _find(self, root: Path) -> bool:
-        """Looks for both classes in ``PetImages`` below a folder, in the folder itself, and one level deeper."""
-        if not root.is_dir():
-            return False
-        inner = [folder for folder in _folders(root) if folder.name not in OTHER_DATASETS]
-        deeper = [folder for outer in inner for folder in _folders(outer)]
-        named = [folder for folder in (*inner, *deeper) if folder.name.lower() == "petimages"]
-        for folder in (*named, root, *(other for other in inner if other not in named)):
-            layout = read_layout(walk(folder))
-            found = {class_of(file.label) for file in layout.files}
-            # A class that is missing in the very folder is told later.
-            if set(self.class_names) <= found or (folder in named and found - {""}):
+    def _find_pet_images(self, root: Path) -> bool:
+        """Looks for a folder ``PetImages`` with at least one of the classes, here or one level deeper."""
+        inner = _folders(root)
+        for folder in (*inner, *(deeper for outer in inner for deeper in _folders(outer))):
+            if folder.name.lower() == "petimages":
+                layout = read_layout(walk(folder))
+                # A class that is missing there is told later.
+                if any(class_of(file.label) for file in layout.files):
+                    self.folder, self._layout = folder, layout
+                    return True
+        return False
+
+    def _find_any(self, root: Path) -> bool:
+        """Looks for both classes in any layout, in the folder itself and one level deeper."""
+        for folder in (root, *(folder for folder in _folders(root) if folder.name not in OTHER_DATASETS)):
+            if not folder.is_dir():
+                continue
+            # The cats and dogs of CIFAR-10 may lie under the same root, and are another dataset.
+            paths = [path for path in walk(folder) if path.split("/")[0] not in OTHER_DATASETS]
+            layout = read_layout(paths)
+            if set(self.class_names) <= {class_of(file.label) for file in layout.files}:
                 self.folder, self._layout = folder, layout
+                rank_zero_info(f"cats and dogs are those of {folder}, in the layout '{layout.kind}'")
                 return True
         return False
 
