@@ -67,7 +67,8 @@ def test_config_trains_tests_and_leaves_its_files(config: Path, tmp_path: Path) 
         losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row.get("train/loss")]
     assert len(losses) == options["trainer.max_epochs"]
     assert all(map(math.isfinite, losses))
-    assert losses[-1] < losses[0]
+    # A head that is solved learns nothing more.
+    assert losses[-1] < losses[0] or wanted["model"]["init_args"].get("lr") == 0
     for name in ("best", "last"):
         checkpoint = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
         assert checkpoint["config"]

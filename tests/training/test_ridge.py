@@ -1,0 +1,115 @@
+"""The closed-form head against a loop that leaves out one picture after the other, and against scikit-learn."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge
+from torch import nn
+
+from pet_cifar.data import DigitsDataModule
+from pet_cifar.errors import InputError
+from pet_cifar.models import ResidualCNN, TimmClassifier, VGG16Classifier
+from pet_cifar.training import ClosedFormHead
+from pet_cifar.training.ridge import fit_ridge, logit_scale, wilson_interval
+from tests.conftest import quiet_trainer
+
+
+def problem(count: int = 60, width: int = 8, classes: int = 3) -> tuple[Any, Any]:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, classes, count)
+    features = rng.normal(size=(count, width)) * rng.uniform(0.1, 9, width) + labels[:, None] * rng.normal(size=width)
+    return features, labels
+
+
+@pytest.mark.parametrize("shape", [(60, 8, 3), (20, 40, 2)])
+def test_left_out_scores_are_those_of_a_loop(shape: tuple[int, int, int]) -> None:
+    features, labels = problem(*shape)
+    found = fit_ridge(features, labels, shape[2])
+    # The features keep the scale that they have with all pictures.
+    inputs = (features - features.mean(0)) / features.std(0)
+    targets = np.where(labels[:, None] == np.arange(shape[2]), 1.0, -1.0)
+    for row in range(len(labels)):
+        others = np.arange(len(labels)) != row
+        model = Ridge(found.penalty).fit(inputs[others], targets[others])
+        np.testing.assert_allclose(found.left_out[row], np.ravel(model.predict(inputs[row : row + 1])), atol=1e-8)
+
+
+def test_the_head_is_scikit_learns_on_standardized_features() -> None:
+    features, labels = problem()
+    found = fit_ridge(features, labels, 3)
+    inputs = (features - features.mean(0)) / features.std(0)
+    targets = np.where(labels[:, None] == np.arange(3), 1.0, -1.0)
+    expected = Ridge(found.penalty).fit(inputs, targets).predict(inputs)
+    np.testing.assert_allclose(features @ found.weight.T + found.bias, expected, atol=1e-8)
+
+
+def test_a_feature_that_never_changes_does_no_harm() -> None:
+    features, labels = problem()
+    found = fit_ridge(np.hstack([features, np.full((60, 1), 7.0)]), labels, 3)
+    assert np.isfinite(found.weight).all()
+    np.testing.assert_allclose(found.left_out, fit_ridge(features, labels, 3).left_out, atol=1e-8)
+
+
+def test_the_scale_of_logits_is_the_one_with_the_lowest_loss() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(5000, 3)) * 2
+    chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    labels = np.array([rng.choice(3, p=row) for row in chances])
+    assert logit_scale(logits / 5, labels) == pytest.approx(5, rel=0.15)
+
+
+@pytest.mark.parametrize(("right", "count", "interval"), [(395, 400, (0.9711, 0.9946)), (393, 400, (0.9644, 0.9915))])
+def test_intervals_are_wilsons(right: int, count: int, interval: tuple[float, float]) -> None:
+    assert wilson_interval(right, count) == pytest.approx(interval, abs=2e-4)
+
+
+# The callback
+
+
+def digits(**options: Any) -> DigitsDataModule:
+    return DigitsDataModule(".", image_size=32, batch_size=100, **options)
+
+
+def net(**options: Any) -> TimmClassifier:
+    defaults: dict[str, Any] = {"freeze_until": "all", "cache_features": True, "lr": 0.0, "schedule": "constant"}
+    torch.manual_seed(0)
+    return TimmClassifier(num_classes=10, image_size=32, name="test_convnext", **(defaults | options))
+
+
+def test_the_net_scores_as_its_head_was_solved(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    data, model = digits(), net()
+    trainer = quiet_trainer(max_epochs=1, callbacks=[ClosedFormHead()])
+    trainer.fit(model, data)
+    assert "left-out accuracy: " in caplog.text
+    assert "of 1,437 training pictures" in caplog.text
+    accuracy = trainer.callback_metrics["val/acc"].item()
+    assert accuracy > 0.5, "random features of an untrained net tell digits apart, too"
+    rows = np.arange(200)
+    model.freezing.frozen = len(model.freezing.stages)
+    with torch.no_grad():
+        image = data.view("train", rows, 0)
+        features = model.freezing.before(model.normalized(image)).flatten(1)
+        expected = model.head[-1](features)
+    torch.testing.assert_close(model.eval()(image), expected, atol=0.05, rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        ResidualCNN(image_size=32, widths=[4]),
+        net(cache_features=False),
+        net(freeze_until="stages.0"),
+        VGG16Classifier(
+            num_classes=10, image_size=32, head="flattened", weights="none", freeze_until="all", cache_features=True
+        ),
+    ],
+    ids=["no pretrained net", "no features", "a part is trained", "two dense layers"],
+)
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")
+def test_other_nets_are_refused(model: nn.Module) -> None:
+    assert isinstance(model, ResidualCNN | TimmClassifier | VGG16Classifier)
+    with pytest.raises(InputError, match="ClosedFormHead solves .* --model.freeze_until all"):
+        quiet_trainer(max_epochs=1, callbacks=[ClosedFormHead()]).fit(model, digits(test_fraction=0.9))
