@@ -109,6 +109,7 @@ class ImageDataModule(LightningDataModule):
         self.splits: dict[Split, list[ImageRecord]] = {}
         self.fingerprint = ""
         self._whole_splits: dict[Split, list[ImageRecord]] = {}
+        self._state: dict[str, Any] | None = None
         self._overfits = False
         self.is_other_data = False
         self._pixels: SplitPixels | None = None
@@ -216,7 +217,7 @@ class ImageDataModule(LightningDataModule):
         manifest_report.report_listing(self.listed, self.class_names, self.root)
         self._whole_splits = self.divide([record for record in self.listed if record.verdict == manifest.OK])
         manifest_report.report_splits(self._whole_splits, self.class_names, self.root)
-        self.fingerprint = fingerprint(self._whole_splits)
+        self.fingerprint, self._state = fingerprint(self._whole_splits), None
 
     def _choose_splits(self, stage: str) -> None:
         trainer: Any = self.trainer
@@ -265,8 +266,10 @@ class ImageDataModule(LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Tells a checkpoint which splits the net was trained with."""
-        trained = [record for split in ("train", "val") for record in self._whole_splits.get(split, ())]
-        return trained_on.state_of(self.fingerprint, trained)
+        if self._state is None:
+            trained = [record for split in ("train", "val") for record in self._whole_splits.get(split, ())]
+            self._state = trained_on.state_of(self.fingerprint, trained)
+        return self._state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Refuses a checkpoint that was trained with other splits, since their test pictures may train here."""

@@ -48,9 +48,11 @@ class Batch:
         return iter((self.image, self.label))
 
     def to(self, device: torch.device) -> Self:
-        """The batch on a device; a copy from page-locked memory does not wait."""
+        """The batch on a device; a copy from page-locked memory to a GPU does not wait."""
+        # Lightning waits on these two kinds of devices as well, where such a copy may come too late.
+        free = torch.device(device).type not in ("cpu", "mps")
         image, label, row, uniform = (
-            tensor.to(device, non_blocking=True) for tensor in (self.image, self.label, self.row, self.uniform)
+            tensor.to(device, non_blocking=free) for tensor in (self.image, self.label, self.row, self.uniform)
         )
         return replace(self, image=image, label=label, row=row, uniform=uniform)
 
