@@ -29,6 +29,19 @@ def check_fraction(name: str, value: float) -> None:
         raise InputError(f"{name} is {value}; it is a share of the pictures, above 0 and below 1")
 
 
+def check_images_per_class(count: int | None) -> None:
+    """Refuses to take no picture of a class.
+
+    Args:
+        count: How many pictures are taken of each class; None takes all.
+
+    Raises:
+        InputError: The number is below 1.
+    """
+    if count is not None and count < 1:
+        raise InputError(f"images_per_class is {count}; it is at least 1, or null for all")
+
+
 def stratified_split(
     records: Sequence[ImageRecord],
     size: float | int,

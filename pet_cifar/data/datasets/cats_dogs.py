@@ -13,7 +13,7 @@ from pet_cifar.data.files.unpacked import unpacked
 from pet_cifar.data.files.walk import walk
 from pet_cifar.data.layout import Layout, read_layout
 from pet_cifar.data.manifest import PICTURE_SUFFIXES, ImageRecord, Split
-from pet_cifar.data.split import check_fraction, first_of_each_class
+from pet_cifar.data.split import check_fraction, check_images_per_class, first_of_each_class
 from pet_cifar.data.synthetic import write_pictures
 from pet_cifar.errors import InputError
 
@@ -74,8 +74,7 @@ class CatsDogsDataModule(ImageDataModule):
         **shared: Any,
     ) -> None:
         super().__init__(root=root, image_size=image_size, batch_size=batch_size, **shared)
-        if images_per_class is not None and images_per_class < 1:
-            raise InputError(f"images_per_class is {images_per_class}; it is at least 1, or null for all")
+        check_images_per_class(images_per_class)
         check_fraction("test_fraction", test_fraction)
         self.images_per_class = images_per_class
         self.num_channels = 1 if grayscale else 3

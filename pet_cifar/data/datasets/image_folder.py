@@ -16,7 +16,7 @@ from pet_cifar.data.labels_file import LabelsFile, read_labels_file
 from pet_cifar.data.layout import Layout, read_layout
 from pet_cifar.data.manifest import ImageRecord, Split
 from pet_cifar.data.pixels.decode import DecodeError, decode
-from pet_cifar.data.split import check_fraction, first_of_each_class, split_records
+from pet_cifar.data.split import check_fraction, check_images_per_class, first_of_each_class, split_records
 from pet_cifar.data.synthetic import write_pictures
 from pet_cifar.errors import InputError, did_you_mean
 
@@ -61,8 +61,7 @@ class ImageFolderDataModule(ImageDataModule):
         **shared: Any,
     ) -> None:
         super().__init__(root=root, image_size=image_size, batch_size=batch_size, **shared)
-        if images_per_class is not None and images_per_class < 1:
-            raise InputError(f"images_per_class is {images_per_class}; it is at least 1, or null for all")
+        check_images_per_class(images_per_class)
         check_fraction("test_fraction", test_fraction)
         self.images_per_class = images_per_class
         self.test_fraction = test_fraction
