@@ -44,7 +44,8 @@ class ImageFolderDataModule(ImageDataModule):
         grayscale: Makes gray pictures of one channel instead of color; null looks at some pictures.
         test_fraction: The share of the pictures that tests, in (0, 1), where no folder says which do.
         group_by: Keeps pictures that belong together, such as those of one animal, in one split: a regular expression
-            whose first group is the group's name in a picture's path, or a column of ``labels``.
+            whose first group is the group's name in a picture's path, or a column of ``labels``. Another version of
+            scikit-learn may then divide the pictures in another way, which a checkpoint notices.
         shared: The other arguments of `ImageDataModule`.
     """
 
