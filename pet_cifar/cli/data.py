@@ -36,8 +36,7 @@ def run_data(args: Sequence[str]) -> None:
     config = parser.parse_args([command, *words])
     options: Namespace = config[config.command]
     data: ImageDataModule = parser.instantiate_classes(config)[config.command].data
-    data.locate()
-    pictures = data.check()
+    pictures = data.list_pictures()
     print(manifest_report.verdict_table(pictures))
     left_out = manifest_report.describe_left_out(pictures)
     if left_out:

@@ -13,7 +13,7 @@ from lightning import LightningDataModule, Trainer
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pet_cifar.data import manifest, manifest_report, trained_on
+from pet_cifar.data import exclusions, leakage, manifest, manifest_report, trained_on
 from pet_cifar.data.augment import Augment
 from pet_cifar.data.device_copy import SideStream
 from pet_cifar.data.loader import Batch, BatchLoader, check_batch_size, loader_of_run
@@ -51,6 +51,9 @@ class ImageDataModule(LightningDataModule):
             takes what there is room for, and says which.
         augment: The random changes of the training pictures; null makes none.
         on_bad_file: ``skip`` leaves unreadable pictures out and names them, ``error`` stops.
+        exclude: A list of pictures that are left out, such as the ``exclude.csv`` of ``pet-cifar data doctor``.
+        drop_near_duplicates: ``train`` leaves out training and validation pictures that show the same as a test
+            picture; null keeps them.
         allow_other_data: Allows to test or to go on training a checkpoint on other pictures, or another split, than
             those that it was trained with; a test then scores all pictures that it was not trained on.
 
@@ -59,6 +62,10 @@ class ImageDataModule(LightningDataModule):
         num_channels: 1 for gray pictures, 3 for color.
         folder: The folder that the paths of the listed pictures are relative to; `locate` sets it.
         test_fraction: The share of all pictures that tests, where the dataset has no test split of its own.
+        groups: The name of the group that a picture belongs to, by its path; no group is divided. Most datasets have
+            none.
+        keeps_near_duplicates_together: Whether pictures that show the same go to one side of a split that is made
+            here. Finding them takes a while once.
         listed: Every picture with its verdict, once `setup` has run.
         splits: The pictures of ``train``, ``val`` and ``test`` in this run, once `setup` has run; a batch's ``row``
             counts here. Under ``overfit_batches`` the same few pictures train and validate.
@@ -69,6 +76,7 @@ class ImageDataModule(LightningDataModule):
     class_names: tuple[str, ...]
     num_channels: Literal[1, 3] = 3
     test_fraction: float = 0.1
+    keeps_near_duplicates_together: bool = True
 
     def __init__(
         self,
@@ -82,6 +90,8 @@ class ImageDataModule(LightningDataModule):
         cache: Cache = "auto",
         augment: Augment | None = None,
         on_bad_file: Literal["skip", "error"] = "skip",
+        exclude: str | Path | None = None,
+        drop_near_duplicates: Literal["train"] | None = None,
         allow_other_data: bool = False,
     ) -> None:
         super().__init__()
@@ -90,6 +100,7 @@ class ImageDataModule(LightningDataModule):
         check_batch_size(batch_size)
         check_choice("cache", cache, get_args(Cache))
         check_choice("on_bad_file", on_bad_file, ("skip", "error"))
+        check_choice("drop_near_duplicates", drop_near_duplicates, ("train", None))
         check_fraction("val_fraction", val_fraction)
         if num_workers < 0:
             raise InputError(f"num_workers is {num_workers}; it is a number of threads, 0 or more")
@@ -103,8 +114,12 @@ class ImageDataModule(LightningDataModule):
         self.cache = cache
         self.augment = augment
         self.on_bad_file = on_bad_file
+        self.exclude = None if exclude is None else Path(exclude).expanduser()
+        self._excluded = [] if self.exclude is None else exclusions.read_exclusions(self.exclude)
+        self.drop_near_duplicates = drop_near_duplicates
         self.allow_other_data = allow_other_data
         self.folder = self.root
+        self.groups: dict[str, str] = {}
         self.listed: list[ImageRecord] = []
         self.splits: dict[Split, list[ImageRecord]] = {}
         self.fingerprint = ""
@@ -147,8 +162,17 @@ class ImageDataModule(LightningDataModule):
             test_fraction=self.test_fraction,
             seed=self.split_seed,
             num_listed=sum(record.split != "test" for record in self.listed),
+            group=(lambda record: self.groups[record.path]) if self.groups else None,
             fold=self.fold,
         )
+
+    def list_pictures(self) -> list[ImageRecord]:
+        """Finds and checks the pictures, and marks those that the user leaves out."""
+        self.locate()
+        records = self.check()
+        if self.exclude is None:
+            return records
+        return exclusions.exclude(records, self._excluded, self.exclude, self.folder)
 
     def check_files(self, files: Iterable[tuple[str, str, str]], listing: str) -> list[ImageRecord]:
         """Checks files for a dataset's `check`; what an earlier listing knows as unchanged is not read again.
@@ -181,8 +205,7 @@ class ImageDataModule(LightningDataModule):
     def prepare_data(self) -> None:
         """Locates and checks the data, in one process a machine."""
         if not self._whole_splits:
-            self.locate()
-            self.listed = self.check()
+            self.listed = self.list_pictures()
 
     def setup(self, stage: str) -> None:
         """Lists and splits the pictures; the second call of a run finds everything done."""
@@ -209,15 +232,29 @@ class ImageDataModule(LightningDataModule):
         self._pixels.num_processes = processes
 
     def _list_and_split(self) -> None:
-        if not self.listed:  # this process has not prepared the data
-            self.locate()
-            self.listed = self.check()
+        if not self.listed:  # This process has not prepared the data.
+            self.listed = self.list_pictures()
         if self.on_bad_file == "error":
             manifest_report.refuse_bad_files(self.listed, self.root)
         manifest_report.report_listing(self.listed, self.class_names, self.root)
-        self._whole_splits = self.divide([record for record in self.listed if record.verdict == manifest.OK])
+        self._whole_splits = self._without_leaks(self.divide(self._usable()))
         manifest_report.report_splits(self._whole_splits, self.class_names, self.root)
         self.fingerprint, self._state = fingerprint(self._whole_splits), None
+
+    def _usable(self) -> list[ImageRecord]:
+        return [record for record in self.listed if record.verdict == manifest.OK]
+
+    def _without_leaks(self, splits: dict[Split, list[ImageRecord]]) -> dict[Split, list[ImageRecord]]:
+        if self.keeps_near_duplicates_together and leakage.is_divided_here(splits):
+            splits = leakage.keep_together(splits, self.near_duplicates(), self.groups)
+        if self.drop_near_duplicates is not None:
+            splits = leakage.drop_from_training(splits, self.near_duplicates())
+        return splits
+
+    def near_duplicates(self) -> list[leakage.NearDuplicates]:
+        """Finds the usable pictures that show the same as others; the result is kept beside the data."""
+        read = leakage.at_small_size(self)
+        return leakage.find_near_duplicates(self._usable(), read, state_directory(self.root))
 
     def _choose_splits(self, stage: str) -> None:
         trainer: Any = self.trainer

@@ -30,9 +30,10 @@ OK = "ok"
 DUPLICATE = "duplicate of "
 BROKEN_LINK = "broken link"
 NO_CLASS = "no class"
+EXCLUDED = "excluded"
 VERDICTS = (
     *(OK, "empty", "truncated", "undecodable", "unsupported format", BROKEN_LINK),
-    *(NO_CLASS, "not an image"),
+    *(NO_CLASS, "not an image", EXCLUDED),
 )
 Split = Literal["train", "val", "test"]
 
@@ -70,7 +71,7 @@ class ImageRecord:
     @property
     def is_bad(self) -> bool:
         """Whether this should have been a picture and is not; a stray ``Thumbs.db`` is left out but not bad."""
-        if self.verdict in (OK, NO_CLASS) or self.verdict.startswith(DUPLICATE):
+        if self.verdict in (OK, NO_CLASS, EXCLUDED) or self.verdict.startswith(DUPLICATE):
             return False
         return self.verdict != "not an image" or Path(self.path).suffix.lower() in PICTURE_SUFFIXES
 

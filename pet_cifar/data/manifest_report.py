@@ -154,14 +154,14 @@ def check_splits(splits: Mapping[Split, Sequence[ImageRecord]], class_names: Seq
                     f"class {printable(name)} has no training picture under {root}, though it has others; put some "
                     "into its training folder, or take the class away"
                 )
-            _warn(f"class {printable(name)} has no picture in {split} under {root}, so that it gets no score there")
+            warn_line(f"class {printable(name)} has no picture in {split} under {root}, so that it gets no score there")
 
 
 def warn_of_imbalance(training: Sequence[ImageRecord]) -> None:
     """Warns where nearly all training pictures are of one class, so that a high accuracy says little."""
     (label, count), *_ = Counter(record.label for record in training).most_common(1)
     if count > MOST * len(training):
-        _warn(
+        warn_line(
             f"{100 * count / len(training):.0f} % of the training pictures are of the class {printable(label)}, and a "
             "net that always says so is right as often: look at val/balanced_acc and val/f1, and try "
             "--model.class_weights balanced"
@@ -169,5 +169,6 @@ def warn_of_imbalance(training: Sequence[ImageRecord]) -> None:
 
 
 @rank_zero_only
-def _warn(line: str) -> None:
+def warn_line(line: str) -> None:
+    """Logs a warning in one process."""
     log.warning(line)

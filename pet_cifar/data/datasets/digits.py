@@ -32,6 +32,8 @@ class DigitsDataModule(ImageDataModule):
     """
 
     class_names = tuple("0123456789")
+    # Digits of one kind look alike by nature.
+    keeps_near_duplicates_together = False
 
     def __init__(
         self,

@@ -76,7 +76,7 @@ class ImageFolderDataModule(ImageDataModule):
         self._layout = found._replace(files=[file._replace(label=printable(file.label)) for file in found.files])
         self.class_names = tuple(self._layout.classes)
         self._check_classes()
-        self._groups = self._read_groups()
+        self.groups = self._read_groups()
         self.num_channels = 1 if (self._looks_gray() if grayscale is None else grayscale) else 3
 
     def locate(self) -> None:
@@ -96,7 +96,7 @@ class ImageFolderDataModule(ImageDataModule):
             test_fraction=self.test_fraction,
             seed=self.split_seed,
             num_listed=sum(record.split in ("", "train") for record in records),
-            group=(lambda record: self._groups[record.path]) if self._groups else None,
+            group=(lambda record: self.groups[record.path]) if self.groups else None,
             fold=self.fold,
         )
 

@@ -1,0 +1,240 @@
+"""Keeps near duplicates out of reach of a test: pictures that show the same are on one side of a split.
+
+Which pictures show the same is found once for a set of pictures, and kept beside the data.
+"""
+
+import copy
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from lightning.pytorch.utilities import rank_zero_info
+from numpy.typing import NDArray
+
+from pet_cifar.data.files.locking import locked
+from pet_cifar.data.files.names import printable
+from pet_cifar.data.files.parallel import map_in_threads
+from pet_cifar.data.manifest import ImageRecord, Split, natural_key
+from pet_cifar.data.manifest_report import warn_line
+from pet_cifar.data.near_duplicates import SIDE, groups_of, near_duplicates
+from pet_cifar.data.pixels.decode import fit_array
+from pet_cifar.errors import disk_errors
+from pet_cifar.hardware import cores
+
+FORMAT = 1
+"""This number changes when the near duplicates of the same pictures would be other ones."""
+
+Read = Callable[[ImageRecord], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class NearDuplicates:
+    """Two pictures that show the same.
+
+    Attributes:
+        first, second: Their records.
+        mirrored: Whether one is the mirror image of the other.
+        similarity: How well they agree, 1 for equal pictures; see `near_duplicates`.
+    """
+
+    first: ImageRecord
+    second: ImageRecord
+    mirrored: bool
+    similarity: float
+
+
+def small_pictures(records: Sequence[ImageRecord], read: Read) -> NDArray[np.uint8]:
+    """Reads pictures at a size that shows what they show and no more.
+
+    Args:
+        records: The pictures.
+        read: Reads one picture: uint8, shape (C, H, W); pictures of another size than 32 x 32 are resized.
+
+    Returns:
+        RGB, shape (n, 3, 32, 32).
+    """
+    pictures = np.empty((len(records), 3, SIDE, SIDE), np.uint8)
+    found = map_in_threads(read, records, cores(), "reading small pictures")
+    for row, picture in enumerate(found):
+        if picture.shape != pictures.shape[1:]:
+            last = picture.transpose(1, 2, 0)
+            picture = fit_array(last[..., 0] if last.shape[2] == 1 else np.ascontiguousarray(last), SIDE, 3)
+        pictures[row] = picture
+    return pictures
+
+
+def find_near_duplicates(records: Sequence[ImageRecord], read: Read, directory: Path) -> list[NearDuplicates]:
+    """Finds near duplicates among pictures, or reads what an earlier run found among the same ones.
+
+    Args:
+        records: The pictures, without identical ones.
+        read: Reads one picture; see `small_pictures`.
+        directory: Where the result is kept.
+    """
+    # The names of files do not count, so that a folder that was moved is not read again.
+    records = sorted(records, key=lambda record: (record.hash, record.path))
+    key = hashlib.sha256("\n".join(record.hash for record in records).encode()).hexdigest()
+    file = directory / f"near_duplicates-{FORMAT}-{key[:20]}.json"
+    with locked(file):
+        if (rows := _read(file, len(records))) is None:
+            pairs = near_duplicates(small_pictures(records, read))
+            rows = [(pair.first, pair.second, pair.mirrored, round(pair.similarity, 4)) for pair in pairs]
+            _write(rows, file)
+    return [NearDuplicates(records[a], records[b], mirrored, score) for a, b, mirrored, score in rows]
+
+
+def at_small_size(data: object) -> Read:
+    """The ``read`` of a data module for small pictures in color.
+
+    Args:
+        data: The data module; it is not changed.
+    """
+    small = copy.copy(data)
+    small.image_size, small.num_channels = SIDE, 3  # type: ignore[attr-defined]
+    read: Read = small.read  # type: ignore[attr-defined]
+    return read
+
+
+def is_divided_here(splits: Mapping[Split, Sequence[ImageRecord]]) -> bool:
+    """Whether pictures were divided into two splits or more, and not by the dataset itself."""
+    return sum(any(_is_movable(record, name) for record in records) for name, records in splits.items()) > 1
+
+
+def _is_movable(record: ImageRecord, split: Split) -> bool:
+    """Whether the dataset left it open which split a picture is in; its training pictures may become validation's."""
+    return split == "train" or record.split != split
+
+
+def keep_together(
+    splits: Mapping[Split, Sequence[ImageRecord]],
+    pairs: Sequence[NearDuplicates],
+    groups: Mapping[str, str],
+) -> dict[Split, list[ImageRecord]]:
+    """Moves near duplicates to the split that the first of them is in, as far as the dataset leaves the choice.
+
+    A picture that the dataset itself puts into its test or validation split stays there. Where a class would lose more
+    than half of its pictures in a split, the pictures look too much alike to be told apart, and nothing is moved.
+
+    Args:
+        splits: The pictures of each split.
+        pairs: The near duplicates among them, and perhaps among others.
+        groups: The name of the group that a picture belongs to, by its path; a group moves as a whole.
+
+    Returns:
+        The splits, each in the order of its paths.
+    """
+    movable = {
+        record.path: (name, record)
+        for name, records in splits.items()
+        for record in records
+        if _is_movable(record, name)
+    }
+    rows = {path: row for row, path in enumerate(movable)}
+    links = [(rows[pair.first.path], rows[pair.second.path]) for pair in pairs if _both_in(pair, rows)]
+    if not links:
+        return {name: list(records) for name, records in splits.items()}
+    paths = list(movable)
+    heads: dict[str, int] = {}
+    links += [(heads.setdefault(groups[path], row), row) for path, row in rows.items() if path in groups]
+    target: dict[str, Split] = {}
+    for group in groups_of(links, len(paths)):
+        # The order of the splits must not decide, so that the first in the order of the names leads.
+        leader = min((paths[row] for row in group), key=natural_key)
+        target.update({paths[row]: movable[leader][0] for row in group})
+    moved = {path: name for path, name in target.items() if movable[path][0] != name}
+    if not moved:
+        return {name: list(records) for name, records in splits.items()}
+    after = _moved(splits, moved)
+    if (lost := _class_that_is_lost(splits, after)) is not None:
+        warn_line(
+            f"so many pictures look alike that keeping near duplicates on one side of the split would leave {lost}: "
+            "the split stays as it was, and a test may come out too good; pet-cifar data doctor shows them"
+        )
+        return {name: list(records) for name, records in splits.items()}
+    rank_zero_info(
+        f"near duplicates: {len(moved)} of {len(movable)} pictures are on another side of the split than they would "
+        "be, because they show the same as a picture there"
+    )
+    return after
+
+
+def _class_that_is_lost(
+    before: Mapping[Split, Sequence[ImageRecord]], after: Mapping[Split, Sequence[ImageRecord]]
+) -> str | None:
+    """Words for a class that keeps less than half of its pictures in a split; None where there is none."""
+    for name, records in before.items():
+        now = Counter(record.label for record in after[name])
+        for label, count in Counter(record.label for record in records).items():
+            if 2 * now[label] < count:
+                return f"{now[label]} of {count} pictures of {printable(label)} in {name}"
+    return None
+
+
+def drop_from_training(
+    splits: Mapping[Split, Sequence[ImageRecord]], pairs: Sequence[NearDuplicates]
+) -> dict[Split, list[ImageRecord]]:
+    """Leaves out training and validation pictures that show the same as a test picture, and says how many.
+
+    Args:
+        splits: The pictures of each split.
+        pairs: The near duplicates among them.
+    """
+    test = {record.path for record in splits["test"]}
+    ends = [(pair.first.path, pair.second.path) for pair in pairs]
+    leaking = {b for a, b in ends if a in test} | {a for a, b in ends if b in test}
+    after = {
+        name: [record for record in records if name == "test" or record.path not in leaking]
+        for name, records in splits.items()
+    }
+    left = sum(map(len, splits.values())) - sum(map(len, after.values()))
+    rank_zero_info(f"drop_near_duplicates: {left} training and validation pictures show the same as a test picture")
+    return after
+
+
+def straddling(
+    splits: Mapping[Split, Sequence[ImageRecord]], pairs: Sequence[NearDuplicates]
+) -> dict[tuple[Split, Split], list[NearDuplicates]]:
+    """The near duplicates on two sides of a split, by the names of the two."""
+    side = {record.path: name for name, records in splits.items() for record in records}
+    order: tuple[Split, ...] = ("train", "val", "test")
+    found: dict[tuple[Split, Split], list[NearDuplicates]] = {}
+    for pair in pairs:
+        one, other = side.get(pair.first.path), side.get(pair.second.path)
+        if one is not None and other is not None and one != other:
+            first, second = sorted((one, other), key=order.index)
+            found.setdefault((first, second), []).append(pair)
+    return found
+
+
+def _both_in(pair: NearDuplicates, rows: Mapping[str, int]) -> bool:
+    return pair.first.path in rows and pair.second.path in rows
+
+
+def _moved(splits: Mapping[Split, Sequence[ImageRecord]], moved: Mapping[str, Split]) -> dict[Split, list[ImageRecord]]:
+    after: dict[Split, list[ImageRecord]] = {name: [] for name in splits}
+    for name, records in splits.items():
+        for record in records:
+            after[moved.get(record.path, name)].append(record)
+    return {name: sorted(records, key=lambda record: natural_key(record.path)) for name, records in after.items()}
+
+
+def _read(file: Path, count: int) -> list[tuple[int, int, bool, float]] | None:
+    """What an earlier run found; None where it found nothing or the file is damaged."""
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8"))
+        found = [(int(a), int(b), bool(mirrored), float(score)) for a, b, mirrored, score in rows]
+    except (OSError, ValueError, TypeError):
+        return None
+    return found if all(0 <= a < b < count for a, b, _, _ in found) else None
+
+
+def _write(rows: Sequence[tuple[int, int, bool, float]], file: Path) -> None:
+    partial = file.with_name(f"{file.name}.{os.getpid()}.part")
+    with disk_errors(file, ""):
+        partial.write_text(json.dumps(rows), encoding="utf-8")
+        partial.replace(file)
