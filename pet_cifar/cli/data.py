@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from pet_cifar.cli import arguments
+from pet_cifar.cli import arguments, doctor
 from pet_cifar.cli.configs import find_config, read_config
 from pet_cifar.cli.parser import Parser
 from pet_cifar.data import ImageDataModule, manifest, manifest_report
@@ -15,27 +15,38 @@ from pet_cifar.data.manifest import ImageRecord
 from pet_cifar.data.root import is_writable, state_directory
 from pet_cifar.errors import InputError, did_you_mean
 
+COMMANDS = ("check", "doctor", "prepare")
+
 
 def run_data(args: Sequence[str]) -> None:
-    """Runs ``check`` or ``prepare``."""
+    """Runs ``check``, ``doctor`` or ``prepare``."""
     parser = Parser(prog="pet-cifar data", description="Look at the pictures before any training.")
     commands = parser.add_subcommands(dest="command")
     check = _parser("Check every picture; print how many there are of each kind and write the list as CSV.")
     check.add_argument("--output", type=Path | None, help="Where the list goes; manifest.csv beside the data if null.")
     commands.add_subcommand("check", check, help="list every picture with a verdict")
+    examine = _parser("Examine the pictures: near duplicates, wrong labels, shortcuts, blank and odd pictures.")
+    doctor.add_arguments(examine)
+    commands.add_subcommand("doctor", examine, help="say what is wrong with the pictures, with a page to look at")
     commands.add_subcommand("prepare", _parser("Download and check, and nothing else."), help="download and check")
     command = args[0] if args else ""
-    if command not in ("check", "prepare", "-h", "--help"):
-        near = did_you_mean(command, ("check", "prepare"))
-        raise InputError(f"data {command}: there is no such command{near}; give data check or data prepare")
+    if command not in (*COMMANDS, "-h", "--help"):
+        near = did_you_mean(command, COMMANDS)
+        raise InputError(f"data {command}: there is no such command{near}; give one of data {', data '.join(COMMANDS)}")
     names, words = arguments.split_words(args[1:], "-c", "--config")
-    chosen = [read_config(find_config(name)).get("data") or {} for name in names]
+    configs = [read_config(find_config(name)) for name in names]
+    chosen = [config.get("data") or {} for config in configs]
     if not chosen and not any(word.partition("=")[0] == "--data" for word in words):
         chosen = ["CatsDogsDataModule"]
     words = [word for one in chosen for word in ("--data", one if isinstance(one, str) else json.dumps(one))] + words
+    if command == "doctor":
+        words = [word for config in configs for word in doctor.options_of_config(config)] + words
     config = parser.parse_args([command, *words])
     options: Namespace = config[config.command]
     data: ImageDataModule = parser.instantiate_classes(config)[config.command].data
+    if config.command == "doctor":
+        doctor.run_doctor(data, options)
+        return
     pictures = data.list_pictures()
     print(manifest_report.verdict_table(pictures))
     left_out = manifest_report.describe_left_out(pictures)

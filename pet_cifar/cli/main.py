@@ -23,7 +23,7 @@ TRAINER_COMMANDS = {
 COMMANDS = {
     **TRAINER_COMMANDS,
     "board": "open TensorBoard on the newest runs, or on those that are named",
-    "data": "check: list every picture with a verdict; prepare: only download and check",
+    "data": "check: list every picture; doctor: say what is wrong with them; prepare: only download and check",
 }
 
 HELP = f"""\

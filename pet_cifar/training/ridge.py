@@ -45,18 +45,26 @@ def fit_ridge(features: NDArray[np.floating], labels: NDArray[np.int64], num_cla
     inputs = (features - mean) / deviation
     targets = np.where(labels[:, None] == np.arange(num_classes), 1.0, -1.0)
     offset = targets.mean(0)
-    left, values, right = np.linalg.svd(inputs, full_matrices=False)
-    projected, squares = left.T @ (targets - offset), left**2
+    # The eigenvectors of the smaller of the two Gram matrices take a third of the time of a singular value
+    # decomposition; what they lose in precision is far below the smallest penalty.
+    if inputs.shape[1] <= len(inputs):
+        values, vectors = np.linalg.eigh(inputs.T @ inputs)
+        rotated = inputs @ vectors
+    else:
+        values, vectors = np.linalg.eigh(inputs @ inputs.T)
+        values, rotated = np.clip(values, 0, None), vectors * np.sqrt(np.clip(values, 0, None))
+    projected, squares = rotated.T @ (targets - offset), rotated**2
 
     def left_out(penalty: float) -> Floats:
-        shrink = values**2 / (values**2 + penalty)
-        fitted = left @ (shrink[:, None] * projected) + offset
-        hat = squares @ shrink + 1 / len(labels)
+        fitted = rotated @ (projected / (values + penalty)[:, None]) + offset
+        hat = squares @ (1 / (values + penalty)) + 1 / len(labels)
         return np.asarray(targets - (targets - fitted) / (1 - hat)[:, None])
 
     errors = [((left_out(penalty) - targets) ** 2).mean() for penalty in PENALTIES]
     penalty = float(PENALTIES[int(np.argmin(errors))])
-    weight = (right.T * (values / (values**2 + penalty)) @ projected).T / deviation
+    # The weights follow from those of the pictures, whichever Gram matrix was solved.
+    solved = rotated @ (projected / (values + penalty)[:, None])
+    weight = (inputs.T @ (targets - offset - solved)).T / penalty / deviation
     return RidgeHead(weight, offset - weight @ mean, penalty, left_out(penalty))
 
 

@@ -5,6 +5,7 @@ data module, and `teardown` takes it back.
 """
 
 import logging
+from contextlib import nullcontext
 from typing import Any, Self
 
 import torch
@@ -136,7 +137,7 @@ class TransferClassifier(ImageClassifier):
         # A trial run of a few batches does not wait for the features of all pictures.
         if self.cache_features and data is not None and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._refuse_what_needs_the_whole_net(data)
-            data.keep_features(FeatureExtractor(self._extract, self._key, self.feature_views, self.max_cache_gigabytes))
+            data.keep_features(self.feature_extractor())
         super().setup(stage)
 
     def teardown(self, stage: str) -> None:
@@ -179,12 +180,25 @@ class TransferClassifier(ImageClassifier):
                     f"give --model.cache_features false, or --model.{name} {off}"
                 )
 
-    def _extract(self, image: Tensor) -> Tensor:
-        with torch.inference_mode(), self.trainer.precision_plugin.forward_context():
-            return self.freezing.before(self.normalized(image))
+    def feature_extractor(self, device: torch.device | None = None) -> FeatureExtractor:
+        """What computes the features of the frozen part, in the trainer's precision or, without one, in float32.
 
-    def _key(self) -> str:
-        return f"{self.freezing.key()} {self.mean.tolist()} {self.std.tolist()} {self.trainer.precision}"
+        Args:
+            device: Moves this net and the pictures there; None leaves both where the trainer has them.
+        """
+        if device is not None:
+            self.to(device)
+
+        def compute(image: Tensor) -> Tensor:
+            context = self.trainer.precision_plugin.forward_context() if self._trainer else nullcontext()
+            with torch.inference_mode(), context:
+                return self.freezing.before(self.normalized(image if device is None else image.to(device)))
+
+        def key() -> str:
+            precision = self.trainer.precision if self._trainer else "32-true"
+            return f"{self.freezing.key()} {self.mean.tolist()} {self.std.tolist()} {precision}"
+
+        return FeatureExtractor(compute, key, self.feature_views, self.max_cache_gigabytes)
 
     def logits(self, batch: Batch | FeatureBatch, views: TestViews = "one") -> Tensor:
         """Logits of a batch, shape (B, num_outputs); of features only the layers after the cut are run."""
