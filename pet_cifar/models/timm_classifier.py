@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pet_cifar.errors import InputError
-from pet_cifar.models.pretrained import load_weights, read_weights, trained_stats
+from pet_cifar.models.pretrained import load_weights, read_weights, trained_stats, with_timm_names
 from pet_cifar.training.transfer import TransferClassifier
 
 log = logging.getLogger(__name__)
@@ -21,8 +21,9 @@ log = logging.getLogger(__name__)
 class TimmClassifier(TransferClassifier):
     """A backbone of timm's and a new last layer.
 
-    Weights have timm's keys, or are a checkpoint of this class; ``timm`` downloads those of the net's name. The blocks
-    to freeze have the names of the backbone's modules, such as ``blocks.4`` or ``layer3``.
+    Weights have timm's keys or those of EfficientNet-PyTorch, or are a checkpoint of this class; ``timm`` downloads
+    those of the net's name. The blocks to freeze have the names of the backbone's modules, such as ``blocks.4`` or
+    ``layer3``.
 
     Args:
         num_classes: The number of classes; 2 gives one logit.
@@ -56,7 +57,7 @@ class TimmClassifier(TransferClassifier):
             state = (
                 _downloaded(name, num_channels, image_size)
                 if self.weights == "timm"
-                else read_weights(self.weights, "timm")
+                else with_timm_names(read_weights(self.weights, "timm"), backbone)
             )
             state = load_weights(backbone, state, ("", "backbone."), self.weights, name)
             stats = list(backbone.pretrained_cfg["mean"]), list(backbone.pretrained_cfg["std"])

@@ -134,6 +134,8 @@ def run_pet_cifar(options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         options = [*options, *TINY]
     elif verb == "fit":
         monkeypatch.setattr(LightningCLI, "instantiate_classes", stop)
+    elif options[:2] == ["data", "doctor"]:  # Its own tests run it, and it may want to download weights.
+        monkeypatch.setattr("pet_cifar.cli.doctor.run_doctor", stop)
     elif verb == "board":
         monkeypatch.setattr("tensorboard.program.TensorBoard.launch", stop)
     status: object = None

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 
 from pet_cifar.errors import InputError
 from pet_cifar.models import TimmClassifier, VGG16Classifier
+from pet_cifar.models.pretrained import with_timm_names
 from pet_cifar.training.transfer import TransferClassifier
 
 # Lightning 2.6 with torch 2.11 and newer
@@ -64,3 +66,36 @@ def test_ones_own_checkpoint_of_another_net_is_refused(net: Callable[..., Transf
     torch.save({"state_dict": state}, tmp_path / "best.ckpt")
     with pytest.raises(InputError, match=r"best.ckpt is no (test_resnet|VGG16): it lacks"):
         net(weights=str(tmp_path / "best.ckpt"))
+
+
+def efficientnet_pytorch_name(key: str, places: dict[str, int], expands: set[str]) -> str:
+    """The name that EfficientNet-PyTorch has for one of timm's tensors."""
+    ends = {"conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1", "classifier": "_fc"}
+    first, _, rest = key.partition(".")
+    if first != "blocks":
+        return f"{ends[first]}.{rest}"
+    stage, block, layer, tensor = rest.split(".", 3)
+    name = f"{stage}.{block}"
+    layers = (
+        {"conv_pw": "_expand_conv", "bn1": "_bn0", "conv_dw": "_depthwise_conv", "bn2": "_bn1"}
+        | {"conv_pwl": "_project_conv", "bn3": "_bn2"}
+        if name in expands
+        else {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv", "bn2": "_bn2"}
+    )
+    return f"_blocks.{places[name]}.{layers[layer]}.{tensor}"
+
+
+def test_weights_of_efficientnet_pytorch_get_timms_names() -> None:
+    whole = timm.create_model("tf_efficientnet_lite0").state_dict()
+    blocks = dict.fromkeys(".".join(key.split(".")[1:3]) for key in whole if key.startswith("blocks."))
+    places = {name: place for place, name in enumerate(blocks)}
+    expands = {".".join(key.split(".")[1:3]) for key in whole if ".conv_pwl." in key}
+    theirs = {efficientnet_pytorch_name(key, places, expands): value for key, value in whole.items()}
+    assert len(theirs) == len(whole)
+    net = timm.create_model("tf_efficientnet_lite0", num_classes=0)
+    renamed = with_timm_names(theirs, net)
+    assert renamed.keys() == net.state_dict().keys()
+    assert all(renamed[key] is whole[key] for key in renamed)
+    # The weights of another size of the net are left to the line that says so.
+    other = timm.create_model("tf_efficientnet_lite1", num_classes=0)
+    assert with_timm_names(theirs, other).keys() == theirs.keys()
