@@ -121,7 +121,8 @@ class Board(Callback):
             f"{int((~usable).sum())} of {len(usable)} pictures have probabilities that are not numbers: they are left "
             "out of the drawings; a smaller learning rate helps against it"
         )
-        return Predictions(*(column[usable] for column in predictions)) if usable.any() else None
+        columns = (None if column is None else column[usable] for column in predictions)
+        return Predictions(*columns) if usable.any() else None  # type: ignore[arg-type]
 
     on_test_batch_end = on_validation_batch_end  # type: ignore[assignment]
     on_test_epoch_end = on_validation_epoch_end

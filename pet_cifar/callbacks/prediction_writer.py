@@ -13,6 +13,7 @@ from pet_cifar.callbacks.predictions import PredictionCollector, Predictions
 from pet_cifar.data.datamodule import ImageDataModule, image_data_of
 from pet_cifar.data.scored import name_of_results
 from pet_cifar.errors import InputError
+from pet_cifar.training.classifier import ImageClassifier
 
 
 class PredictionWriter(Callback):
@@ -47,7 +48,8 @@ class PredictionWriter(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
         """Keeps the batch's probabilities."""
-        self._collector.add(outputs, batch)
+        is_outlier = pl_module.is_outlier(batch) if isinstance(pl_module, ImageClassifier) else None
+        self._collector.add(outputs, batch, is_outlier)
 
     on_predict_batch_end = on_test_batch_end  # type: ignore[assignment]
 
@@ -85,15 +87,23 @@ class PredictionWriter(Callback):
 
 
 def write_predictions(path: Path, predictions: Predictions, data: ImageDataModule) -> None:
-    """Writes ``path,label,prediction,p_<class>...`` with one line for each picture of the test split."""
+    """Writes ``path,label,prediction,p_<class>...`` with one line for each picture of the test split.
+
+    Where the net can tell pictures of none of the classes, a last column ``none_of_these`` is 1 for them, else 0.
+    """
+    outliers = predictions.is_outlier
     names, records = data.class_names, data.splits["test"]
     # A name with bytes that are no UTF-8 is written with escapes, so that every program can read the table.
     with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file)
-        writer.writerow(["path", "label", "prediction", *(f"p_{name}" for name in names)])
-        for row, label, predicted, probabilities in zip(
+        last = ["none_of_these"] if outliers is not None else []
+        writer.writerow(["path", "label", "prediction", *(f"p_{name}" for name in names), *last])
+        flags = [[]] * len(predictions.row) if outliers is None else outliers.int()[:, None].tolist()
+        for row, label, predicted, probabilities, flag in zip(
             *(predictions.row.tolist(), predictions.label.tolist(), predictions.predicted.tolist()),
             predictions.probabilities.tolist(),
+            flags,
             strict=True,
         ):
-            writer.writerow([records[row].path, names[label], names[predicted], *(f"{p:.6f}" for p in probabilities)])
+            scores = (f"{p:.6f}" for p in probabilities)
+            writer.writerow([records[row].path, names[label], names[predicted], *scores, *flag])

@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from tqdm import tqdm
 
 SIDE = 32
 """The side in pixels of the pictures that are compared."""
 CANDIDATE = 0.75
 """The cosine of two descriptors from which on a pair is verified."""
 NEAREST = 10
-"""The most candidates of one picture that are verified."""
+"""The most candidates of one picture that are verified, among the pictures after it."""
 SAME_PIXELS = 0.9
 """The correlation of two aligned pictures that near duplicates have at least."""
 SAME_EDGES = 0.77
@@ -129,7 +130,10 @@ def descriptors(pictures: NDArray[np.uint8]) -> tuple[Floats, Floats]:
 
 
 def candidates(vectors: Floats, signs: Floats) -> tuple[Rows, Rows]:
-    """Finds the pairs of descriptors with a cosine of `CANDIDATE` or more, at most `NEAREST` for each picture.
+    """Finds pairs of descriptors with a cosine of `CANDIDATE` or more: for each picture the nearest of those after it.
+
+    At most `NEAREST` are kept for a picture, which bounds the memory where all are alike; a thousand equal pictures are
+    still one group.
 
     Args:
         vectors: Unit vectors, shape (n, D).
@@ -138,26 +142,41 @@ def candidates(vectors: Floats, signs: Floats) -> tuple[Rows, Rows]:
     Returns:
         The rows of the pairs, the smaller first.
     """
-    pairs = [np.empty((0, 2), np.int64)]
     others = vectors * signs
-    for top in range(0, len(vectors), BLOCK):
+    starts = range(0, len(vectors), BLOCK)
+    first, second = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    # Below a few blocks the products take no time that a bar could show.
+    for top in tqdm(starts, desc="comparing pictures", unit="", disable=None if len(starts) > 3 else True, leave=False):
         rows, columns, cosines = [], [], []
-        for left in range(0, len(vectors), BLOCK):
+        for left in starts[top // BLOCK :]:
             product = vectors[top : top + BLOCK] @ others[left : left + BLOCK].T
-            places = np.flatnonzero(product >= CANDIDATE)
-            row, column = np.divmod(places, product.shape[1])
+            if left == top:
+                product[np.tril_indices(len(product))] = -1
+            row, column = _nearest(product)
             rows.append(row + top)
             columns.append(column + left)
-            cosines.append(product.ravel()[places])
+            cosines.append(product[row, column])
         row, column, cosine = map(np.concatenate, (rows, columns, cosines))
-        apart = row != column
-        row, column, cosine = row[apart], column[apart], cosine[apart]
         order = np.lexsort((column, -cosine, row))
         row, column = row[order], column[order]
         near = np.arange(len(row)) - np.searchsorted(row, row) < NEAREST
-        pairs.append(np.stack([np.minimum(row, column)[near], np.maximum(row, column)[near]], 1))
-    first, second = np.unique(np.concatenate(pairs), axis=0).T
-    return first, second
+        first.append(row[near])
+        second.append(column[near])
+    one, other = np.concatenate(first), np.concatenate(second)
+    order = np.lexsort((other, one))
+    return one[order], other[order]
+
+
+def _nearest(product: Floats) -> tuple[Rows, Rows]:
+    """The places in a matrix of cosines that reach `CANDIDATE`, in each row at most the `NEAREST` highest."""
+    row, column = np.divmod(np.flatnonzero(product >= CANDIDATE), product.shape[1])
+    crowded = np.flatnonzero(np.bincount(row, minlength=len(product)) > NEAREST)
+    if len(crowded):
+        highest = np.argpartition(product[crowded], -NEAREST, axis=1)[:, -NEAREST:]
+        others = ~np.isin(row, crowded)
+        row = np.concatenate([row[others], crowded.repeat(NEAREST)])
+        column = np.concatenate([column[others], highest.ravel()])
+    return row, column
 
 
 def similarity(pictures: NDArray[np.uint8], others: NDArray[np.uint8], steps: int = 3) -> Floats:

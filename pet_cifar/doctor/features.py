@@ -5,6 +5,7 @@ import torch
 from numpy.typing import NDArray
 
 from pet_cifar.data.datamodule import ImageDataModule
+from pet_cifar.hardware import keep_freed_memory
 from pet_cifar.models import TimmClassifier
 
 SMALLEST = 160
@@ -43,6 +44,8 @@ def features_of(data: ImageDataModule, name: str, weights: str) -> NDArray[np.fl
         cache_features=True,
         max_cache_gigabytes=MAX_GIGABYTES,
     ).eval()
+    if not torch.cuda.is_available():
+        keep_freed_memory()
     data.keep_features(net.feature_extractor(torch.device("cuda" if torch.cuda.is_available() else "cpu")))
     try:
         parts = [

@@ -272,6 +272,10 @@ class ImageClassifier(LightningModule):
         """Probabilities of all classes, shape (B, num_classes)."""
         return self.probabilities(self.logits(batch, self.test_views))
 
+    def is_outlier(self, batch: Batch | FeatureBatch) -> Tensor | None:
+        """Whether each picture is of none of the classes, bool, shape (B,); None for a net that cannot tell."""
+        return None
+
     def _class_weight(self) -> Tensor | None:
         if self._weight is not None and self._weight.device != self.device:
             self._weight = self._weight.to(self.device)

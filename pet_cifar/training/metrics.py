@@ -139,7 +139,47 @@ class StageMetrics(nn.Module):
             # A class without pictures has no accuracy, and nothing to be told apart from.
             if (name.startswith("acc_") and value.isnan()) or (name == "auroc" and lacks_class):
                 continue
-            own = kept_as in ("", self.stage)
-            module.log(f"{self.stage}/{name}", value, prog_bar=name in ("loss", "acc"), logger=None if own else False)
-            if not own:
-                module.log(f"{kept_as}/{name}", value)
+            log_value(module, self.stage, name, value, kept_as, prog_bar=name in ("loss", "acc"))
+
+
+def log_value(
+    module: LightningModule, stage: Stage, name: str, value: Tensor, kept_as: str, *, prog_bar: bool = False
+) -> None:
+    """Logs one value of a stage.
+
+    Args:
+        module: The net.
+        stage: The stage, which is the prefix of the name that callbacks know.
+        name: The name of the value.
+        value: The value, of all processes.
+        kept_as: The prefix that the loggers get; empty where it is the stage's own.
+        prog_bar: Whether the progress bar shows the value.
+    """
+    own = kept_as in ("", stage)
+    module.log(f"{stage}/{name}", value, prog_bar=prog_bar, logger=None if own else False)
+    if not own:
+        module.log(f"{kept_as}/{name}", value)
+
+
+class SelectiveRisk(Metric):
+    """How many pictures are not refused, and how often the net errs on these (El-Yaniv and Wiener, 2010)."""
+
+    full_state_update = False
+    count: Tensor
+    accepted: Tensor
+    wrong: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("count", "accepted", "wrong"):
+            self.add_state(name, torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, refused: Tensor, right: Tensor) -> None:
+        """Takes one batch: whether each picture is refused, and whether the net is right; both bool, shape (B,)."""
+        self.count += refused.numel()
+        self.accepted += (~refused).sum()
+        self.wrong += (~refused & ~right).sum()
+
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """The coverage, which is the share that is not refused, and the share of these on which the net errs."""
+        return self.accepted / self.count.clamp(min=1), self.wrong / self.accepted.clamp(min=1)

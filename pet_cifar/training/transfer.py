@@ -8,16 +8,21 @@ import logging
 from contextlib import nullcontext
 from typing import Any, Self
 
+import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from pet_cifar.data.datamodule import ImageDataModule, image_data_of
 from pet_cifar.data.loader import Batch, FeatureBatch
+from pet_cifar.data.manifest import Split
 from pet_cifar.data.pixels.feature_cache import FeatureExtractor
+from pet_cifar.data.scored import name_of_results
 from pet_cifar.errors import InputError, check_positive
 from pet_cifar.training.classifier import ImageClassifier
 from pet_cifar.training.freezing import Freezing
+from pet_cifar.training.metrics import SelectiveRisk, log_value
+from pet_cifar.training.outliers import OutlierDetector, pooled
 from pet_cifar.training.tta import TestViews
 
 log = logging.getLogger(__name__)
@@ -39,10 +44,13 @@ class TransferClassifier(ImageClassifier):
         feature_views: How many augmented views of every training picture are kept then; the epochs use them in turn,
             and with 1 all epochs train on the same.
         max_cache_gigabytes: What all features kept beside the data may take, in 10^9 bytes.
+        outlier_fraction: The share of the validation pictures that may be called pictures of none of the classes, where
+            features are kept; 0 asks no picture whether it is one.
         training: The other arguments of `ImageClassifier`.
 
     Attributes:
         freezing: Which stages of the backbone are frozen.
+        outliers: Tells pictures of none of the classes; None where no features are kept.
     """
 
     head: nn.Sequential
@@ -57,6 +65,7 @@ class TransferClassifier(ImageClassifier):
         cache_features: bool = False,
         feature_views: int = 1,
         max_cache_gigabytes: float = 20.0,
+        outlier_fraction: float = 0.04,
         **training: Any,
     ) -> None:
         super().__init__(**training)
@@ -67,6 +76,8 @@ class TransferClassifier(ImageClassifier):
             raise InputError(
                 f"feature_views is {feature_views}, but no features are kept; give --model.cache_features true"
             )
+        if not 0 <= outlier_fraction < 1:
+            raise InputError(f"outlier_fraction is {outlier_fraction}; it is a share from 0 up to below 1")
         self.weights = weights
         self.freeze_until = freeze_until
         self.unfreeze_at = unfreeze
@@ -74,6 +85,9 @@ class TransferClassifier(ImageClassifier):
         self.cache_features = cache_features
         self.feature_views = feature_views
         self.max_cache_gigabytes = max_cache_gigabytes
+        self.outlier_fraction = outlier_fraction
+        self.outliers: OutlierDetector | None = None
+        self.selection = SelectiveRisk()
 
     # What an architecture calls
 
@@ -104,6 +118,10 @@ class TransferClassifier(ImageClassifier):
                 f"cache_features: this net cannot be cut after {self.freeze_until}; give --model.freeze_until all, or "
                 "--model.cache_features false"
             )
+        self.freezing.keep_frozen_in_eval()
+        with torch.no_grad():
+            features = pooled(self.freezing.before(self.normalized(example)))
+        self.outliers = OutlierDetector(self.num_classes, features.shape[1])
 
     def use_pretrained_stats(self, mean: list[float], std: list[float]) -> None:
         """Takes the input normalization of pretrained weights, unless another is given, and an undecided head.
@@ -217,6 +235,46 @@ class TransferClassifier(ImageClassifier):
         """Unfreezes what this epoch trains: a run may go on in the middle of one."""
         super().on_train_start()
         self._freeze_for_epoch()
+        self._learn_outliers()
+
+    def _learn_outliers(self) -> None:
+        """Learns which features pictures of the classes have; what is kept stays the same in all epochs."""
+        data = image_data_of(self.trainer)
+        if self.outliers is None or self.outliers.is_fitted or not self.outlier_fraction:
+            return
+        if data is None or data.feature_extractor is None or not data.splits["val"]:
+            return
+        splits: tuple[Split, ...] = ("train", "val")
+        train, val = (
+            pooled(data.features(split).take(np.arange(len(data.splits[split]))).float()).numpy() for split in splits
+        )
+        self.outliers.fit(train, data.labels("train"), val, self.outlier_fraction)
+
+    def is_outlier(self, batch: Batch | FeatureBatch) -> Tensor | None:
+        """Whether each picture is of none of the classes, bool, shape (B,); None where that is not known."""
+        if self.outliers is None or not isinstance(batch, FeatureBatch) or not self.outliers.is_fitted:
+            return None
+        found: Tensor = self.outliers(pooled(batch.features))
+        return found
+
+    def test_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> dict[str, Tensor]:
+        """Loss and probabilities of one batch."""
+        scored = super().test_step(batch, batch_idx)
+        is_outlier = self.is_outlier(batch)
+        if is_outlier is not None:
+            self.selection.update(is_outlier, scored["probabilities"].argmax(1) == batch.label)
+        return scored
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the means over the test pictures, and those over the pictures that are not called outliers."""
+        super().on_test_epoch_end()
+        if self.outliers is not None and self.outliers.is_fitted:
+            coverage, risk = self.selection.compute()
+            self.selection.reset()
+            kept_as = name_of_results(self.trainer, "test")
+            log_value(self, "test", "coverage", coverage, kept_as)
+            if coverage > 0:
+                log_value(self, "test", "selective_risk", risk, kept_as)
 
     def on_train_epoch_start(self) -> None:
         """Unfreezes what this epoch trains."""
@@ -234,8 +292,16 @@ class TransferClassifier(ImageClassifier):
             )
             rank_zero_info(f"epoch {self.current_epoch}: {trained:,} parameters of backbone and head are trained")
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what is known of pictures of none of the classes."""
+        super().on_save_checkpoint(checkpoint)
+        if self.outliers is not None and self.outliers.is_fitted:
+            checkpoint["outliers"] = self.outliers.content()
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Unfreezes all that is ever trained, which the checkpoint's optimizer holds."""
         # The search for a learning rate loads a checkpoint in the middle of an epoch.
         self.freezing.unfreeze()
+        if self.outliers is not None:
+            self.outliers.restore(checkpoint.get("outliers", {}))
         super().on_load_checkpoint(checkpoint)

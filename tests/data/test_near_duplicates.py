@@ -92,6 +92,14 @@ def test_blocks_give_what_one_product_gives(monkeypatch: pytest.MonkeyPatch, ori
     assert [rows.tolist() for rows in candidates(vectors, np.ones_like(signs))] == [rows.tolist() for rows in whole]
 
 
+def test_a_hundred_equal_pictures_are_one_group(monkeypatch: pytest.MonkeyPatch, originals: list[Image.Image]) -> None:
+    monkeypatch.setattr(nd, "BLOCK", 16)
+    pictures = np.stack([small(originals[0])] * 100)
+    pairs = near_duplicates(pictures)
+    assert len(pairs) < 100 * 2 * nd.NEAREST
+    assert groups_of([(pair.first, pair.second) for pair in pairs], 100) == [list(range(100))]
+
+
 def test_signs_turn_a_descriptor_into_that_of_the_mirror_image(originals: list[Image.Image]) -> None:
     pictures = np.stack([small(one) for one in originals])
     vectors, signs = descriptors(pictures)
