@@ -9,5 +9,10 @@ from setuptools import find_packages, setup
 setup(
     packages=[*find_packages(include=["pet_cifar*"]), "pet_cifar.configs"],
     package_dir={"pet_cifar.configs": "configs"},
-    package_data={"pet_cifar": ["py.typed"], "pet_cifar.doctor": ["*.jinja"], "pet_cifar.configs": ["*.yaml"]},
+    package_data={
+        "pet_cifar": ["py.typed"],
+        "pet_cifar.doctor": ["*.jinja"],
+        "pet_cifar.runs": ["*.jinja"],
+        "pet_cifar.configs": ["*.yaml"],
+    },
 )

@@ -18,7 +18,7 @@ TRAINER_COMMANDS = {
     "fit": "train a net, and keep its best and last checkpoint",
     "validate": "score a checkpoint on the validation pictures",
     "test": "score a checkpoint on the test pictures, and write every prediction",
-    "predict": "write the probabilities of the test pictures",
+    "predict": "say what is in the pictures that are named, or write the probabilities of the test pictures",
 }
 COMMANDS = {
     **TRAINER_COMMANDS,
@@ -39,6 +39,7 @@ examples:
   pet-cifar fit --config cifar10_residual --trainer.max_epochs 10 --model.lr 0.05
   pet-cifar test --run lightning_logs/digits_residual
   pet-cifar fit --config cats_dogs_cnn --print_model
+  pet-cifar predict --run lightning_logs/cats_dogs_cnn photos --output photos.csv
   pet-cifar board lightning_logs/digits_residual
   pet-cifar data check --data CatsDogsDataModule --data.root data
 
@@ -61,7 +62,8 @@ def main(args: Sequence[str] | None = None, *, callbacks: "Sequence[Callback]" =
         The LightningCLI with its ``trainer``, ``model`` and ``datamodule`` for the Trainer's verbs, else None.
 
     Raises:
-        SystemExit: An input was wrong, which one line on standard error tells; the status is 2.
+        SystemExit: An input was wrong, which one line on standard error tells; the status is 2. Where ``predict`` could
+            not read a picture it is 1.
     """
     words = list(sys.argv[1:] if args is None else args)
     if words[:1] == ["help"] and len(words) > 1:
@@ -93,6 +95,14 @@ def _run(words: Sequence[str], callbacks: "Sequence[Callback]") -> "PetCifarCLI 
 
         run_board(options)
         return None
+    if command == "predict":
+        from pet_cifar.cli.predict import run_predict, takes_pictures
+
+        if takes_pictures(options):
+            status = run_predict(options)
+            if status:
+                raise SystemExit(status)
+            return None
     from pet_cifar.cli.trainer import run_trainer
 
     return run_trainer(words, callbacks)

@@ -272,6 +272,18 @@ class ImageClassifier(LightningModule):
         """Probabilities of all classes, shape (B, num_classes)."""
         return self.probabilities(self.logits(batch, self.test_views))
 
+    def predict_pictures(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What a test would say of pictures, for programs that have pictures and no batches.
+
+        Args:
+            image: Floats in [0, 1] on the net's device, shape (B, C, H, W).
+
+        Returns:
+            The probabilities of all classes, float32, shape (B, num_classes), and whether each picture is of none of
+            the classes, bool, shape (B,), or None for a net that cannot tell.
+        """
+        return self.probabilities(averaged(self, image, self.test_views)), None
+
     def is_outlier(self, batch: Batch | FeatureBatch) -> Tensor | None:
         """Whether each picture is of none of the classes, bool, shape (B,); None for a net that cannot tell."""
         return None
@@ -345,9 +357,12 @@ class ImageClassifier(LightningModule):
     # Checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the net's name, and where the epoch began: a run may go on in the middle of one, with other options."""
+        """Adds the names of the net and of its classes, and where the epoch began, since a run may go on within one."""
         checkpoint["epoch_start"] = list(self.epoch_start)
         checkpoint["net"] = type(self).__name__
+        data = image_data_of(self._trainer)
+        if data is not None:
+            checkpoint["class_names"] = list(data.class_names)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses other data and another net, and lets this run's options win over those in the optimizer's state."""

@@ -250,6 +250,13 @@ class TransferClassifier(ImageClassifier):
         )
         self.outliers.fit(train, data.labels("train"), val, self.outlier_fraction)
 
+    def predict_pictures(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What a test would say of pictures; see `ImageClassifier.predict_pictures`."""
+        if self.outliers is None or not self.outliers.is_fitted:
+            return super().predict_pictures(image)
+        features = self.freezing.before(self.normalized(image))
+        return self.probabilities(self.freezing.after(features)), self.outliers(pooled(features))
+
     def is_outlier(self, batch: Batch | FeatureBatch) -> Tensor | None:
         """Whether each picture is of none of the classes, bool, shape (B,); None where that is not known."""
         if self.outliers is None or not isinstance(batch, FeatureBatch) or not self.outliers.is_fitted:

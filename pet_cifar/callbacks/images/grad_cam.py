@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import interpolate
 
 from pet_cifar.callbacks.board import Board
@@ -59,11 +59,10 @@ class GradCAM(ImageCallback):
         if name is None:
             warn(f"no Grad-CAM is drawn: no layer of {type(module).__name__} gives maps")
             return
-        layer = named_layers(module)[name]
         pictures, captions = [], []
         for row, image in zip(rows, images, strict=True):
-            weight, predicted, probability = self._explain(module, layer, as_input(module, image[None]))
-            pictures.append(_overlay(channels_last(image.numpy()), weight, self.side))
+            weight, predicted, probability = explain(module, name, as_input(module, image[None]), self.side)
+            pictures.append(overlay(channels_last(image.numpy()), weight, self.side))
             captions.append(
                 [f"is {data.class_names[labels[row]]}", f"said {data.class_names[predicted]} {100 * probability:.1f} %"]
             )
@@ -79,29 +78,42 @@ class GradCAM(ImageCallback):
         )
         board.image("grad_cam", sheet)
 
-    def _explain(
-        self, module: ImageClassifier, layer: nn.Module, image: Tensor
-    ) -> tuple[NDArray[np.float32], int, float]:
-        """Returns weights in [0, 1] of shape (side, side), the predicted class and its probability."""
-        # This import takes long, and no other callback needs it.
-        from captum.attr import LayerGradCam
 
-        probabilities = module.probabilities(module(image))[0]
-        predicted = int(probabilities.argmax())
+def explain(module: ImageClassifier, name: str, image: Tensor, side: int) -> tuple[NDArray[np.float32], int, float]:
+    """Weighs the places of one picture by how much they speak for the class that is predicted, by Grad-CAM.
 
-        def score(image: Tensor) -> Tensor:
-            logits = module(image).float()
-            # A single logit speaks for the second class, and its negative for the first.
-            own: Tensor = logits[:, predicted] if module.num_outputs > 1 else logits[:, 0] * (1 if predicted else -1)
-            return own
+    Args:
+        module: The net, in evaluation.
+        name: The name of the layer whose maps are weighted.
+        image: The picture as the net takes it, shape (1, C, H, W).
+        side: The side of the result in pixels.
 
-        with torch.enable_grad():
-            maps = LayerGradCam(score, layer).attribute(image.clone().requires_grad_(), relu_attributions=True)
-        if not isinstance(maps, Tensor) or maps.ndim != 4:
-            raise InputError(f"GradCAM's layer: {self.layer} gives no maps; choose one of the backbone")
-        maps = interpolate(maps.detach().float(), (self.side, self.side), mode="bilinear", align_corners=False)
-        weight: NDArray[np.float32] = (maps / maps.amax().clamp(min=1e-12))[0, 0].cpu().numpy()
-        return weight, predicted, float(probabilities[predicted])
+    Returns:
+        Weights in [0, 1] of shape (side, side), the predicted class and its probability.
+
+    Raises:
+        InputError: The layer gives no maps.
+    """
+    # This import takes long, and no other callback needs it.
+    from captum.attr import LayerGradCam
+
+    probabilities = module.probabilities(module(image))[0]
+    predicted = int(probabilities.argmax())
+
+    def score(image: Tensor) -> Tensor:
+        logits = module(image).float()
+        # A single logit speaks for the second class, and its negative for the first.
+        own: Tensor = logits[:, predicted] if module.num_outputs > 1 else logits[:, 0] * (1 if predicted else -1)
+        return own
+
+    layer = named_layers(module)[name]
+    with torch.enable_grad():
+        maps = LayerGradCam(score, layer).attribute(image.clone().requires_grad_(), relu_attributions=True)
+    if not isinstance(maps, Tensor) or maps.ndim != 4:
+        raise InputError(f"GradCAM's layer: {name} gives no maps; choose one of the backbone")
+    maps = interpolate(maps.detach().float(), (side, side), mode="bilinear", align_corners=False)
+    weight: NDArray[np.float32] = (maps / maps.amax().clamp(min=1e-12))[0, 0].cpu().numpy()
+    return weight, predicted, float(probabilities[predicted])
 
 
 def last_layer_with_maps(module: ImageClassifier, image: Tensor) -> str | None:
@@ -119,7 +131,8 @@ def last_layer_with_maps(module: ImageClassifier, image: Tensor) -> str | None:
     return ran[-1] if ran else None
 
 
-def _overlay(picture: PixelArray, weight: NDArray[np.float32], side: int) -> PixelArray:
+def overlay(picture: PixelArray, weight: NDArray[np.float32], side: int) -> PixelArray:
+    """A picture in gray with the weights of `explain` in red over it; pixels of shape (H, W, 3) or (H, W, 1)."""
     large = np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize((side, side), Image.Resampling.BICUBIC))
     gray = large.mean(2, keepdims=True) * 0.75 + 40
     strength = 0.75 * weight[..., None]

@@ -125,10 +125,21 @@ def decode(encoded: bytes, image_size: int | None, channels: Literal[1, 3]) -> N
 
 def fit_array(pixels: NDArray[np.uint8], image_size: int, channels: Literal[1, 3]) -> NDArray[np.uint8]:
     """Does what `decode` does for a picture that already is an array of shape (H, W) or (H, W, 3)."""
-    image = _plain(Image.fromarray(pixels), channels)
+    return fit_image(Image.fromarray(pixels), image_size, channels)
+
+
+def fit_image(picture: Image.Image, image_size: int, channels: Literal[1, 3]) -> NDArray[np.uint8]:
+    """Does what `decode` does for a picture that Pillow has opened, which stays as it is.
+
+    Raises:
+        DecodeError: Its samples are outside of what its mode allows.
+    """
+    orientation = _orientation(picture.info.get("exif") or b"")
+    image = _plain(picture, channels)
     if image.size != (image_size, image_size):
         image = image.resize((image_size, image_size), Image.Resampling.BILINEAR, reducing_gap=3.0)
-    return _channels_first(image, channels)
+    transpose = _TRANSPOSES.get(orientation)
+    return _channels_first(image if transpose is None else image.transpose(transpose), channels)
 
 
 def _channels_first(image: Image.Image, channels: Literal[1, 3]) -> NDArray[np.uint8]:

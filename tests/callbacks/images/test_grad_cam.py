@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from pet_cifar.callbacks import FeatureMaps, FirstLayerFilters, GradCAM
-from pet_cifar.callbacks.images.grad_cam import last_layer_with_maps
+from pet_cifar.callbacks.images.grad_cam import explain, last_layer_with_maps
 from pet_cifar.callbacks.images.inspection import untouched
 from pet_cifar.errors import InputError
 from pet_cifar.models import PlainCNN, TimmClassifier
@@ -24,7 +24,7 @@ def test_grad_cam_finds_the_place_that_decides() -> None:
     image = torch.zeros(1, 3, 16, 16)
     image[0, :, 2:6, 2:6] = 1
     with untouched(model):
-        weight, said, _ = GradCAM(side=16)._explain(model, model.backbone, image)
+        weight, said, _ = explain(model, "backbone", image, 16)
     assert said == 1
     assert weight.shape == (16, 16)
     assert weight[2:6, 2:6].min() > 0.9
