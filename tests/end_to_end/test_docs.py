@@ -21,8 +21,10 @@ from lightning.pytorch.cli import LightningCLI
 
 from pet_cifar import callbacks, data, models
 from pet_cifar.cli.main import COMMANDS, TRAINER_COMMANDS, main
+from pet_cifar.cli.predict import takes_pictures
 from pet_cifar.data import ImageDataModule
 from pet_cifar.data.augment import Augment
+from pet_cifar.data.synthetic import write_pictures
 from pet_cifar.training import ImageClassifier
 from tests.conftest import HOME, write_cats_dogs, write_cifar10_folders
 
@@ -86,6 +88,11 @@ def workplace(run_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     write_cifar10_folders(tmp_path / "data")
     for name in ("data", "my_data"):
         Path(name).symlink_to(tmp_path / "data")
+    write_pictures(Path("my_photos"), 0, count=2, size=20)
+    for name in ("new_photos", "b"):
+        Path(name).symlink_to("my_photos")
+    Path("a.jpg").symlink_to("my_photos/0.png")
+    shutil.make_archive("photos", "zip", "my_photos")
     monkeypatch.setenv("PET_CIFAR_DATA", str(tmp_path / "data"))
 
 
@@ -147,7 +154,8 @@ def run_pet_cifar(options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         done, status = None, end.code
     assert status in (0, None)
     helps = any(option.endswith("help") for option in options)
-    assert (done is not None) == (verb in TRAINER_COMMANDS and not helps)
+    trains_or_scores = verb in TRAINER_COMMANDS and not (verb == "predict" and takes_pictures(options[1:]))
+    assert (done is not None) == (trains_or_scores and not helps)
 
 
 def run_benchmark(program: Path, options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
