@@ -179,6 +179,21 @@ class Freezing:
             image = module(image)
         return image
 
+    def feature_shape(self, example: Tensor) -> torch.Size:
+        """The shape of one picture's features at the cut, with their places where a layer of the head flattens them.
+
+        Args:
+            example: A normalized picture, shape (1, C, H, W).
+        """
+        self.keep_frozen_in_eval()
+        with torch.no_grad():
+            if self.fixed < len(self.stages):
+                return self.before(example).shape[1:]
+            features = self.backbone(example)
+            for layer in self.head[: self._fixed_head_layers()]:
+                features = features if isinstance(layer, nn.Flatten) else layer(features)
+        return torch.Size(features.shape[1:])
+
     def after(self, features: Tensor) -> Tensor:
         """Logits, for features at the cut."""
         for module in self._modules(self.fixed, len(self.stages)):

@@ -1,15 +1,28 @@
 """Tells pictures of none of the classes by the features of a pretrained net."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 RANK = 64
 """The directions of the features whose variance is kept, at most; all others share one."""
+SMALLEST_VARIANCE = 1e-9
+"""The variance of a direction is at least this, for features of length 1."""
+
+
+class OutlierScores(NamedTuple):
+    """What a detector says of pictures.
+
+    Attributes:
+        distance: The squared Mahalanobis distance to the nearest class, float32, shape (B,).
+        is_outlier: Whether a picture is so far from all classes that it is of none of them, bool, shape (B,).
+    """
+
+    distance: Tensor
+    is_outlier: Tensor
 
 
 class OutlierDetector(nn.Module):
@@ -21,16 +34,20 @@ class OutlierDetector(nn.Module):
     pictures suffice for it, and it is small. The threshold is a conformal quantile of validation pictures, so that new
     pictures of the classes are refused about as often as is asked for.
 
+    Features with places, such as those of a convolution, are averaged over their places. `fit` reads one chunk of
+    pictures after the other, so that its memory does not grow with their number.
+
     What it knows is not part of the net's state dict, so that nets with and without it exchange weights; a checkpoint
     carries its `content` beside them.
 
     Args:
         num_classes: The number of classes.
-        num_features: The number of features of a picture.
+        shape: The shape of one picture's features: (F,), (places, F) as of a transformer, (F, H, W), or (H, W, F).
 
     Attributes:
-        means: The mean of each class, shape (num_classes, num_features); not a number for a class without pictures.
-        directions: The principal directions within the classes, shape (R, num_features).
+        is_fitted: Whether it knows the classes.
+        means: The mean of each class, shape (num_classes, F); not a number for a class without pictures.
+        directions: The principal directions within the classes, shape (R, F).
         variances: The variance along each of them, shape (R,).
         rest: The variance along every other direction.
         threshold: The distance from which on a picture is an outlier; infinite before `fit`.
@@ -42,92 +59,116 @@ class OutlierDetector(nn.Module):
     rest: Tensor
     threshold: Tensor
 
-    def __init__(self, num_classes: int, num_features: int) -> None:
+    def __init__(self, num_classes: int, shape: Sequence[int]) -> None:
         super().__init__()
-        rank = min(RANK, num_features - 1) if num_features > 1 else 1
+        self.shape = tuple(shape)
+        self.is_fitted = False
+        num_features = self.pooled(torch.zeros(1, *shape)).shape[1]
+        rank = max(1, min(RANK, num_features - 1))
         self.register_buffer("means", torch.zeros(num_classes, num_features), persistent=False)
         self.register_buffer("directions", torch.zeros(rank, num_features), persistent=False)
         self.register_buffer("variances", torch.ones(rank), persistent=False)
         self.register_buffer("rest", torch.ones(()), persistent=False)
         self.register_buffer("threshold", torch.full((), math.inf), persistent=False)
 
-    @property
-    def is_fitted(self) -> bool:
-        """Whether it knows the classes."""
-        return bool(torch.isfinite(self.threshold))
-
     def content(self) -> dict[str, Tensor]:
         """All that it knows, on the CPU."""
         return {name: buffer.detach().cpu().clone() for name, buffer in self.named_buffers()}
 
-    def restore(self, content: Mapping[str, Tensor]) -> None:
-        """Takes what another one knew; one of other classes or features, or of an older version, is passed over."""
-        own = dict(self.named_buffers())
-        if all(name in content and content[name].shape == buffer.shape for name, buffer in own.items()):
-            for name, buffer in own.items():
-                buffer.copy_(content[name])
+    def restore(self, content: object) -> None:
+        """Takes what another one knew, and forgets its own.
 
-    def fit(
-        self,
-        features: NDArray[np.floating],
-        labels: NDArray[np.int64],
-        val_features: NDArray[np.floating],
-        fraction: float,
-    ) -> None:
+        Args:
+            content: Its `content`. What is no such, or of other classes or features, leaves this one without knowledge.
+        """
+        own = dict(self.named_buffers())
+        known = content if isinstance(content, Mapping) else {}
+        self.is_fitted = all(
+            isinstance(value := known.get(name), Tensor) and value.shape == buffer.shape for name, buffer in own.items()
+        )
+        if self.is_fitted:
+            for name, buffer in own.items():
+                buffer.copy_(known[name])
+        else:
+            self.threshold.fill_(math.inf)
+
+    def pooled(self, features: Tensor) -> Tensor:
+        """The mean of features over all places, shape (B, F), for features of ``shape``, flattened or not."""
+        features = features.reshape(len(features), *self.shape)
+        if len(self.shape) == 2:
+            return features.mean(1)
+        # Pictures are square, so that sides of a different length are not both those of the picture.
+        if len(self.shape) == 3 and self.shape[0] == self.shape[1] != self.shape[2]:
+            return features.mean((1, 2))
+        return features.flatten(2).mean(2) if len(self.shape) > 1 else features
+
+    @torch.no_grad()
+    def fit(self, train: Iterable[tuple[Tensor, Tensor]], val: Iterable[Tensor], fraction: float) -> OutlierScores:
         """Learns the classes from training pictures, and the threshold from validation pictures.
 
         Args:
-            features: The features of the training pictures, shape (n, num_features).
-            labels: Their class numbers, shape (n,).
-            val_features: The features of the validation pictures, shape (m, num_features), at least one.
+            train: Features and class numbers of training pictures in chunks, shapes (B, ...) and (B,).
+            val: Features of validation pictures in chunks, shape (B, ...); one picture or more in all.
             fraction: The share of pictures of the classes that may be refused, in (0, 1). Below 1 / fraction - 1
-                validation pictures, none of them is.
+                validation pictures, none of them is, and of n new ones about n / (m + 1), where m validate.
+
+        Returns:
+            What it says of the validation pictures.
         """
-        inputs = _unit(features)
-        num_classes, rank = len(self.means), len(self.variances)
-        means = np.stack([inputs[labels == label].mean(0) if label in labels else np.full(inputs.shape[1], np.nan)
-                          for label in range(num_classes)])  # fmt: skip
-        within = inputs - means[labels]
-        values, vectors = np.linalg.eigh(within.T @ within / len(within))
-        values, vectors = np.clip(values[::-1], 1e-12, None), vectors[:, ::-1]
-        # The variances of the few directions that n pictures span are too large, and the others would be zero.
-        rest = max(float(values[rank:].mean()) if len(values) > rank else 0.0, 1e-9)
-        found = {
-            "means": means,
-            "directions": vectors[:, :rank].T.copy(),
-            "variances": np.maximum(values[:rank], rest),
-            "rest": rest,
-        }
-        for name, value in found.items():
-            getattr(self, name).copy_(torch.tensor(value))
-        distances = np.sort(self.distance(torch.from_numpy(np.ascontiguousarray(val_features))).cpu().numpy())
-        place = min(len(distances), math.ceil((len(distances) + 1) * (1 - fraction)))
-        self.threshold.fill_(float(distances[place - 1]))
+        num_classes, num_features = self.means.shape
+        counts = torch.zeros(num_classes, dtype=torch.float64)
+        sums = torch.zeros(num_classes, num_features, dtype=torch.float64)
+        squares = torch.zeros(num_features, num_features, dtype=torch.float64)
+        for features, labels in train:
+            inputs = nn.functional.normalize(self.pooled(features.cpu()).double(), dim=1)
+            counts += torch.bincount(labels.cpu(), minlength=num_classes)
+            sums.index_add_(0, labels.cpu(), inputs)
+            squares.addmm_(inputs.T, inputs)
+        means = sums / counts[:, None]
+        present = counts > 0
+        within = (squares - sums[present].T @ means[present]) / counts.sum()
+        values, vectors = torch.linalg.eigh(within)
+        values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
+        # Along more directions than this, so few pictures do not tell a variance.
+        degrees = int(counts.sum() - present.sum())
+        known = min(len(self.variances), degrees // 4)
+        others = values[known:] if len(values) > known else values[-1:]
+        rest = others.mean().clamp(min=SMALLEST_VARIANCE)
+        variances = values[: len(self.variances)].clamp(min=rest)
+        variances[known:] = rest
+        self.means.copy_(means)
+        self.directions.copy_(vectors[:, : len(variances)].T)
+        self.variances.copy_(variances)
+        self.rest.copy_(rest)
+        distance = torch.cat([self.distance(features).cpu() for features in val])
+        place = min(len(distance), math.ceil((len(distance) + 1) * (1 - fraction)))
+        self.threshold.copy_(distance.sort().values[place - 1])
+        self.is_fitted = True
+        return OutlierScores(distance, distance > self.threshold.cpu())
 
     @torch.no_grad()
     def distance(self, features: Tensor) -> Tensor:
-        """The squared Mahalanobis distance to the nearest class, float32, shape (B,), for features of shape (B, F)."""
-        inputs = nn.functional.normalize(features.to(self.means.device, torch.float32), dim=1)
-        # One class after the other, because all at once would take num_classes times the memory.
-        found = torch.full((len(inputs),), math.inf, device=inputs.device)
-        for mean in self.means.float():
-            away = inputs - mean
-            along = away @ self.directions.float().T
-            across = (away.square().sum(1) - along.square().sum(1)).clamp(min=0)
-            distance = (along.square() / self.variances.float()).sum(1) + across / self.rest.float()
-            found = torch.fmin(found, distance)
-        return found
+        """The squared Mahalanobis distance to the nearest class, float32, shape (B,), for features of shape (B, ...).
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Whether each picture is an outlier, bool, shape (B,), for features of shape (B, F)."""
-        return self.distance(features) > self.threshold.float()
+        Features that are not numbers are infinitely far away.
+        """
+        means = self.means.float()
+        origin = means.nanmean(0)
+        inputs = nn.functional.normalize(self.pooled(features.to(means.device, torch.float32)), dim=1)
+        found = torch.cdist(
+            self._whitened(inputs - origin),
+            self._whitened(means - origin),
+            compute_mode="donot_use_mm_for_euclid_dist",
+        )
+        return found.square().nan_to_num(nan=math.inf).amin(1)
 
+    def _whitened(self, inputs: Tensor) -> Tensor:
+        """Scales differences of features so that their squared length is their squared Mahalanobis distance."""
+        directions, rest = self.directions.float(), self.rest.float().rsqrt()
+        along = inputs @ directions.T
+        return inputs * rest + along * (self.variances.float().rsqrt() - rest) @ directions
 
-def pooled(features: Tensor) -> Tensor:
-    """The mean of features over all places, shape (B, F), for those of shape (B, F) or (B, F, ...)."""
-    return features if features.ndim == 2 else features.flatten(2).mean(2)
-
-
-def _unit(features: NDArray[np.floating]) -> NDArray[np.float64]:
-    values = features.astype(np.float64)
-    return np.asarray(values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12))
+    def forward(self, features: Tensor) -> OutlierScores:
+        """What it says of pictures with these features, shape (B, ...)."""
+        distance = self.distance(features)
+        return OutlierScores(distance, distance > self.threshold.float())

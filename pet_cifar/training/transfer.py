@@ -8,21 +8,19 @@ import logging
 from contextlib import nullcontext
 from typing import Any, Self
 
-import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from pet_cifar.data.datamodule import ImageDataModule, image_data_of
 from pet_cifar.data.loader import Batch, FeatureBatch
-from pet_cifar.data.manifest import Split
 from pet_cifar.data.pixels.feature_cache import FeatureExtractor
 from pet_cifar.data.scored import name_of_results
 from pet_cifar.errors import InputError, check_positive
 from pet_cifar.training.classifier import ImageClassifier
 from pet_cifar.training.freezing import Freezing
 from pet_cifar.training.metrics import SelectiveRisk, log_value
-from pet_cifar.training.outliers import OutlierDetector, pooled
+from pet_cifar.training.outliers import OutlierDetector, OutlierScores
 from pet_cifar.training.tta import TestViews
 
 log = logging.getLogger(__name__)
@@ -118,10 +116,7 @@ class TransferClassifier(ImageClassifier):
                 f"cache_features: this net cannot be cut after {self.freeze_until}; give --model.freeze_until all, or "
                 "--model.cache_features false"
             )
-        self.freezing.keep_frozen_in_eval()
-        with torch.no_grad():
-            features = pooled(self.freezing.before(self.normalized(example)))
-        self.outliers = OutlierDetector(self.num_classes, features.shape[1])
+        self.outliers = OutlierDetector(self.num_classes, self.freezing.feature_shape(self.normalized(example)))
 
     def use_pretrained_stats(self, mean: list[float], std: list[float]) -> None:
         """Takes the input normalization of pretrained weights, unless another is given, and an undecided head.
@@ -238,17 +233,40 @@ class TransferClassifier(ImageClassifier):
         self._learn_outliers()
 
     def _learn_outliers(self) -> None:
-        """Learns which features pictures of the classes have; what is kept stays the same in all epochs."""
+        """Learns from the kept features of all views which ones pictures of the classes have.
+
+        It is the same on every process, and in a run that goes on.
+        """
         data = image_data_of(self.trainer)
-        if self.outliers is None or self.outliers.is_fitted or not self.outlier_fraction:
+        if self.outliers is None or data is None or data.feature_extractor is None or not self.outlier_fraction:
             return
-        if data is None or data.feature_extractor is None or not data.splits["val"]:
+        count = len(data.splits["val"])
+        if not count:
+            rank_zero_info("no validation picture says which pictures are of none of the classes")
             return
-        splits: tuple[Split, ...] = ("train", "val")
-        train, val = (
-            pooled(data.features(split).take(np.arange(len(data.splits[split]))).float()).numpy() for split in splits
+        labels = torch.from_numpy(data.labels("train"))
+        scores = self.outliers.fit(
+            ((features, labels[rows % len(labels)]) for rows, features in data.features("train").chunks()),
+            (features for _, features in data.features("val").chunks()),
+            self.outlier_fraction,
         )
-        self.outliers.fit(train, data.labels("train"), val, self.outlier_fraction)
+        few = count + 1 < 1 / self.outlier_fraction
+        rank_zero_info(
+            f"{int(scores.is_outlier.sum())} of {count:,} validation pictures are called pictures of none of the "
+            f"classes (outlier_fraction {self.outlier_fraction:g})"
+            + (f"; with so few, it may be 1 of {count + 1} new pictures of the classes" if few else "")
+        )
+
+    def detect_outliers(self, features: Tensor) -> OutlierScores | None:
+        """How far pictures are from all classes, and whether they are of none; None for a net that cannot tell.
+
+        Args:
+            features: The features at the cut, shape (B, ...), which `feature_extractor` computes of pictures.
+        """
+        if self.outliers is None or not self.outliers.is_fitted or not self.outlier_fraction:
+            return None
+        scores: OutlierScores = self.outliers(features)
+        return scores
 
     def predict_pictures(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
         """What a test would say of pictures; see `ImageClassifier.predict_pictures`."""
@@ -259,10 +277,8 @@ class TransferClassifier(ImageClassifier):
 
     def is_outlier(self, batch: Batch | FeatureBatch) -> Tensor | None:
         """Whether each picture is of none of the classes, bool, shape (B,); None where that is not known."""
-        if self.outliers is None or not isinstance(batch, FeatureBatch) or not self.outliers.is_fitted:
-            return None
-        found: Tensor = self.outliers(pooled(batch.features))
-        return found
+        scores = self.detect_outliers(batch.features) if isinstance(batch, FeatureBatch) else None
+        return None if scores is None else scores.is_outlier
 
     def test_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> dict[str, Tensor]:
         """Loss and probabilities of one batch."""
@@ -275,7 +291,7 @@ class TransferClassifier(ImageClassifier):
     def on_test_epoch_end(self) -> None:
         """Logs the means over the test pictures, and those over the pictures that are not called outliers."""
         super().on_test_epoch_end()
-        if self.outliers is not None and self.outliers.is_fitted:
+        if self.selection.update_called:
             coverage, risk = self.selection.compute()
             self.selection.reset()
             kept_as = name_of_results(self.trainer, "test")
@@ -310,5 +326,5 @@ class TransferClassifier(ImageClassifier):
         # The search for a learning rate loads a checkpoint in the middle of an epoch.
         self.freezing.unfreeze()
         if self.outliers is not None:
-            self.outliers.restore(checkpoint.get("outliers", {}))
+            self.outliers.restore(checkpoint.get("outliers"))
         super().on_load_checkpoint(checkpoint)

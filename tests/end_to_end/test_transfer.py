@@ -1,11 +1,13 @@
 """Frozen bases through the command line."""
 
 import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from pet_cifar.cli.main import main
 
@@ -17,6 +19,9 @@ STAGED = [
     *("--data", "DigitsDataModule", "--data.image_size", "32", "--data.root", "."),
     *("--trainer.max_epochs", "3", "--trainer.limit_train_batches", "8", "--trainer.accelerator", "cpu"),
 ]
+
+
+CHECKPOINT = "lightning_logs/TimmClassifier/version_{}/checkpoints/last.ckpt"
 
 
 def losses(version: int) -> list[float]:
@@ -51,6 +56,18 @@ def test_two_processes_train_on_features_as_one_does() -> None:
     assert losses(1) == pytest.approx(losses(0), rel=1e-3)
     # This holds after the first stage was unfrozen, too.
     assert losses(1)[2] < losses(1)[0]
+    # Both know the same of pictures of none of the classes, and say it of the same pictures.
+    one, other = (torch.load(CHECKPOINT.format(version), weights_only=True)["outliers"] for version in (0, 1))
+    for name in ("means", "variances", "rest", "threshold"):
+        torch.testing.assert_close(one[name], other[name], rtol=1e-3, atol=1e-6)
+    command = [sys.executable, "-m", "pet_cifar", "test", "--run", "lightning_logs/TimmClassifier/version_1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    with Path("lightning_logs/TimmClassifier/version_1/test/predictions.csv").open() as file:
+        flags = [row["none_of_these"] for row in csv.DictReader(file)]
+    metrics = json.loads(Path("lightning_logs/TimmClassifier/version_1/test/metrics.json").read_text())
+    assert len(flags) == metrics["pictures"]
+    assert metrics["test/coverage"] == pytest.approx(flags.count("0") / len(flags))
 
 
 def test_stages_on_two_processes_are_refused_in_one_line() -> None:

@@ -10,18 +10,21 @@ import numpy as np
 import pytest
 import torch
 from lightning import Trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from numpy.typing import NDArray
+from sklearn.covariance import EmpiricalCovariance
 from sklearn.decomposition import PCA
 
 from pet_cifar.callbacks import PredictionWriter
+from pet_cifar.data.augment import Augment
 from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.data.datasets.digits import DigitsDataModule
 from pet_cifar.data.loader import Batch, FeatureBatch
 from pet_cifar.errors import InputError
-from pet_cifar.models import TimmClassifier
+from pet_cifar.models import TimmClassifier, VGG16Classifier
 from pet_cifar.training import outliers
 from pet_cifar.training.metrics import SelectiveRisk
-from pet_cifar.training.outliers import OutlierDetector, pooled
+from pet_cifar.training.outliers import OutlierDetector
 from tests.conftest import quiet_trainer
 
 # Lightning 2.6 with torch 2.11 and newer
@@ -36,49 +39,122 @@ def clouds(count: int, features: int, classes: int, seed: int = 0) -> tuple[NDAr
     return (centers[labels] + 0.3 * scales * rng.normal(size=(count, features))).astype(np.float32), labels
 
 
-def fitted(count: int = 400, features: int = 30, classes: int = 3, fraction: float = 0.05) -> OutlierDetector:
-    detector = OutlierDetector(classes, features)
-    train, labels = clouds(count, features, classes)
-    detector.fit(train, labels, clouds(200, features, classes, seed=1)[0], fraction)
+def in_chunks(
+    features: NDArray[np.float32], labels: NDArray[np.int64], size: int = 100
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    tensors = torch.from_numpy(features), torch.from_numpy(labels)
+    return list(zip(*(torch.split(tensor, size) for tensor in tensors), strict=True))
+
+
+def fitted(
+    count: int = 400, features: int = 30, classes: int = 3, fraction: float = 0.05, size: int = 100
+) -> OutlierDetector:
+    detector = OutlierDetector(classes, (features,))
+    val = [chunk for chunk, _ in in_chunks(*clouds(200, features, classes, seed=1), size)]
+    detector.fit(in_chunks(*clouds(count, features, classes), size), val, fraction)
     return detector
 
 
-def test_distances_are_those_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+def unit(features: NDArray[np.float32]) -> NDArray[np.float64]:
+    values = features.astype(np.float64)
+    return np.asarray(values / np.linalg.norm(values, axis=1, keepdims=True))
+
+
+def test_distances_are_those_of_scikit_learns_principal_components(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outliers, "RANK", 8)
     detector = fitted()
     pictures, labels = clouds(400, 30, 3)
-    train = pictures / np.linalg.norm(pictures.astype(np.float64), axis=1, keepdims=True)
+    train = unit(pictures)
     means = np.stack([train[labels == label].mean(0) for label in range(3)])
     within = train - means[labels]
     # With the pictures' negatives the mean is 0, which scikit-learn would subtract otherwise.
     precision = PCA(n_components=8, svd_solver="full").fit(np.concatenate([within, -within])).get_precision()
     precision *= (2 * len(within)) / (2 * len(within) - 1)  # It divides by the number less one.
-    new = clouds(50, 30, 3, seed=2)[0].astype(np.float64)
-    unit = new / np.linalg.norm(new, axis=1, keepdims=True)
-    away = unit[:, None] - means
+    new = clouds(50, 30, 3, seed=2)[0]
+    away = unit(new)[:, None] - means
     expected = np.einsum("nkf,fg,nkg->nk", away, precision, away).min(1)
     np.testing.assert_allclose(detector.distance(torch.from_numpy(new)), expected, rtol=2e-3)
+
+
+def test_with_all_directions_distances_are_those_of_the_whole_covariance() -> None:
+    pictures, labels = clouds(400, 12, 3)
+    train = unit(pictures)
+    means = np.stack([train[labels == label].mean(0) for label in range(3)])
+    covariance = EmpiricalCovariance(assume_centered=True).fit(train - means[labels])
+    new = clouds(50, 12, 3, seed=2)[0]
+    expected = np.min([covariance.mahalanobis(unit(new) - mean) for mean in means], axis=0)
+    np.testing.assert_allclose(fitted(400, 12).distance(torch.from_numpy(new)), expected, rtol=2e-3)
+
+
+def test_few_pictures_span_no_space_of_their_own() -> None:
+    # Of 40 pictures the covariance of 500 features is known along a few directions; it is like one of many pictures.
+    new = torch.from_numpy(clouds(300, 500, 2, seed=5)[0])
+    few, many = fitted(40, 500, 2).distance(new), fitted(4000, 500, 2).distance(new)
+    ratio = few / many
+    assert 0.2 < ratio.median() < 5
+    assert (ratio / ratio.median() - 1).abs().quantile(0.9) < 0.5
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_chunks_change_nothing(size: int) -> None:
+    one, other = fitted(size=100).content(), fitted(size=size).content()
+    for name in ("means", "variances", "rest", "threshold"):
+        torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("fraction", [0.02, 0.1, 0.3])
 def test_pictures_of_the_classes_are_refused_as_often_as_asked_for(fraction: float) -> None:
     new = clouds(20_000, 30, 3, seed=3)[0]
-    refused = fitted(2000, fraction=fraction)(torch.from_numpy(new)).float().mean().item()
-    assert refused == pytest.approx(fraction, abs=0.035)
+    detector = fitted(2000, fraction=fraction)
+    assert detector(torch.from_numpy(new)).is_outlier.float().mean().item() == pytest.approx(fraction, abs=0.035)
     foreign = torch.from_numpy(np.random.default_rng(0).normal(size=(500, 30)).astype(np.float32))
-    assert fitted(2000, fraction=fraction)(foreign).float().mean() > 0.95
+    assert detector(foreign).is_outlier.float().mean() > 0.95
 
 
-@pytest.mark.parametrize(("count", "features", "classes"), [(10, 100, 2), (5, 3, 2), (300, 70, 60), (4, 1, 2)])
+@pytest.mark.parametrize(
+    ("count", "features", "classes"), [(10, 100, 2), (5, 3, 2), (300, 70, 60), (4, 1, 2), (400, 20, 1000)]
+)
 def test_few_pictures_and_rare_classes_do_no_harm(count: int, features: int, classes: int) -> None:
     detector = fitted(count, features, classes)
-    assert detector.is_fitted
-    assert torch.isfinite(detector.distance(torch.from_numpy(clouds(50, features, classes, seed=4)[0]))).all()
+    distance, is_outlier = detector(torch.from_numpy(clouds(50, features, classes, seed=4)[0]))
+    assert torch.isfinite(distance).all()
+    assert torch.isfinite(detector.threshold)
+    assert torch.equal(is_outlier, distance > detector.threshold)
 
 
-def test_features_with_places_are_averaged_over_them() -> None:
-    features = torch.randn(4, 3, 5, 5)
-    torch.testing.assert_close(pooled(features), features.mean((2, 3)))
+def test_one_picture_of_each_of_a_thousand_classes() -> None:
+    rng = np.random.default_rng(0)
+    train = rng.normal(size=(1000, 20)).astype(np.float32)
+    detector = OutlierDetector(1000, (20,))
+    val = torch.from_numpy(train + 0.01 * rng.normal(size=train.shape).astype(np.float32))
+    detector.fit(in_chunks(train, np.arange(1000)), [val], 0.05)
+    assert detector(torch.from_numpy(train)).is_outlier.sum() == 0
+    assert detector(-torch.from_numpy(train)).is_outlier.float().mean() > 0.95
+
+
+def test_features_that_are_not_numbers_are_outliers() -> None:
+    distance, is_outlier = fitted()(torch.full((2, 30), torch.nan))
+    assert torch.isinf(distance).all()
+    assert is_outlier.all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "places"), [((3, 5, 5), (2, 3)), ((5, 5, 3), (1, 2)), ((7, 3), (1,)), ((3, 1, 1), (2, 3))]
+)
+def test_features_with_places_are_averaged_over_them(shape: tuple[int, ...], places: tuple[int, ...]) -> None:
+    features = torch.randn(4, *shape)
+    detector = OutlierDetector(2, shape)
+    assert detector.means.shape == (2, 3)
+    torch.testing.assert_close(detector.pooled(features), features.mean(places))
+    torch.testing.assert_close(detector.pooled(features.flatten(1)), features.mean(places))
+
+
+@pytest.mark.parametrize("content", [None, "words", {}, {"means": 1}, {"threshold": torch.zeros(())}])
+def test_what_is_no_content_leaves_nothing(content: object) -> None:
+    detector = fitted()
+    detector.restore(content)
+    assert not detector.is_fitted
+    assert detector.threshold == math.inf
 
 
 def test_coverage_and_risk() -> None:
@@ -122,10 +198,9 @@ def test_a_test_tells_which_pictures_are_of_no_class(tmp_path: Path) -> None:
     wrong = sum(row["label"] != row["prediction"] for row in kept)
     assert metrics["test/selective_risk"] == pytest.approx(wrong / len(kept))
     # The same pictures with black and white exchanged are of no class.
-    assert model.outliers is not None
-    with torch.no_grad():
-        image = 1 - data.view("test", np.arange(100), 0)
-        assert model.outliers(pooled(model.freezing.before(model.normalized(image)))).float().mean() > 0.9
+    scores = model.detect_outliers(model.feature_extractor().compute(1 - data.view("test", np.arange(100), 0)))
+    assert scores is not None
+    assert scores.is_outlier.float().mean() > 0.9
     trainer.predict(model, data)
     with (tmp_path / "predict" / "predictions.csv").open() as file:
         assert [row["none_of_these"] for row in csv.DictReader(file)] == flags
@@ -161,8 +236,10 @@ def test_a_checkpoint_carries_it_and_an_older_one_does_not(tmp_path: Path) -> No
     del older["outliers"]
     torch.save(older, tmp_path / "old.ckpt")
     loaded = TimmClassifier.load_from_checkpoint(tmp_path / "old.ckpt", map_location="cpu")
-    assert loaded.outliers is not None
-    assert loaded.outliers.threshold == math.inf
+    assert loaded.detect_outliers(torch.zeros(1, 64)) is None
+    # A net that knows its pictures forgets them for those of another run.
+    quiet_trainer().test(model, data, ckpt_path=str(tmp_path / "old.ckpt"))
+    assert model.outliers.threshold == math.inf
     (found,) = quiet_trainer().test(net(), data, ckpt_path=str(tmp_path / "old.ckpt"))
     assert "test/coverage" not in found
     # A net without kept features takes the checkpoint as well, and leaves this part of it.
@@ -181,6 +258,83 @@ def test_a_run_that_goes_on_keeps_what_it_has_learned(tmp_path: Path) -> None:
     trainer = quiet_trainer(max_epochs=2)
     trainer.fit(again, data, ckpt_path=str(tmp_path / "last.ckpt"))
     assert torch.equal(again.outliers.threshold, threshold)
+
+
+def threshold_of(model: TimmClassifier) -> float:
+    assert model.outliers is not None
+    assert model.outliers.is_fitted
+    return model.outliers.threshold.item()
+
+
+def test_a_second_run_learns_its_own_pictures(tmp_path: Path) -> None:
+    model = net()
+    run(tmp_path, model, digits(test_fraction=0.5))
+    first = threshold_of(model)
+    run(tmp_path, model, digits(test_fraction=0.8))
+    second = threshold_of(model)
+    assert first != second
+    other = net()
+    run(tmp_path, other, digits(test_fraction=0.8))
+    assert threshold_of(other) == second
+
+
+def test_averaged_weights_know_the_same(tmp_path: Path) -> None:
+    one, other = net(), net()
+    run(tmp_path, one, digits(test_fraction=0.5))
+    average = EMAWeightAveraging(decay=0.9)
+    quiet_trainer(max_epochs=2, callbacks=[average]).fit(other, digits(test_fraction=0.5))
+    assert threshold_of(other) == pytest.approx(threshold_of(one), rel=1e-5)
+
+
+def test_all_views_of_the_training_pictures_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    learn = OutlierDetector.fit
+
+    def look(self: OutlierDetector, train: Any, val: Any, fraction: float) -> Any:
+        chunks = list(train)
+        seen.extend(len(labels) for _, labels in chunks)
+        labels = torch.cat([labels for _, labels in chunks])
+        assert torch.equal(labels[: len(labels) // 2], labels[len(labels) // 2 :])
+        return learn(self, chunks, val, fraction)
+
+    monkeypatch.setattr(OutlierDetector, "fit", look)
+    data = digits(test_fraction=0.8, augment=Augment(translate=2))
+    run(tmp_path, net(feature_views=2), data)
+    assert sum(seen) == 2 * len(data.splits["train"])
+
+
+def test_flattened_features_are_averaged_over_their_places(tmp_path: Path) -> None:
+    model = VGG16Classifier(num_classes=10, image_size=64, head="flattened", freeze_until="all", cache_features=True)
+    assert model.outliers is not None
+    assert model.outliers.means.shape == (10, 512)
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_resnet"])
+def test_a_cut_within_a_net_has_one_row_of_features(name: str) -> None:
+    size = 160 if name == "test_vit" else 32
+    model = TimmClassifier(10, image_size=size, name=name, freeze_until="all", cache_features=True).eval()
+    assert model.outliers is not None
+    features = model.freezing.before(torch.rand(2, 3, size, size))
+    assert model.outliers.pooled(features).shape == (2, model.outliers.means.shape[1])
+
+
+def test_few_validation_pictures_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        run(tmp_path, net(outlier_fraction=0.001), digits(test_fraction=0.9))
+    (line,) = [record.message for record in caplog.records if "outlier_fraction" in record.message]
+    assert line.startswith("0 of ")
+    assert "outlier_fraction 0.001" in line
+    assert "new pictures" in line
+
+
+def test_a_test_may_ask_no_picture(tmp_path: Path) -> None:
+    data, model = digits(test_fraction=0.5), net()
+    run(tmp_path, model, data).save_checkpoint(tmp_path / "last.ckpt")
+    (found,) = quiet_trainer().test(net(outlier_fraction=0.0), data, ckpt_path=str(tmp_path / "last.ckpt"))
+    assert "test/coverage" not in found
+    # A trial run computes no features, so that nothing is known of its pictures.
+    (found,) = quiet_trainer(fast_dev_run=True).test(model, data)
+    assert "test/coverage" not in found
 
 
 def test_pictures_and_nets_without_features_are_not_asked() -> None:

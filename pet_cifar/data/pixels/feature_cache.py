@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -126,6 +126,12 @@ class StoredFeatures:
         for view in {view for view, _ in places}:
             self._views[view].give_back()
         return torch.from_numpy(found)
+
+    def chunks(self, size: int = 256) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
+        """All rows of all views and their features, ``size`` rows at a time; row modulo ``count`` is the picture."""
+        rows = np.arange(len(self.files) * self.count)
+        for first in range(0, len(rows), size):
+            yield rows[first : first + size], self.take(rows[first : first + size])
 
 
 def store_features(
