@@ -20,6 +20,7 @@ from pet_cifar.errors import InputError, check_positive
 from pet_cifar.training.classifier import ImageClassifier
 from pet_cifar.training.freezing import Freezing
 from pet_cifar.training.metrics import SelectiveRisk, log_value
+from pet_cifar.training.outlier_step import learn_outliers
 from pet_cifar.training.outliers import OutlierDetector, OutlierScores
 from pet_cifar.training.tta import TestViews
 
@@ -227,35 +228,17 @@ class TransferClassifier(ImageClassifier):
         return self
 
     def on_train_start(self) -> None:
-        """Unfreezes what this epoch trains: a run may go on in the middle of one."""
+        """Unfreezes what this epoch trains, where a run may go on in the middle of one, and learns of outliers."""
         super().on_train_start()
         self._freeze_for_epoch()
-        self._learn_outliers()
-
-    def _learn_outliers(self) -> None:
-        """Learns from the kept features of all views which ones pictures of the classes have.
-
-        It is the same on every process, and in a run that goes on.
-        """
         data = image_data_of(self.trainer)
-        if self.outliers is None or data is None or data.feature_extractor is None or not self.outlier_fraction:
-            return
-        count = len(data.splits["val"])
-        if not count:
-            rank_zero_info("no validation picture says which pictures are of none of the classes")
-            return
-        labels = torch.from_numpy(data.labels("train"))
-        scores = self.outliers.fit(
-            ((features, labels[rows % len(labels)]) for rows, features in data.features("train").chunks()),
-            (features for _, features in data.features("val").chunks()),
-            self.outlier_fraction,
-        )
-        few = count + 1 < 1 / self.outlier_fraction
-        rank_zero_info(
-            f"{int(scores.is_outlier.sum())} of {count:,} validation pictures are called pictures of none of the "
-            f"classes (outlier_fraction {self.outlier_fraction:g})"
-            + (f"; with so few, it may be 1 of {count + 1} new pictures of the classes" if few else "")
-        )
+        if self.outliers is not None and self.outlier_fraction and data is not None and data.feature_extractor:
+            learn_outliers(self.outliers, data, self.outlier_fraction)
+
+    @property
+    def detects_outliers(self) -> bool:
+        """Whether the net knows which pictures are of none of the classes, and is asked for it."""
+        return self.outliers is not None and self.outliers.is_fitted and self.outlier_fraction > 0
 
     def detect_outliers(self, features: Tensor) -> OutlierScores | None:
         """How far pictures are from all classes, and whether they are of none; None for a net that cannot tell.
@@ -263,17 +246,18 @@ class TransferClassifier(ImageClassifier):
         Args:
             features: The features at the cut, shape (B, ...), which `feature_extractor` computes of pictures.
         """
-        if self.outliers is None or not self.outliers.is_fitted or not self.outlier_fraction:
+        if self.outliers is None or not self.detects_outliers:
             return None
         scores: OutlierScores = self.outliers(features)
         return scores
 
     def predict_pictures(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
         """What a test would say of pictures; see `ImageClassifier.predict_pictures`."""
-        if self.outliers is None or not self.outliers.is_fitted:
+        if not self.detects_outliers:
             return super().predict_pictures(image)
         features = self.freezing.before(self.normalized(image))
-        return self.probabilities(self.freezing.after(features)), self.outliers(pooled(features))
+        scores = self.detect_outliers(features)
+        return self.probabilities(self.freezing.after(features)), None if scores is None else scores.is_outlier
 
     def is_outlier(self, batch: Batch | FeatureBatch) -> Tensor | None:
         """Whether each picture is of none of the classes, bool, shape (B,); None where that is not known."""
