@@ -6,8 +6,8 @@
 A head is solved on EfficientNet-Lite0's features of cats and dogs as ``cats_dogs_linear`` does it, and the checkpoint
 of this run is asked. The first table shows how many of the test pictures are refused, and how many of each kind of
 foreign pictures: digits, noise, scikit-learn's two photographs in pieces; with ``--cifar10`` the test pictures of
-CIFAR-10, enlarged; and with ``--folder`` the pictures below each folder that is named, those with cat or dog in their path left
-out and other mammals apart.
+CIFAR-10, enlarged; and with ``--folder`` the pictures below each folder that is named, those with cat or dog in their
+path left out and other mammals apart.
 
 Enlarged pictures are blurred, and a net may refuse them for that alone. So the table also has cats and dogs that are
 shrunk to 32 x 32 and enlarged again, and those of CIFAR-10: they are of the classes, and should be accepted.
@@ -112,7 +112,7 @@ def trained(data: CatsDogsDataModule, weights: str, report: Report) -> TimmClass
     )
     with tempfile.TemporaryDirectory() as folder:
         trainer.save_checkpoint(f"{folder}/last.ckpt")
-        return TimmClassifier.load_from_checkpoint(f"{folder}/last.ckpt", map_location="cpu").eval()
+        return TimmClassifier.load_from_checkpoint(f"{folder}/last.ckpt", map_location="cpu", weights_only=True).eval()
 
 
 def features_of(compute: Callable[[Tensor], Tensor], pictures: Pictures) -> Tensor:
