@@ -10,7 +10,8 @@ CIFAR-10, enlarged; and with ``--folder`` the pictures below each folder that is
 path left out and other mammals apart.
 
 Enlarged pictures are blurred, and a net may refuse them for that alone. So the table also has cats and dogs that are
-shrunk to 32 x 32 and enlarged again, and those of CIFAR-10: they are of the classes, and should be accepted.
+shrunk to 32 x 32 and enlarged again, and those of CIFAR-10: they are of the classes, and should be accepted. A last row
+tells how well the distance alone, whatever the threshold, tells CIFAR-10's other classes from its cats and dogs.
 
 The second table compares methods, each with its own threshold, in ``--splits`` random divisions of all cats and dogs.
 """
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 from report import Measured, Report, parser, positive, run_or_explain
 from sklearn.covariance import ledoit_wolf
 from sklearn.datasets import load_digits, load_sample_images
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from pet_cifar.data import CatsDogsDataModule, CIFAR10DataModule
@@ -63,19 +65,22 @@ def main() -> None:
     labels = np.concatenate([data.labels(split) for split in data.splits])
     data.keep_features(net.feature_extractor())
     own = [features for split in data.splits for _, features in data.features(split).chunks()]
-    foreign: list[Tensor] = []
+    foreign: dict[str, Tensor] = {}
     shrunk = (enlarged(image) for image in data.pixels("test").take(np.arange(len(data.splits["test"]))).numpy())
     of_the_classes: list[tuple[str, Pictures]] = [("cats and dogs of the test, at 32 x 32 and enlarged", shrunk)]
     if arguments.cifar10:
         of_the_classes.append(("CIFAR-10, cats and dogs", cifar10(arguments.cifar10, ("cat", "dog"))))
     for name, pictures in of_the_classes:
-        measure(report, net, name, features_of(compute, pictures))
+        of_cifar10 = features_of(compute, pictures)
+        measure(report, net, name, of_cifar10)
     for name, pictures in foreign_pictures(arguments.cifar10, arguments.folder):
         features = features_of(compute, pictures)
         if len(features):
             measure(report, net, name, features)
-            foreign.append(features)
-    compare(report, torch.cat(own), labels, torch.cat(foreign), arguments.splits)
+            foreign[name] = features
+    if arguments.cifar10:
+        rank(report, net, of_cifar10, torch.cat([one for name, one in foreign.items() if name.startswith("CIFAR-10")]))
+    compare(report, torch.cat(own), labels, torch.cat([*foreign.values()]), arguments.splits)
 
 
 def trained(data: CatsDogsDataModule, weights: str, report: Report) -> TimmClassifier:
@@ -127,6 +132,16 @@ def measure(report: Report, net: TimmClassifier, name: str, features: Tensor) ->
     scores = net.detect_outliers(features)
     assert scores is not None, "the run has validation pictures"
     add(report, name, int(scores.is_outlier.sum()), len(features))
+
+
+def rank(report: Report, net: TimmClassifier, of_the_classes: Tensor, others: Tensor) -> None:
+    """Adds a row: how often the distance of one of the others is larger than that of a picture of the classes."""
+    near, far = (net.detect_outliers(features) for features in (of_the_classes, others))
+    assert near is not None
+    assert far is not None
+    truth = np.repeat([0, 1], [len(of_the_classes), len(others)])
+    area = float(roc_auc_score(truth, torch.cat([near.distance, far.distance]).numpy()))
+    report.row("CIFAR-10, others against cats and dogs", (f"AUROC {100 * area:.1f} %", ""), {"auroc": area})
 
 
 def add(report: Report, name: str, refused: int, count: int) -> None:
