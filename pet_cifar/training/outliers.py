@@ -1,8 +1,8 @@
 """Tells pictures of none of the classes by the features of a pretrained net."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +70,16 @@ class OutlierDetector(nn.Module):
         self.register_buffer("variances", torch.ones(rank), persistent=False)
         self.register_buffer("rest", torch.ones(()), persistent=False)
         self.register_buffer("threshold", torch.full((), math.inf), persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Moves to a device, but never to a type of less precision than float32."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            found = fn(tensor)
+            return found if found.dtype == tensor.dtype else tensor.to(found.device)
+
+        super()._apply(moved, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def content(self) -> dict[str, Tensor]:
         """All that it knows, on the CPU."""
@@ -150,9 +160,14 @@ class OutlierDetector(nn.Module):
     def distance(self, features: Tensor) -> Tensor:
         """The squared Mahalanobis distance to the nearest class, float32, shape (B,), for features of shape (B, ...).
 
-        Features that are not numbers are infinitely far away.
+        Features that are not numbers are infinitely far away. It is computed in float32 whatever the run's precision,
+        since large numbers cancel each other in it.
         """
-        means = self.means.float()
+        with torch.autocast(self.means.device.type, enabled=False):
+            return self._distance(features)
+
+    def _distance(self, features: Tensor) -> Tensor:
+        means = self.means
         origin = means.nanmean(0)
         inputs = nn.functional.normalize(self.pooled(features.to(means.device, torch.float32)), dim=1)
         found = torch.cdist(
@@ -164,11 +179,11 @@ class OutlierDetector(nn.Module):
 
     def _whitened(self, inputs: Tensor) -> Tensor:
         """Scales differences of features so that their squared length is their squared Mahalanobis distance."""
-        directions, rest = self.directions.float(), self.rest.float().rsqrt()
+        directions, rest = self.directions, self.rest.rsqrt()
         along = inputs @ directions.T
-        return inputs * rest + along * (self.variances.float().rsqrt() - rest) @ directions
+        return inputs * rest + along * (self.variances.rsqrt() - rest) @ directions
 
     def forward(self, features: Tensor) -> OutlierScores:
         """What it says of pictures with these features, shape (B, ...)."""
         distance = self.distance(features)
-        return OutlierScores(distance, distance > self.threshold.float())
+        return OutlierScores(distance, distance > self.threshold)

@@ -286,6 +286,17 @@ def test_averaged_weights_know_the_same(tmp_path: Path) -> None:
     assert threshold_of(other) == pytest.approx(threshold_of(one), rel=1e-5)
 
 
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+def test_less_precision_refuses_no_more(precision: Any) -> None:
+    data, model = digits(test_fraction=0.5), net()
+    trainer = quiet_trainer(max_epochs=1, precision=precision)
+    trainer.fit(model, data)
+    (found,) = trainer.test(model, data)
+    assert found["test/coverage"] > 0.9
+    assert model.outliers is not None
+    assert {buffer.dtype for buffer in model.outliers.buffers()} == {torch.float32}
+
+
 def test_all_views_of_the_training_pictures_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     learn = OutlierDetector.fit
