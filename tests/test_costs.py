@@ -1,7 +1,7 @@
 """What a step and an epoch cost, in operations that repeat exactly; never in seconds."""
 
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import pet_cifar
 from pet_cifar.cli.main import main
 from pet_cifar.data import CatsDogsDataModule
 from pet_cifar.data.manifest import ImageRecord
+from pet_cifar.data.near_duplicates import SIDE
 from tests.conftest import write_cats_dogs
 
 pytestmark = [
@@ -166,6 +167,8 @@ def test_a_step_calls_little_python() -> None:
             sys.setprofile(None)
         return calls
 
+    # What is imported, and found, at the first run of a process is no cost of a step.
+    fit(FEW)
     calls = each_step(count)
     assert calls["pet_cifar"] < 60
     # Most of it is Lightning, which asks every callback at every hook.
@@ -188,11 +191,11 @@ def test_a_step_allocates_little() -> None:
 
 def test_pictures_are_decoded_once_for_all_runs_and_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = write_cats_dogs(tmp_path / "data")
-    decoded: Counter[str] = Counter()
+    decoded: dict[int, Counter[str]] = defaultdict(Counter)
     read = CatsDogsDataModule.read
 
     def counted(self: CatsDogsDataModule, picture: ImageRecord) -> NDArray[np.uint8]:
-        decoded[picture.path] += 1
+        decoded[self.image_size][picture.path] += 1
         return read(self, picture)
 
     monkeypatch.setattr(CatsDogsDataModule, "read", counted)
@@ -200,5 +203,10 @@ def test_pictures_are_decoded_once_for_all_runs_and_epochs(tmp_path: Path, monke
     options = ["--data.root", str(root), "--data.image_size", "40", "--data.images_per_class", "null"]
     for _ in range(2):
         main(["fit", "--config", config, "--trainer.max_epochs", "3", *options])
-    assert set(decoded.values()) == {1}
-    assert len(decoded) == 40 - 4  # the test split waits for a test
+    assert set(decoded) == {40, SIDE}
+    for_the_net, for_near_duplicates = decoded[40], decoded[SIDE]
+    assert set(for_the_net.values()) == {1}
+    assert len(for_the_net) == 40 - 4  # the test split waits for a test
+    # Near duplicates are looked for among all pictures, before they are divided.
+    assert set(for_near_duplicates.values()) == {1}
+    assert len(for_near_duplicates) == 40
