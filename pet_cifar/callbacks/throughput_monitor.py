@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 
+from pet_cifar.data.loader import Batch, FeatureBatch
 from pet_cifar.hardware import peak_memory
 
 LOGGED = ("epoch_seconds", "images_per_second", "memory_gb")
@@ -46,7 +47,7 @@ class ThroughputMonitor(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Counts the pictures, and every few steps logs the learning rate that they were trained with."""
-        self._images += len(batch.label)
+        self._images += len(batch.label if isinstance(batch, Batch | FeatureBatch) else batch[1])
         step, every = trainer.global_step, trainer.log_every_n_steps  # type: ignore[attr-defined]
         if step % every == 0 and step != self._logged_step and trainer.optimizers:
             self._logged_step = step

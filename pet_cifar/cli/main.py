@@ -62,8 +62,9 @@ def main(args: Sequence[str] | None = None, *, callbacks: "Sequence[Callback]" =
         The LightningCLI with its ``trainer``, ``model`` and ``datamodule`` for the Trainer's verbs, else None.
 
     Raises:
-        SystemExit: An input was wrong, which one line on standard error tells; the status is 2. Where ``predict`` could
-            not read a picture it is 1.
+        InputError: An input was wrong, in a notebook or at Python's prompt, which SystemExit would end or confuse.
+        SystemExit: Elsewhere an input was wrong, which one line on standard error tells; the status is 2. Where
+            ``predict`` could not read a picture it is 1.
     """
     words = list(sys.argv[1:] if args is None else args)
     if words[:1] == ["help"] and len(words) > 1:
@@ -77,8 +78,20 @@ def main(args: Sequence[str] | None = None, *, callbacks: "Sequence[Callback]" =
     try:
         return _run(words, callbacks)
     except InputError as error:
+        if is_interactive():
+            raise
         print(f"pet-cifar: error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
+    except SystemExit:  # Help was asked for, or pictures could not be read, which is told already.
+        if is_interactive():
+            return None
+        raise
+
+
+def is_interactive() -> bool:
+    """Whether a person has typed the call in a notebook, in IPython or at Python's own prompt."""
+    shell = sys.modules.get("IPython")
+    return hasattr(sys, "ps1") or (shell is not None and shell.get_ipython() is not None)
 
 
 def _run(words: Sequence[str], callbacks: "Sequence[Callback]") -> "PetCifarCLI | None":

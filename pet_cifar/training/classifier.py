@@ -1,8 +1,8 @@
 """The one base of all nets: loss, metrics, optimizer, schedule."""
 
 import math
-from collections.abc import Iterable
-from typing import Any, cast, get_args
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, Self, cast, get_args
 
 import torch
 from lightning import LightningModule
@@ -10,11 +10,15 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from pet_cifar import __version__
 from pet_cifar.data.datamodule import ImageDataModule, image_data_of
 from pet_cifar.data.loader import Batch, FeatureBatch
+from pet_cifar.data.pixels.convert import Picture
+from pet_cifar.data.plain_batch import as_batch
 from pet_cifar.data.scored import name_of_results
 from pet_cifar.errors import InputError, check_choice, check_positive
 from pet_cifar.hardware import keep_freed_memory
+from pet_cifar.training import own_module, prediction
 from pet_cifar.training.class_weights import ClassWeights, check_class_weights, class_weights
 from pet_cifar.training.compile import compile_parts
 from pet_cifar.training.loss import class_probabilities, classification_loss
@@ -30,6 +34,7 @@ from pet_cifar.training.optimizer import (
     can_fuse,
     decay_groups,
 )
+from pet_cifar.training.prediction import Prediction
 from pet_cifar.training.state_dicts import adopt_weights
 from pet_cifar.training.tta import TestViews, averaged
 
@@ -38,7 +43,9 @@ class ImageClassifier(LightningModule):
     """Trains and scores a net; an architecture adds ``backbone`` and ``head`` and nothing else.
 
     The net takes float pictures in [0, 1] of shape (B, num_channels, image_size, image_size) and normalizes them
-    itself. Two classes have one logit, more have one each.
+    itself. Two classes have one logit, more have one each. `of` takes the layers of any other net.
+
+    Batches come from a data module of this package or from any loader of ``(x, y)``; see `as_batch`.
 
     Args:
         num_classes: The number of classes, 2 or more.
@@ -74,6 +81,8 @@ class ImageClassifier(LightningModule):
     Attributes:
         backbone: The layers from normalized pictures to features.
         head: The layers from features to logits.
+        class_names: The names of the classes in the order of their numbers; those of the data module it was trained
+            with, or of its checkpoint, or else the numbers.
         trained_before: Whether a checkpoint was loaded; the net then knows what it learns of the data before training.
         epoch_start: The number of the epoch that began last, and how many steps were made before it.
     """
@@ -106,6 +115,11 @@ class ImageClassifier(LightningModule):
         std: list[float] | None = None,
     ) -> None:
         super().__init__()
+        if isinstance(num_classes, nn.Module):
+            raise InputError(
+                f"num_classes is a {type(num_classes).__name__}; a net of your own goes into ImageClassifier.of(net), "
+                "or ImageClassifier.of(backbone, head)"
+            )
         self.save_hyperparameters()
         self.optimizer_options = OptimizerOptions(optimizer, momentum, weight_decay)
         self.schedule = LRSchedule(schedule, warmup_fraction, final_lr_factor)
@@ -125,6 +139,7 @@ class ImageClassifier(LightningModule):
         self.lr = self._scheduled_lr = lr
         self.num_classes = num_classes
         self.num_outputs = 1 if num_classes == 2 else num_classes
+        self.class_names = tuple(map(str, range(num_classes)))
         self.label_smoothing = label_smoothing
         self.class_weights: ClassWeights = class_weights
         self._weight: Tensor | None = None
@@ -146,6 +161,45 @@ class ImageClassifier(LightningModule):
         self.train_metrics = StageMetrics("train", num_classes)
         self.val_metrics = StageMetrics("val", num_classes)
         self.test_metrics = StageMetrics("test", num_classes)
+
+    @classmethod
+    def of(
+        cls,
+        backbone: nn.Module,
+        head: nn.Module | None = None,
+        *,
+        num_classes: int | None = None,
+        num_channels: int = 3,
+        image_size: int = 32,
+        class_names: Sequence[str] | None = None,
+        **training: Any,
+    ) -> Self:
+        """Makes a classifier of any net's layers, which it takes as they are.
+
+        A checkpoint does not hold how to build them: `pet_cifar.load` asks for such a net as its argument ``net``.
+
+        Args:
+            backbone: The layers from normalized pictures to features, or the whole net.
+            head: The layers from features to logits; None where the backbone gives logits.
+            num_classes: The number of classes; None counts the logits, or the names.
+            num_channels: 1 for gray pictures, 3 for color.
+            image_size: The side of the pictures in pixels.
+            class_names: The names of the classes; None takes those of the data module, or numbers.
+            training: The other arguments of `ImageClassifier`. Pictures that a loader has normalized are left as they
+                are with a ``mean`` of 0 and a ``std`` of 1 for each channel.
+
+        Raises:
+            InputError: The net cannot take such pictures, or has not as many logits as there are classes.
+        """
+        head = nn.Identity() if head is None else head
+        outputs = own_module.count_outputs(backbone, head, num_channels, image_size)
+        count = num_classes or (len(class_names) if class_names else max(2, outputs))
+        own_module.check_outputs(outputs, count)
+        net = cls(num_classes=count, num_channels=num_channels, image_size=image_size, **training)
+        net.backbone, net.head, net.num_outputs = backbone, head, outputs
+        if class_names is not None:
+            net.class_names = prediction.check_names(class_names, count)
+        return net
 
     # What an architecture may add
 
@@ -183,6 +237,7 @@ class ImageClassifier(LightningModule):
         """
         self._arrange_memory()
         if stage == "fit":
+            self.class_names = tuple(self._class_names())
             self._start_anew_or_go_on()
             self._weigh_classes()
             self._compile()
@@ -216,6 +271,12 @@ class ImageClassifier(LightningModule):
         """Whether no checkpoint has brought weights, and none will in this run."""
         return not self.trained_before and self.trainer.ckpt_path is None
 
+    @property
+    def picture_shape(self) -> tuple[Literal[1, 3], int]:
+        """The channels of the pictures that the net takes, and their side in pixels."""
+        _, channels, _, size = cast(Tensor, self.example_input_array).shape
+        return cast(Literal[1, 3], channels), size
+
     def forward(self, image: Tensor) -> Tensor:
         """Logits of shape (B, num_outputs) for pictures in [0, 1] of shape (B, C, H, W)."""
         return cast(Tensor, self.head(self.backbone(self.normalized(image))))
@@ -239,9 +300,14 @@ class ImageClassifier(LightningModule):
         """Probabilities of all classes, float32, shape (B, num_classes)."""
         return class_probabilities(logits)
 
-    def training_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> Tensor:
-        """The loss of one batch; its randomness follows from the batch alone, so that a run resumes exactly."""
-        self._seed(batch.seed)
+    def training_step(self, batch: object, batch_idx: int) -> Tensor:
+        """The loss of one batch; its randomness follows from the batch alone, so that a run resumes exactly.
+
+        With a loader that is not of this package it follows from torch's random state.
+        """
+        if isinstance(batch, Batch | FeatureBatch):
+            self._seed(batch.seed)
+        batch = self._as_batch(batch)
         # What is to be learned by heart is not mixed.
         if self.mix == "none" or self.trainer.overfit_batches > 0:  # type: ignore[attr-defined]
             return self._score(batch, self.logits(batch), self.train_metrics, self._class_weight())["loss"]
@@ -260,17 +326,38 @@ class ImageClassifier(LightningModule):
         elif self.device.type != "cpu":
             torch.manual_seed(seed)
 
-    def validation_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> dict[str, Tensor]:
+    def _as_batch(self, batch: object, *, labeled: bool = True) -> Batch | FeatureBatch:
+        return as_batch(batch, self.picture_shape[0], self.num_classes, labeled=labeled)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Loss and probabilities of one batch."""
+        batch = self._as_batch(batch)
         return self._score(batch, self.logits(batch), self.val_metrics)
 
-    def test_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> dict[str, Tensor]:
+    def test_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Loss and probabilities of one batch."""
+        batch = self._as_batch(batch)
         return self._score(batch, self.logits(batch, self.test_views), self.test_metrics)
 
-    def predict_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> Tensor:
-        """Probabilities of all classes, shape (B, num_classes)."""
-        return self.probabilities(self.logits(batch, self.test_views))
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Probabilities of all classes, shape (B, num_classes); a loader's batch needs no labels."""
+        return self.probabilities(self.logits(self._as_batch(batch, labeled=False), self.test_views))
+
+    def predict(self, pictures: "Picture | Iterable[Picture]") -> Prediction | list[Prediction]:
+        """Says what is in one picture, or in several; the net stays in the mode that it is in.
+
+        Args:
+            pictures: A path, the bytes of a file, a PIL picture, a uint8 array of shape (H, W, C), a tensor of shape
+                (C, H, W) that is uint8 or floats in [0, 1]; or several of these.
+
+        Returns:
+            A `Prediction` for one picture, a list for several.
+
+        Raises:
+            InputError: A picture is not there, is none, or has another shape.
+        """
+        with prediction.evaluating(self):
+            return prediction.predict(self, pictures)
 
     def predict_pictures(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
         """What a test would say of pictures, for programs that have pictures and no batches.
@@ -315,9 +402,9 @@ class ImageClassifier(LightningModule):
         """Logs the means over the test pictures."""
         self.test_metrics.log(self, self._class_names(), kept_as=name_of_results(self.trainer, "test"))
 
-    def _class_names(self) -> Iterable[object]:
+    def _class_names(self) -> tuple[str, ...]:
         data = image_data_of(self.trainer)
-        return data.class_names if data is not None else range(self.num_classes)
+        return data.class_names if data is not None else self.class_names
 
     # The optimizer
 
@@ -360,9 +447,8 @@ class ImageClassifier(LightningModule):
         """Adds the names of the net and of its classes, and where the epoch began, since a run may go on within one."""
         checkpoint["epoch_start"] = list(self.epoch_start)
         checkpoint["net"] = type(self).__name__
-        data = image_data_of(self._trainer)
-        if data is not None:
-            checkpoint["class_names"] = list(data.class_names)
+        checkpoint["class_names"] = list(self.class_names)
+        checkpoint["pet_cifar_version"] = __version__
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses other data and another net, and lets this run's options win over those in the optimizer's state."""
@@ -372,6 +458,8 @@ class ImageClassifier(LightningModule):
             data.refuse_other_data(checkpoint)
         adopt_weights(self, ImageClassifier, checkpoint, self._trainer.ckpt_path if self._trainer else None)
         self.trained_before = True
+        if len(names := checkpoint.get("class_names", ())) == self.num_classes:
+            self.class_names = tuple(map(str, names))
         epoch, step = checkpoint.get("epoch_start", (0, 0))
         self.epoch_start = (epoch, step)
         # The command line's --optimizer replaces configure_optimizers, and has options of its own.
