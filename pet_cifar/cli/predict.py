@@ -1,32 +1,26 @@
 """``pet-cifar predict --run RUN PATH...``: says what is in pictures that a run has never seen."""
 
 import argparse
-import re
 import sys
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
+from pet_cifar.data.files.names import printable
 from pet_cifar.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from pet_cifar.runs.load import Classifier
-    from pet_cifar.runs.prediction_table import Row
-    from pet_cifar.runs.sources import Source
+    from pet_cifar.runs.sources import Found
+    from pet_cifar.runs.stream import Row
 
-OWN = ("--output", "--top", "--explain", "--sort", "--copy", "--move", "--device")
-"""The options that only pictures by their paths have."""
-AHEAD = 3
-"""The batches that are decoded while one is computed."""
+SHOWN = 20
+"""The rows that are printed where a file gets all of them."""
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        wrong = re.search(r"unrecognized arguments: (\S+)", message)
-        near = did_you_mean(wrong[1], list(self._option_string_actions)) if wrong else ""
-        raise InputError(f"predict: {message}{near or '; see pet-cifar predict --help'}")
+        raise InputError(f"predict: {message}; see pet-cifar predict --help")
 
 
 def _parser() -> _Parser:
@@ -40,7 +34,8 @@ def _parser() -> _Parser:
     parser.add_argument(
         "paths", nargs="*", metavar="PATH", help="Files, folders, patterns, zip archives, or - for a list."
     )
-    parser.add_argument("--run", required=True, help="The run directory, a directory of runs, or a checkpoint.")
+    parser.add_argument("--run", help="The run directory, a directory of runs, or a checkpoint.")
+    parser.add_argument("--ckpt_path", metavar="FILE", help="A checkpoint, in the place of --run.")
     parser.add_argument("--output", type=Path, help="A file for the table: .csv, .json, .jsonl or .parquet.")
     parser.add_argument("--top", type=int, default=1, help="How many of the most probable classes are listed.")
     parser.add_argument(
@@ -55,20 +50,67 @@ def _parser() -> _Parser:
     return parser
 
 
+class _Words(NamedTuple):
+    """The words of the command: those that its own options and PATH may be, and the options that it does not know."""
+
+    own: list[str]
+    unknown: list[str]
+
+
+def _divided(words: Sequence[str], parser: _Parser) -> _Words:
+    """Takes the options of the Trainer out, each with the value behind it."""
+    end = words.index("--") if "--" in words else len(words)
+    own: list[str] = []
+    unknown: list[str] = []
+    known = {name for action in parser._actions for name in action.option_strings}
+    place = 0
+    while place < end:
+        word = words[place]
+        name = word.partition("=")[0]
+        place += 1
+        if not word.startswith("-") or word == "-" or name in known:
+            own.append(word)
+            if name in known and "=" not in word and name not in ("-h", "--help"):
+                own += words[place : place + 1]
+                place += 1
+            continue
+        unknown.append(name)
+        if "=" not in word and place < end and not words[place].startswith("-"):
+            place += 1
+    return _Words([*own, *words[end:]], unknown)
+
+
 def takes_pictures(words: Sequence[str]) -> bool:
     """Whether the words name pictures, and not the run's own test pictures with the options of the Trainer."""
-    if any(word in ("-h", "--help") for word in words):
+    parser = _parser()
+    divided = _divided(words, parser)
+    if any(word in ("-h", "--help") for word in divided.own):
         return True
-    if any(word.partition("=")[0] in OWN for word in words):
-        return True
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    finder.add_argument("--run")
-    finder.add_argument("paths", nargs="*")
-    try:
-        found, others = finder.parse_known_args(list(words))
-    except (argparse.ArgumentError, SystemExit):
-        return False
-    return bool(found.paths) and not others
+    options = vars(parser.parse_intermixed_args(divided.own))
+    others = {name: value for name, value in options.items() if name not in ("run", "ckpt_path")}
+    return any(value != parser.get_default(name) and value != [] for name, value in others.items())
+
+
+def _parsed(words: Sequence[str]) -> argparse.Namespace:
+    parser = _parser()
+    own, unknown = _divided(words, parser)
+    options = parser.parse_intermixed_args(own)
+    if unknown:
+        near = did_you_mean(unknown[0], [name for action in parser._actions for name in action.option_strings])
+        why = near or "; the options of the Trainer belong to predict without PATH, so leave it out"
+        raise InputError(f"predict PATH has no option {printable(unknown[0])}{why}")
+    if not (options.run or options.ckpt_path):
+        raise InputError(
+            "predict needs a trained net: give --run RUN_DIR, such as lightning_logs/digits_residual, or --ckpt_path "
+            "FILE"
+        )
+    if options.top < 1:
+        raise InputError(f"--top {options.top}: it is a number of classes, at least 1")
+    if options.copy and options.move:
+        raise InputError("--copy and --move: the pictures can be copied or moved; give one of the two")
+    if not options.paths:
+        raise InputError("predict: no picture is named; give PATH, such as a folder, a file or - for a list")
+    return options
 
 
 def run_predict(words: Sequence[str]) -> int:
@@ -80,107 +122,84 @@ def run_predict(words: Sequence[str]) -> int:
     Raises:
         InputError: An option is wrong, a path names nothing, or the run cannot be loaded.
     """
-    options = _parser().parse_args(list(words))
-    if options.top < 1:
-        raise InputError(f"--top {options.top}: it is a number of classes, at least 1")
-    if options.copy and options.move:
-        raise InputError("--copy and --move: the pictures can be copied or moved; give one of the two")
-    if not options.paths:
-        raise InputError("predict: no picture is named; give PATH, such as a folder, a file or - for a list")
+    options = _parsed(words)
     # These imports take seconds, and --help answers without them.
+    from tqdm import tqdm
+
     from pet_cifar.runs import explanation, prediction_table
     from pet_cifar.runs.sources import find_sources
+    from pet_cifar.runs.stream import predict_sources
 
     if options.output:
         prediction_table.check_output(options.output)
     if options.explain:
         explanation.check_folder(options.explain)
-    sources = find_sources(options.paths, sys.stdin if "-" in options.paths else ())
-    if options.move and (inside := next((one for one in sources if one.member), None)):
-        raise InputError(f"--move: {inside.name} lies in an archive; give --copy")
-    net = _loaded(options.run, options.device)
-    rows = list(_with_bar(predict_sources(net, sources), len(sources)))
+    found = find_sources(options.paths, sys.stdin if "-" in options.paths else ())
+    _tell_passed_over(found)
+    if options.move and (inside := next((one for one in found.sources if one.member), None)):
+        raise InputError(f"--move: {printable(inside.name)} lies in an archive; give --copy")
+    net = _loaded(options)
+    if options.explain:
+        explanation.explained_layer(net.module)
+    stream = predict_sources(net.module, found.sources)
+    rows = list(tqdm(stream, total=len(found.sources), desc="predicting", unit="", disable=None, leave=False))
     if options.sort == "uncertain":
-        rows.sort(key=lambda row: row.prediction.margin if row.prediction else -1.0)
+        rows.sort(key=lambda row: row.prediction.margin if row.prediction else 2.0)
     top = min(options.top, len(net.class_names))
-    for line in prediction_table.lines(rows, top):
-        print(line)
+    _print_rows(rows, top, SHOWN if options.output else None)
     if options.output:
         prediction_table.write_table(rows, options.output, top)
         print(f"table written to {options.output}")
     if options.explain:
-        print(f"page written to {explanation.write(net, rows, options.explain)}")
+        page = explanation.write(net.module, rows, options.explain, max(2, top), str(net.checkpoint))
+        print(f"page written to {page}")
     if options.copy or options.move:
-        _sort_into_folders(rows, options.copy or options.move, move=bool(options.move))
-    bad = sum(row.prediction is None for row in rows)
+        _sort_into_folders(net, rows, options.copy or options.move, move=bool(options.move))
+    bad = [row for row in rows if row.prediction is None]
     if bad:
-        print(f"pet-cifar: {bad} of {len(rows)} pictures could not be read", file=sys.stderr)
+        print(f"pet-cifar: {len(bad)} of {len(rows)} pictures could not be read", file=sys.stderr)
     return 1 if bad else 0
 
 
-def _loaded(run: str, device: str | None) -> "Classifier":
+def _tell_passed_over(found: "Found") -> None:
+    if found.passed_over:
+        some = ", ".join(printable(name) for name in found.passed_over[:3])
+        more = f" and {len(found.passed_over) - 3} more" if len(found.passed_over) > 3 else ""
+        print(f"passed over, since they are no pictures by their names: {some}{more}", file=sys.stderr)
+
+
+def _loaded(options: argparse.Namespace) -> "Classifier":
     from pet_cifar.runs.load import load
 
+    name, run = ("--ckpt_path", options.ckpt_path) if options.ckpt_path else ("--run", options.run)
     try:
-        return load(run, device)
+        return load(run, options.device)
     except InputError as error:
-        raise InputError(f"--run {error}" if str(error).startswith(run) else str(error)) from error
+        raise InputError(f"{name} {error}" if str(error).startswith(run) else str(error)) from error
     except (RuntimeError, AssertionError) as error:  # torch has no such device, or was built without it.
-        raise InputError(f"--device {device}: {str(error).splitlines()[0]}; give cpu or cuda") from error
+        raise InputError(f"--device {options.device}: {str(error).splitlines()[0]}; give cpu or cuda") from error
 
 
-def predict_sources(net: "Classifier", sources: "Sequence[Source]") -> "Iterator[Row]":
-    """Yields a row for each picture, in order; pictures are decoded in threads while the net computes.
+def _print_rows(rows: "Sequence[Row]", top: int, most: int | None) -> None:
+    from pet_cifar.runs import prediction_table
 
-    Args:
-        net: The net.
-        sources: The pictures.
-    """
-    from pet_cifar.data.pixels.decode import DecodeError, decode
-    from pet_cifar.hardware import cores, keep_freed_memory
-    from pet_cifar.runs.load import BATCH
-    from pet_cifar.runs.prediction_table import Row
-
-    def read(source: "Source") -> object:
-        try:
-            return decode(source.read(), net.image_size, net.num_channels)
-        except DecodeError as error:
-            return f"{error.verdict}: {error}"
-        except (OSError, ValueError) as error:
-            return getattr(error, "strerror", None) or str(error)
-
-    keep_freed_memory()
-    batches = [sources[start : start + BATCH] for start in range(0, len(sources), BATCH)]
-    with ThreadPoolExecutor(cores(), thread_name_prefix="decode") as pool:
-        waiting: deque[list[Future[object]]] = deque()
-        try:
-            for number, batch in enumerate(batches):
-                while len(waiting) < AHEAD and number + len(waiting) < len(batches):
-                    waiting.append([pool.submit(read, source) for source in batches[number + len(waiting)]])
-                found = [future.result() for future in waiting.popleft()]
-                predictions = iter(net.predict_pixels([one for one in found if not isinstance(one, str)]))  # type: ignore[misc]
-                for source, one in zip(batch, found, strict=True):
-                    yield Row(source, None, one) if isinstance(one, str) else Row(source, next(predictions))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    # What cannot be read is always listed.
+    shown = [row for number, row in enumerate(rows) if most is None or number < most or row.prediction is None]
+    for line in prediction_table.lines(shown, top):
+        print(line)
+    if len(shown) < len(rows):
+        print(f"and {len(rows) - len(shown)} more, which are in the table")
+    print(prediction_table.summary(rows))
 
 
-def _with_bar(rows: "Iterator[Row]", count: int) -> "Iterator[Row]":
-    from tqdm import tqdm
+def _sort_into_folders(net: "Classifier", rows: "Sequence[Row]", folder: Path, *, move: bool) -> None:
+    from pet_cifar.runs.class_folders import OUTLIERS, folder_names, put_into
 
-    yield from tqdm(rows, total=count, desc="predicting", unit="", disable=None, leave=False)
-
-
-def _sort_into_folders(rows: "Sequence[Row]", folder: Path, *, move: bool) -> None:
-    from pet_cifar.runs.sources import put_into
-
+    names = folder_names(net.class_names)
     count = 0
     for row in rows:
         if row.prediction is not None:
-            name = "none_of_these" if row.prediction.none_of_these else row.prediction.label
-            # A name of a class is a name of one folder, whatever it holds.
-            safe = re.sub(r'[/\\:*?"<>|]', "_", name).strip(". ") or "_"
-            put_into(row.source, folder / safe, move=move)
+            name = OUTLIERS if row.prediction.none_of_these else names[row.prediction.label]
+            put_into(row.source, folder / name, move=move)
             count += 1
     print(f"{count} pictures {'moved' if move else 'copied'} into {folder}")

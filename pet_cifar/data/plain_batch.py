@@ -12,9 +12,9 @@ def as_batch(batch: object, num_channels: int, num_classes: int, *, labeled: boo
     """Makes a `Batch` of what an ordinary loader gives; a batch of this package stays as it is.
 
     Args:
-        batch: ``(x, y)``, or ``(x,)`` or ``x`` where no labels are needed. The pictures ``x`` have the shape (B, C, H, W)
-            and are uint8, or floats as the net's mean and standard deviation normalize them; ``y`` are whole numbers of
-            shape (B,).
+        batch: ``(x, y)``, or ``(x,)`` or ``x`` where no labels are needed. The pictures ``x`` have the shape
+            (B, C, H, W) and are uint8, or floats as the net's mean and standard deviation normalize them; ``y`` are
+            whole numbers of shape (B,).
         num_channels: The channels that the net takes.
         num_classes: The classes that the net tells apart.
         labeled: Whether labels are needed; without them all are -1.
@@ -57,7 +57,7 @@ def _checked_labels(label: object, count: int, num_classes: int) -> Tensor:
         )
     label = label.long()
     # On a GPU this question would make every step wait; there the loss finds such labels.
-    if label.device.type == "cpu" and count and not (0 <= int(label.min()) and int(label.max()) < num_classes):
+    if label.device.type == "cpu" and count and (label.min() < 0 or label.max() >= num_classes):
         raise InputError(
             f"the loader's labels go from {int(label.min())} to {int(label.max())}, but the net has {num_classes} "
             f"classes, from 0 to {num_classes - 1}; give another num_classes or other labels"

@@ -1,98 +1,59 @@
 """Makes of a run a net that takes pictures: without the data that it was trained on, and without writing anything."""
 
+import csv
 import inspect
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 import yaml
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
+from pet_cifar import __version__, models
 from pet_cifar import data as datamodules
-from pet_cifar import models
 from pet_cifar.data.files.names import printable
-from pet_cifar.data.files.walk import walk
-from pet_cifar.data.manifest import PICTURE_SUFFIXES, natural_key
-from pet_cifar.data.pixels.decode import DecodeError, decode, fit_array, fit_image
+from pet_cifar.data.pixels.convert import Picture, pixels_of
 from pet_cifar.errors import InputError, did_you_mean
-from pet_cifar.runs.directory import best_checkpoint, find_run, read_checkpoint
+from pet_cifar.runs import explanation
+from pet_cifar.runs.directory import best_checkpoint, find_run, read_checkpoint, run_of_checkpoint
+from pet_cifar.runs.sources import Found, find_sources
+from pet_cifar.runs.stream import predict_sources
 from pet_cifar.training.classifier import ImageClassifier
+from pet_cifar.training.prediction import Prediction, check_names, predict
 
-BATCH = 32
-"""The pictures that are computed together."""
-NONE_OF_THESE = "none of these"
+log = logging.getLogger(__name__)
 
-Picture: TypeAlias = "str | Path | bytes | Image.Image | NDArray[np.uint8] | Tensor"
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a net says of one picture.
-
-    Attributes:
-        probabilities: The probability of each class, float32, shape (num_classes,).
-        class_names: The names of the classes.
-        is_outlier: Whether the picture is of none of the classes; None where the run cannot tell.
-    """
-
-    probabilities: NDArray[np.float32]
-    class_names: tuple[str, ...]
-    is_outlier: bool | None = None
-
-    @property
-    def label(self) -> str:
-        """The name of the most probable class."""
-        return self.class_names[int(self.probabilities.argmax())]
-
-    @property
-    def probability(self) -> float:
-        """The probability of that class."""
-        return float(self.probabilities.max())
-
-    @property
-    def none_of_these(self) -> bool:
-        """Whether the run knows that the picture is of none of the classes."""
-        return bool(self.is_outlier)
-
-    @property
-    def margin(self) -> float:
-        """The highest probability less the second highest: the smaller, the less certain the net is."""
-        second, first = np.sort(self.probabilities)[-2:]
-        return float(first - second)
-
-    def top(self, count: int = 5) -> list[tuple[str, float]]:
-        """The most probable classes with their probabilities, the most probable first."""
-        order = np.argsort(-self.probabilities, kind="stable")[:count]
-        return [(self.class_names[place], float(self.probabilities[place])) for place in order]
-
-    def __str__(self) -> str:
-        words = f"{self.label} {100 * self.probability:.1f} %"
-        return f"{words} ({NONE_OF_THESE})" if self.none_of_these else words
+OLD_NAMES = {"BackboneClassifier": "TimmClassifier"}
+"""The names of nets in checkpoints of earlier versions."""
 
 
 class Classifier:
     """A trained net that takes pictures as they are; `load` makes it.
 
     Attributes:
-        module: The net, in evaluation.
+        module: The net, in evaluation; it takes floats in [0, 1] and gives logits.
         class_names: The names of the classes in the order of their numbers.
         image_size: The side in pixels that pictures are resized to.
         num_channels: 1 for gray, 3 for color.
         checkpoint: The file that it was loaded from.
     """
 
-    def __init__(self, module: ImageClassifier, class_names: Sequence[str], checkpoint: Path) -> None:
+    def __init__(self, module: ImageClassifier, checkpoint: Path) -> None:
         self.module = module.eval().requires_grad_(False)
-        self.class_names = tuple(class_names)
-        example = cast(Tensor, module.example_input_array)
-        self.image_size = int(example.shape[-1])
-        self.num_channels: Literal[1, 3] = 1 if example.shape[1] == 1 else 3
+        self.module.to(memory_format=module.memory_format)
+        self.class_names = module.class_names
+        self.num_channels, self.image_size = module.picture_shape
         self.checkpoint = checkpoint
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The same as ``class_names``."""
+        return self.class_names
 
     def __repr__(self) -> str:
         size = f"{self.image_size} x {self.image_size}"
@@ -102,157 +63,158 @@ class Classifier:
         """Says what is in pictures. They are decoded and resized as in training.
 
         Args:
-            pictures: The path of a file, its bytes, a PIL picture, a uint8 array of shape (H, W) or (H, W, 3), or a
+            pictures: The path of a file, its bytes, a PIL picture, a uint8 array of shape (H, W) or (H, W, C), or a
                 tensor of shape (C, H, W), uint8 or floats in [0, 1]: one picture. A folder (its pictures at any depth,
-                in the order of their names), a tensor of shape (B, C, H, W), or several of all these: many pictures.
+                in the order of their names), a zip archive, a pattern such as ``*.jpg``, an array of shape
+                (B, H, W, C), a tensor of shape (B, C, H, W), or several of all these: many pictures.
 
         Returns:
-            A prediction for one picture, and a list of them for many.
+            A prediction for one picture, and a list of them for many. What cannot be read in a folder or an archive is
+            left out, and a warning names it.
 
         Raises:
             InputError: A picture is not there, is none, or has another shape.
         """
-        if isinstance(pictures, str | Path) and Path(pictures).is_dir():
-            return list(self.predict(pictures_in(Path(pictures))))
-        if isinstance(pictures, Tensor) and pictures.ndim == 4:
-            return list(self.predict(pictures))
-        if isinstance(pictures, str | Path | bytes | Image.Image | np.ndarray | Tensor):
-            return next(self.predict([pictures]))
-        return list(self.predict(pictures))
+        if isinstance(pictures, str | Path) and (found := _several(pictures)) is not None:
+            return self._predict_files(found)
+        return predict(self.module, pictures)
 
-    def predict(self, pictures: "Iterable[Picture]") -> Iterator[Prediction]:
-        """Yields a prediction for each picture, in batches; see `__call__` for what a picture may be."""
-        batch: list[NDArray[np.uint8] | NDArray[np.float32]] = []
-        for picture in pictures:
-            batch.append(self.pixels(picture))
-            if len(batch) == BATCH:
-                yield from self.predict_pixels(batch)
-                batch = []
-        if batch:
-            yield from self.predict_pixels(batch)
+    def _predict_files(self, found: Found) -> list[Prediction]:
+        rows = list(predict_sources(self.module, found.sources))
+        bad = [f"{printable(row.source.name)} ({row.error})" for row in rows if row.prediction is None]
+        if bad:
+            more = f", and {len(bad) - 5} more" if len(bad) > 5 else ""
+            log.warning("%d of %d pictures cannot be read: %s%s", len(bad), len(rows), ", ".join(bad[:5]), more)
+        return [row.prediction for row in rows if row.prediction is not None]
 
-    @torch.inference_mode()
-    def predict_pixels(self, pixels: "Sequence[NDArray[np.uint8] | NDArray[np.float32]]") -> list[Prediction]:
-        """Predicts one batch of what `pixels` gives."""
-        floats = [one.astype(np.float32) / 255 if one.dtype == np.uint8 else one for one in pixels]
-        image = torch.from_numpy(np.stack(floats)).to(self.module.device)
-        probabilities, outliers = self.module.predict_pictures(image)
-        flags = [None] * len(pixels) if outliers is None else outliers.tolist()
-        rows = probabilities.float().cpu().numpy()
-        return [Prediction(row, self.class_names, flag) for row, flag in zip(rows, flags, strict=True)]
+    def pixels(self, picture: Picture) -> NDArray[np.uint8] | NDArray[np.float32]:
+        """One picture in the net's size, shape (num_channels, image_size, image_size); see `pixels_of`."""
+        return cast("NDArray[np.uint8]", pixels_of(picture, self.image_size, self.num_channels).cpu().numpy())
 
-    def pixels(self, picture: "Picture") -> NDArray[np.uint8] | NDArray[np.float32]:
-        """One picture in the net's size, shape (num_channels, image_size, image_size).
+    def explain(self, picture: Picture) -> Image.Image:
+        """The picture in the net's size in gray, with what speaks for the predicted class in red, by Grad-CAM.
 
         Raises:
-            InputError: It is not there, is none, or has another shape.
+            InputError: It is no picture, no layer of the net gives maps, or captum is not installed.
         """
-        size, channels = self.image_size, self.num_channels
-        if isinstance(picture, str | Path):
-            return self._decoded(picture)
-        if isinstance(picture, bytes):
-            return _or_refuse(picture, size, channels, "these bytes")
-        if isinstance(picture, Image.Image):
-            return fit_image(picture, size, channels)
-        if isinstance(picture, Tensor):
-            return self._of_tensor(picture)
-        if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.ndim in (2, 3):
-            if picture.shape[2:] in ((), (3,), (4,)):
-                return fit_image(Image.fromarray(picture), size, channels)
-            if picture.shape[2:] == (1,):
-                return fit_image(Image.fromarray(picture[..., 0]), size, channels)
-        what = (
-            f"{picture.dtype} of shape {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
-        )
-        raise InputError(
-            f"a picture is {what}; give a path, bytes, a PIL picture, or uint8 of shape (H, W), (H, W, 3) or (H, W, 4)"
-        )
-
-    def _decoded(self, path: str | Path) -> NDArray[np.uint8]:
-        try:
-            encoded = Path(path).expanduser().read_bytes()
-        except OSError as error:
-            raise InputError(f"cannot read {printable(str(path))}: {error.strerror}; give a picture") from error
-        return _or_refuse(encoded, self.image_size, self.num_channels, printable(str(path)))
-
-    def _of_tensor(self, picture: Tensor) -> NDArray[np.uint8] | NDArray[np.float32]:
-        shape = (self.num_channels, self.image_size, self.image_size)
-        values = picture.detach().cpu().numpy()
-        if values.dtype == np.uint8 and values.ndim == 3 and len(values) in (1, 3):
-            last = np.ascontiguousarray(values.transpose(1, 2, 0))
-            return fit_array(last[..., 0] if len(values) == 1 else last, self.image_size, self.num_channels)
-        if np.issubdtype(values.dtype, np.floating) and values.shape == shape:
-            return values.astype(np.float32)
-        raise InputError(
-            f"a tensor is {picture.dtype} of shape {tuple(picture.shape)}; give uint8 of shape (1 or 3, H, W), or "
-            f"floats in [0, 1] of shape {shape}"
-        )
+        explanation.check_captum()
+        pixels = pixels_of(picture, self.image_size, self.num_channels)
+        levels = pixels if pixels.dtype == torch.uint8 else pixels * 255
+        look = np.broadcast_to(levels.byte().cpu().numpy().transpose(1, 2, 0), (self.image_size, self.image_size, 3))
+        sheet, _ = explanation.overlay_of(self.module, explanation.explained_layer(self.module), pixels, look)
+        return Image.fromarray(sheet)
 
 
-def load(run: str | Path, device: str | torch.device | None = None) -> Classifier:
+def _several(path: str | Path) -> Found | None:
+    """The pictures of a folder, an archive or a pattern; None for the path of one file."""
+    text = str(path)
+    try:
+        place = Path(path).expanduser()
+        one = place.is_file() and place.suffix.lower() != ".zip"
+        many = place.is_dir() or place.is_file() or any(letter in text for letter in "*?[")
+    except (OSError, ValueError):
+        return None
+    try:
+        return find_sources([text]) if many and not one else None
+    except InputError as error:
+        raise InputError(str(error).removeprefix("PATH ")) from error
+
+
+def load(
+    run: str | Path, device: str | torch.device | None = None, *, net: ImageClassifier | type | None = None
+) -> Classifier:
     """Loads a trained net from a run; no code in its files is run, and nothing is written.
 
     Args:
         run: A run directory; the directory of a config's runs, of which the newest counts; or a checkpoint file.
         device: Where the net goes; None takes a GPU where there is one.
+        net: The class of a net of one's own, or a net of `ImageClassifier.of` that takes the checkpoint's weights; None
+            finds the class by its name.
 
     Raises:
-        InputError: There is no such run, it has no checkpoint, or the checkpoint's net is not known.
+        InputError: There is no such run, it has no checkpoint, or the checkpoint's net is not known or does not fit.
     """
-    path = Path(run).expanduser()
     try:
-        file = path if path.is_file() else best_checkpoint(find_run(path))
+        file = find_checkpoint(run)
         checkpoint = read_checkpoint(file)
     except InputError as error:
         # In Python there is no option; the words after its name are the same.
         raise InputError(str(error).removeprefix("--run ").removeprefix("--ckpt_path ")) from error
-    config = _config_of(checkpoint)
-    net = _build(checkpoint, config, file)
+    config = _config_of(checkpoint, file)
+    module = net if isinstance(net, ImageClassifier) else _build(checkpoint, config, file, net)
+    try:
+        module.on_load_checkpoint(checkpoint)
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from error
+    module.load_state_dict(checkpoint["state_dict"])
+    names = _class_names(checkpoint, config, file, module.num_classes)
+    module.class_names = check_names(names, module.num_classes) if names else module.class_names
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return Classifier(net.to(torch.device(chosen)), _class_names(checkpoint, config, net), file)
+    return Classifier(module.to(torch.device(chosen)), file)
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """The files at any depth below a folder whose names say that they are pictures, in natural order.
+def find_checkpoint(run: str | Path) -> Path:
+    """The checkpoint that ``run`` is, or the best one of the run that it names.
 
     Raises:
         InputError: There is none.
     """
-    paths = [path for path in walk(folder) if Path(path).suffix.lower() in PICTURE_SUFFIXES]
-    if not paths:
-        raise InputError(f"{folder} holds no pictures; give a folder with files such as photo.jpg")
-    return [folder / path for path in sorted(paths, key=natural_key)]
+    path = Path(run).expanduser()
+    return path if path.is_file() else best_checkpoint(find_run(path if str(run) else ""))
 
 
-def _config_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        config = yaml.safe_load(str(checkpoint.get("config", "")))
-    except yaml.YAMLError:
-        return {}
-    return config if isinstance(config, dict) else {}
+def _config_of(checkpoint: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """The config of the run: the checkpoint's own, or what stands in the run directory."""
+    run = run_of_checkpoint(file)
+    texts = [str(checkpoint.get("config", ""))]
+    with suppress(OSError, UnicodeDecodeError):  # It only helps a checkpoint that does not say all.
+        texts += [(run / "config.yaml").read_text(encoding="utf-8")] if run else []
+    for text in texts:
+        try:
+            config = yaml.safe_load(text)
+        except yaml.YAMLError:
+            continue
+        if isinstance(config, dict):
+            return config
+    return {}
 
 
-def _build(checkpoint: dict[str, Any], config: Mapping[str, Any], file: Path) -> ImageClassifier:
+def _build(checkpoint: Mapping[str, Any], config: Mapping[str, Any], file: Path, net: type | None) -> ImageClassifier:
+    if net is not None and not _is_net(net):
+        raise InputError(f"net is {net!r}; give a class derived from ImageClassifier, or a net of ImageClassifier.of")
     name = str(checkpoint.get("net") or _class_path(config, "model").rpartition(".")[2])
+    cls = net or _class_of(OLD_NAMES.get(name, name), file)
+    options = {str(key): value for key, value in dict(checkpoint.get("hyper_parameters") or {}).items()}
+    if "weights" in options:  # The checkpoint holds all weights.
+        options["weights"] = "none"
+    version = checkpoint.get("pet_cifar_version", "another version")
+    try:
+        return cast(ImageClassifier, cls(**options))
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from error
+    except (TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"{file} holds a {name} that cannot be built ({reason}); it was saved by pet_cifar {version}, and this is "
+            f"{__version__}: load it with the version that it was saved by"
+        ) from error
+
+
+def _class_of(name: str, file: Path) -> type:
     known: dict[str, type] = {
         cls.__name__: cls for cls in (*vars(models).values(), *_subclasses(ImageClassifier)) if _is_net(cls)
     }
+    if name == ImageClassifier.__name__:
+        raise InputError(
+            f"{file} holds the weights of ImageClassifier.of(...), and not how to build it; build it again and give "
+            "load(..., net=ImageClassifier.of(...))"
+        )
     if name not in known:
         raise InputError(
             f"{file} holds a {name or 'net without a name'}, which is none of {', '.join(sorted(known))}"
-            f"{did_you_mean(name, known)}; import the module that defines it first"
+            f"{did_you_mean(name, known)}; import the module that defines it first, or give load(..., net=CLASS)"
         )
-    options = dict(checkpoint.get("hyper_parameters", {}))
-    try:
-        net = known[name](**options)
-    except (InputError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"{file} holds a {name} that cannot be built ({reason}); was it saved by another version?"
-        ) from error
-    net.on_load_checkpoint(checkpoint)
-    net.load_state_dict(checkpoint["state_dict"])
-    return cast(ImageClassifier, net)
+    return known[name]
 
 
 def _is_net(cls: Any) -> bool:
@@ -271,22 +233,25 @@ def _class_path(config: Mapping[str, Any], part: str) -> str:
     return str(section.get("class_path", "")) if isinstance(section, dict) else str(section or "")
 
 
-def _class_names(checkpoint: Mapping[str, Any], config: Mapping[str, Any], net: ImageClassifier) -> Sequence[str]:
-    """The names that the checkpoint has; an older one has the data's class alone, and others have numbers."""
-    given = checkpoint.get("class_names")
-    data_class: object = getattr(datamodules, _class_path(config, "data").rpartition(".")[2], None)
-    for names in (given, getattr(data_class, "class_names", None)):
-        if isinstance(names, list | tuple) and len(names) == net.num_classes:
+def _class_names(
+    checkpoint: Mapping[str, Any], config: Mapping[str, Any], file: Path, num_classes: int
+) -> Sequence[str] | None:
+    """The names that the checkpoint has, or else the data's class or the run's test; None where nothing names them."""
+    data_class = getattr(datamodules, _class_path(config, "data").rpartition(".")[2], None)
+    for names in (checkpoint.get("class_names"), getattr(data_class, "class_names", None), _tested_names(file)):
+        if isinstance(names, list | tuple) and len(names) == num_classes:
             return [printable(str(name)) for name in names]
-    return [str(number) for number in range(net.num_classes)]
+    log.warning("%s does not name its classes; they are called 0 to %d", file, num_classes - 1)
+    return None
 
 
-def _or_refuse(encoded: bytes, size: int, channels: Literal[1, 3], name: str) -> NDArray[np.uint8]:
-    try:
-        return decode(encoded, size, channels)
-    except DecodeError as error:
-        raise InputError(f"{name} is no picture that can be read: it {_clause(error)}; leave it out") from error
-
-
-def _clause(error: DecodeError) -> str:
-    return str(error) if error.verdict == "not an image" else f"is {error.verdict} ({error})"
+def _tested_names(file: Path) -> list[str] | None:
+    """The names of the classes in the tables that the run's test or validation has left."""
+    run = run_of_checkpoint(file)
+    for table in (run / split / "confusion_matrix.csv" for split in ("test", "val")) if run else ():
+        try:
+            with table.open(newline="", encoding="utf-8") as lines:
+                return [row[0] for row in csv.reader(lines)][1:]
+        except (OSError, ValueError, IndexError, csv.Error):  # It is not there, or damaged.
+            continue
+    return None

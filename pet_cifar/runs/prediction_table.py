@@ -4,42 +4,33 @@ import csv
 import io
 import json
 import os
+import re
+import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pet_cifar.data.files.names import printable
 from pet_cifar.errors import InputError, did_you_mean, disk_errors
-from pet_cifar.runs.load import NONE_OF_THESE, Prediction
-from pet_cifar.runs.sources import Source
+from pet_cifar.runs.stream import Row
+from pet_cifar.training.prediction import NONE_OF_THESE
 
 FORMATS = (".csv", ".json", ".jsonl", ".parquet")
-
-
-@dataclass(frozen=True)
-class Row:
-    """What came of one picture.
-
-    Attributes:
-        source: The picture.
-        prediction: What the net says; None where it could not be read.
-        error: Why it could not be read; empty where it could.
-    """
-
-    source: Source
-    prediction: Prediction | None
-    error: str = ""
+FIRST = ("path", "prediction", "probability")
+"""The first columns of every table."""
 
 
 def check_output(path: Path) -> None:
     """Refuses a file that could not be written, before the work begins.
 
     Raises:
-        InputError: Its ending is unknown, its folder is not there, or a package is missing.
+        InputError: Its ending is unknown, its folder is not there, it is something else than an earlier table, or a
+            package is missing.
     """
-    if path.suffix not in FORMATS:
-        near = did_you_mean(path.suffix, FORMATS)
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        near = did_you_mean(suffix, FORMATS)
         raise InputError(
             f"--output {path}: its name ends with {path.suffix or 'nothing'}; give {', '.join(FORMATS)}{near}"
         )
@@ -47,8 +38,28 @@ def check_output(path: Path) -> None:
         raise InputError(
             f"--output {path}: there is no folder for it, or it is one; give a file in a folder that is there"
         )
-    if path.suffix == ".parquet":
+    if suffix == ".parquet":
         _pyarrow()
+    if path.exists() and not _is_table(path):
+        raise InputError(f"--output {path}: this file is there, and is no table of predictions; give another name")
+
+
+def _is_table(path: Path) -> bool:
+    """Whether `write_table` wrote this file."""
+    if path.suffix.lower() == ".parquet":
+        arrow, parquet = _pyarrow()
+        try:
+            return list(parquet.read_schema(path).names[:3]) == list(FIRST)
+        except (OSError, arrow.ArrowException):
+            return False
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096).decode("utf-8", "replace")
+    except OSError:
+        return False
+    if path.suffix.lower() == ".csv":
+        return head.startswith(",".join(FIRST))
+    return re.match(r'[\[\s]*\{\s*"path": ".*",\s*"prediction": ', head) is not None
 
 
 def records(rows: Sequence[Row], top: int) -> Iterator[dict[str, Any]]:
@@ -56,21 +67,35 @@ def records(rows: Sequence[Row], top: int) -> Iterator[dict[str, Any]]:
 
     Args:
         rows: The rows.
-        top: How many of the most probable classes are listed.
+        top: How many of the most probable classes are listed before the probabilities of all.
     """
-    knows = any(row.prediction is not None and row.prediction.is_outlier is not None for row in rows)
+    predictions = [row.prediction for row in rows if row.prediction is not None]
+    names = predictions[0].class_names if predictions else ()
+    knows = any(prediction.is_outlier is not None for prediction in predictions)
     for row in rows:
         found = row.prediction
-        record: dict[str, Any] = {"path": printable(row.source.name), "prediction": found.label if found else ""}
+        record: dict[str, Any] = {"path": _without_codes(row.source.name)}
         best = found.top(top) if found else []
-        for place in range(top):
-            name, probability = best[place] if place < len(best) else ("", None)
-            record[f"top{place + 1}"] = name
-            record[f"p{place + 1}"] = None if probability is None else round(probability, 6)
+        for place in range(min(top, len(names))):
+            name, probability = best[place] if best else ("", None)
+            number = "" if place == 0 else place + 1
+            record[f"prediction{number}"] = name
+            record[f"probability{number}"] = _rounded(probability)
         if knows:
             record["none_of_these"] = None if found is None else int(found.none_of_these)
         record["error"] = row.error
+        for place, name in enumerate(names):
+            record[f"p_{name}"] = _rounded(found.probabilities[place]) if found else None
         yield record
+
+
+def _without_codes(name: str) -> str:
+    """A name whose control codes and bytes that are no UTF-8 are escapes; other letters, even odd spaces, stay."""
+    return "".join(printable(letter) if unicodedata.category(letter) in ("Cc", "Cs") else letter for letter in name)
+
+
+def _rounded(probability: float | None) -> float | None:
+    return None if probability is None else round(float(probability), 6)
 
 
 def write_table(rows: Sequence[Row], path: Path, top: int) -> None:
@@ -83,11 +108,11 @@ def write_table(rows: Sequence[Row], path: Path, top: int) -> None:
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     with disk_errors(path, "; give another --output"):
         try:
-            if path.suffix == ".parquet":
+            if path.suffix.lower() == ".parquet":
                 arrow, parquet = _pyarrow()
                 parquet.write_table(arrow.Table.from_pylist(found), partial)
             else:
-                partial.write_text(_text(found, path.suffix), encoding="utf-8", newline="")
+                partial.write_text(_text(found, path.suffix.lower()), encoding="utf-8", newline="")
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
@@ -99,15 +124,21 @@ def _text(found: Sequence[dict[str, Any]], suffix: str) -> str:
     if suffix == ".jsonl":
         return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in found)
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(found[0]) if found else ["path"])
+    writer = csv.DictWriter(stream, list(found[0]) if found else FIRST)
     writer.writeheader()
     writer.writerows({name: _cell(value) for name, value in record.items()} for record in found)
     return stream.getvalue()
 
 
 def _cell(value: object) -> object:
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    """A cell that no spreadsheet takes for a formula, after OWASP's page on CSV injection."""
+    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value  # A class may be called -1.
 
 
 def _pyarrow() -> tuple[Any, Any]:
@@ -123,12 +154,27 @@ def _pyarrow() -> tuple[Any, Any]:
 
 
 def lines(rows: Sequence[Row], top: int) -> Iterator[str]:
-    """The rows as lines of text in columns."""
+    """The rows as lines of text in columns, below a line that names the columns."""
     names = [printable(row.source.name) for row in rows]
+    answers = [_answer(row, top) for row in rows]
     width = min(max(map(len, names), default=0), 60)
-    for name, row in zip(names, rows, strict=True):
-        if row.prediction is None:
-            yield f"{name:<{width}}  {row.error}"
-            continue
-        words = ", ".join(f"{printable(one)} {100 * p:.1f} %" for one, p in row.prediction.top(top))
-        yield f"{name:<{width}}  {words}" + (f"  ({NONE_OF_THESE})" if row.prediction.none_of_these else "")
+    yield f"{'picture':<{width}}  prediction"
+    for name, answer in zip(names, answers, strict=True):
+        yield f"{name:<{width}}  {answer}"
+
+
+def _answer(row: Row, top: int) -> str:
+    if row.prediction is None:
+        return f"cannot be read: {row.error}"
+    words = ", ".join(f"{printable(name)} {100 * p:.1f} %" for name, p in row.prediction.top(top))
+    return f"{words}  ({NONE_OF_THESE})" if row.prediction.none_of_these else words
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """One line that counts the classes."""
+    counts = Counter(row.prediction.label for row in rows if row.prediction is not None)
+    words = [f"{count} {printable(name)}" for name, count in counts.most_common(10)]
+    words += [f"{counts.total() - sum(n for _, n in counts.most_common(10))} others"] if len(counts) > 10 else []
+    outliers = sum(row.prediction.none_of_these for row in rows if row.prediction is not None)
+    words += [f"of them {outliers} are called {NONE_OF_THESE}"] if outliers else []
+    return f"{counts.total()} pictures: {', '.join(words) or 'none could be read'}"

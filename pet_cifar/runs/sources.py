@@ -1,20 +1,24 @@
 """The pictures that words of the command line name: files, folders, patterns, zip archives and lists."""
 
 import glob
-import io
-import shutil
+import stat
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pet_cifar.data.files.names import printable
+from pet_cifar.data.files.walk import SYSTEM_FILES, walk
 from pet_cifar.data.manifest import PICTURE_SUFFIXES, natural_key
-from pet_cifar.errors import InputError, disk_errors
-from pet_cifar.runs.load import pictures_in
+from pet_cifar.data.pixels.decode import starts_like_a_picture
+from pet_cifar.errors import InputError
 
 MAX_BYTES = 512 * 2**20
-"""A member of an archive that unpacks to more bytes is refused, because it may be meant to fill the memory."""
+"""A file of more bytes, or one that unpacks to more, is not read, because it may be meant to fill the memory."""
+
+# zipfile raises these for damage, encryption, and compressions that it does not know.
+_DAMAGE = (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, zlib.error, ValueError)
 
 
 @dataclass(frozen=True)
@@ -25,133 +29,167 @@ class Source:
         name: What the user is shown: a path, and for a member of an archive also its name in it.
         path: The file, or the archive.
         member: The name in the archive; empty for a file.
+        archive: The archive, opened, which all its members share; None for a file.
     """
 
     name: str
     path: Path
     member: str = ""
+    archive: zipfile.ZipFile | None = field(default=None, compare=False, repr=False)
 
     def read(self) -> bytes:
-        """The encoded bytes.
+        """The encoded bytes; threads may read several sources at a time.
 
         Raises:
             OSError: The file cannot be read.
-            ValueError: The member cannot be unpacked.
+            ValueError: It is no file, is too large, or cannot be unpacked.
         """
-        if not self.member:
-            return self.path.read_bytes()
+        return self._read_file() if self.archive is None else self._read_member(self.archive)
+
+    def _read_file(self) -> bytes:
+        status = self.path.stat()
+        if not stat.S_ISREG(status.st_mode):  # Reading a pipe would wait for ever.
+            raise ValueError("is no file")
+        if status.st_size > MAX_BYTES:
+            raise ValueError(f"has more than {MAX_BYTES // 2**20} MB")
+        return self.path.read_bytes()
+
+    def _read_member(self, archive: zipfile.ZipFile) -> bytes:
         try:
-            # One object for each member, because threads that share one would wait for each other.
-            with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as stream:
+            with archive.open(self.member) as stream:
                 encoded = stream.read(MAX_BYTES + 1)
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+        except _DAMAGE as error:
             raise ValueError(f"cannot be unpacked: {error}") from error
         if len(encoded) > MAX_BYTES:
             raise ValueError(f"unpacks to more than {MAX_BYTES // 2**20} MB")
         return encoded
 
 
-def find_sources(words: Sequence[str], listed: Iterable[str] = ()) -> list[Source]:
-    """The pictures that words name, in the order of the words and each once.
+@dataclass
+class Found:
+    """What words name.
+
+    Attributes:
+        sources: The pictures, in the order of the words and each once.
+        passed_over: The names of files in folders and archives that are no pictures by their names.
+    """
+
+    sources: list[Source]
+    passed_over: list[str]
+
+
+def find_sources(words: Sequence[str], listed: Iterable[str] = ()) -> Found:
+    """The pictures that words name.
 
     Args:
         words: Files; folders, of which all files count that are pictures by their name; patterns such as ``*.jpg``;
             zip archives; and ``-`` for the paths of ``listed``.
-        listed: Lines with a path each.
+        listed: Lines with the path of a file, a folder or an archive each. A file that is not there counts as a picture
+            that cannot be read.
 
     Raises:
         InputError: A word names nothing, or nothing that can hold pictures.
     """
     found: dict[str, Source] = {}
+    passed_over: list[str] = []
     for word in words:
-        own = (line.rstrip("\r\n") for line in listed) if word == "-" else [word]
-        for one in own:
-            for source in _named(one) if one.strip() else ():
-                found.setdefault(source.name, source)
+        lines = (line.rstrip("\r\n") for line in listed)
+        sources = (one for line in lines if line.strip() for one in _listed(line, passed_over))
+        for source in sources if word == "-" else _named(word, passed_over):
+            found.setdefault(source.name, source)
     if not found:
         raise InputError("PATH -: standard input names no file; write one path in each line")
-    return list(found.values())
+    return Found(list(found.values()), passed_over)
 
 
-def _named(word: str) -> Iterator[Source]:
+def _listed(line: str, passed_over: list[str]) -> Iterator[Source]:
+    path = Path(line).expanduser()
+    if _is(path, Path.is_dir):
+        yield from _of_folder(path, passed_over)
+    elif _is(path, Path.exists):
+        yield from _of_file(path, passed_over)
+    else:
+        yield Source(line, path)
+
+
+def _named(word: str, passed_over: list[str]) -> Iterator[Source]:
     path = Path(word).expanduser()
     try:
-        is_folder, is_there = path.is_dir(), path.exists() or path.is_symlink()
+        is_there = bool(word) and (path.exists() or path.is_symlink())
     except (OSError, ValueError) as error:  # The name is too long, or holds a null byte.
         raise InputError(f"PATH {printable(word)[:60]}: {error}; give a file or a folder") from error
-    if is_folder:
-        yield from (Source(str(file), file) for file in pictures_in(path))
+    if is_there and path.is_dir():
+        yield from _of_folder(path, passed_over)
     elif is_there:
-        yield from _of_file(path)
+        yield from _of_file(path, passed_over)
     else:
         matches = sorted(glob.glob(str(path), recursive=True), key=natural_key)  # noqa: PTH207 - it may be absolute
-        if not matches:
+        if not word or not matches:
             raise InputError(f"PATH {printable(word)}: there is no such file or folder; give one that is there")
         for match in matches:
-            yield from _named(match)
+            # A pattern such as * also names what is no picture.
+            if _is(Path(match), Path.is_dir) or _looks_like_a_picture(Path(match)) or _is_archive(Path(match)):
+                yield from _listed(match, passed_over)
+            else:
+                passed_over.append(match)
 
 
-def _of_file(path: Path) -> Iterator[Source]:
-    if path.suffix.lower() != ".zip" or not zipfile.is_zipfile(path):
+def _is(path: Path, question: Callable[[Path], bool]) -> bool:
+    try:
+        return question(path)
+    except (OSError, ValueError):
+        return False
+
+
+def _of_folder(folder: Path, passed_over: list[str]) -> Iterator[Source]:
+    count = 0
+    for path in sorted(walk(folder), key=natural_key):
+        if _looks_like_a_picture(folder / path):
+            count += 1
+            yield Source(str(folder / path), folder / path)
+        elif Path(path).name not in SYSTEM_FILES:
+            passed_over.append(str(folder / path))
+    if not count:
+        raise InputError(
+            f"PATH {printable(str(folder))}: this folder holds no pictures; give one with files such as photo.jpg"
+        )
+
+
+def _looks_like_a_picture(path: Path) -> bool:
+    """Whether a file is a picture by its name or, where that has no ending, by its first bytes."""
+    suffix = path.suffix.lower()
+    if suffix or not _is(path, Path.is_file):
+        return suffix in PICTURE_SUFFIXES
+    try:
+        with path.open("rb") as file:
+            return starts_like_a_picture(file.read(64))
+    except OSError:
+        return False
+
+
+def _is_archive(path: Path) -> bool:
+    return path.suffix.lower() == ".zip"
+
+
+def _of_file(path: Path, passed_over: list[str]) -> Iterator[Source]:
+    if not _is_archive(path):
         yield Source(str(path), path)
         return
-    with zipfile.ZipFile(path) as archive:
-        names = [info.filename for info in archive.infolist() if not info.is_dir()]
-    names = [name for name in names if Path(name).suffix.lower() in PICTURE_SUFFIXES and not _is_hidden(name)]
-    if not names:
+    try:
+        archive = zipfile.ZipFile(path)
+    except (OSError, *_DAMAGE) as error:
+        raise InputError(
+            f"PATH {printable(str(path))}: this archive cannot be read ({error}); give a whole zip file"
+        ) from error
+    names = [info.filename for info in archive.infolist() if not info.is_dir() and not _is_hidden(info.filename)]
+    pictures = [name for name in names if Path(name).suffix.lower() in PICTURE_SUFFIXES]
+    if not pictures:
+        archive.close()
         raise InputError(f"PATH {printable(str(path))}: this archive holds no pictures; give another file or folder")
-    for name in sorted(names, key=natural_key):
-        yield Source(f"{path}/{name}", path, name)
+    passed_over.extend(f"{path}/{name}" for name in names if Path(name).suffix.lower() not in PICTURE_SUFFIXES)
+    for name in sorted(pictures, key=natural_key):
+        yield Source(f"{path}/{name}", path, name, archive)
 
 
 def _is_hidden(name: str) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
-
-
-def put_into(source: Source, folder: Path, *, move: bool) -> Path:
-    """Copies or moves a picture into a folder, and never over another file.
-
-    Args:
-        source: The picture; one in an archive can only be copied.
-        folder: The folder, which is made.
-        move: Moves the file.
-
-    Returns:
-        Where it is now: under its own name, or with a number behind it where there is another of this name.
-
-    Raises:
-        InputError: It cannot be written there, or is to be moved out of an archive.
-    """
-    if move and source.member:
-        raise InputError(f"--move: {printable(source.name)} lies in an archive; give --copy")
-    name = Path(source.member or source.path).name
-    with disk_errors(folder, "; give another folder"):
-        folder.mkdir(parents=True, exist_ok=True)
-        target = _reserved(folder, name)
-        try:
-            if source.member:
-                with target.open("wb") as file:
-                    shutil.copyfileobj(io.BytesIO(source.read()), file)
-            elif move:
-                # The reserved name is empty and ours, so that nothing of the user's is replaced.
-                shutil.move(source.path, target)
-            else:
-                shutil.copy2(source.path, target)
-        except BaseException:
-            if target.stat().st_size == 0:
-                target.unlink()
-            raise
-    return target
-
-
-def _reserved(folder: Path, name: str) -> Path:
-    """Makes an empty file under a name that is free; two programs never get the same."""
-    stem, suffix = Path(name).stem, Path(name).suffix
-    for number in range(1, 1_000_000):
-        target = folder / (name if number == 1 else f"{stem} ({number}){suffix}")
-        try:
-            target.open("xb").close()
-        except FileExistsError:
-            continue
-        return target
-    raise InputError(f"{folder} holds a million files called {name}; give another folder")

@@ -16,8 +16,6 @@ from torch import Tensor, nn
 from pet_cifar.data.pixels.convert import Picture, checked_range, pixels_of
 from pet_cifar.errors import InputError
 
-BATCH = 32
-"""The pictures that are computed together."""
 NONE_OF_THESE = "none of these"
 
 
@@ -77,24 +75,29 @@ class PicturePredictor(Protocol):
     class_names: tuple[str, ...]
 
     @property
-    def picture_shape(self) -> tuple[Literal[1, 3], int]: ...
+    def picture_shape(self) -> tuple[Literal[1, 3], int]:
+        """The channels and the side of its pictures."""
 
     @property
-    def device(self) -> torch.device: ...
+    def device(self) -> torch.device:
+        """Where it is."""
 
-    def predict_pictures(self, image: Tensor) -> tuple[Tensor, Tensor | None]: ...
+    def predict_pictures(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Probabilities, and whether each picture is of none of the classes."""
 
 
-def predict(
-    net: PicturePredictor, pictures: "Picture | Iterable[Picture]", batch_size: int = BATCH
-) -> Prediction | list[Prediction]:
+def batch_size_for(image_size: int) -> int:
+    """How many pictures are computed together: 32 of 224 x 224 pixels, and about as many pixels for other sizes."""
+    return max(8, min(256, 32 * 224**2 // image_size**2))
+
+
+def predict(net: PicturePredictor, pictures: "Picture | Iterable[Picture]") -> Prediction | list[Prediction]:
     """Says what is in one picture, or in several.
 
     Args:
         net: The net, in evaluation.
         pictures: One `Picture`; or several of them: an iterable, an array of shape (B, H, W, C), or a tensor of shape
             (B, C, H, W).
-        batch_size: The pictures that are computed together.
 
     Returns:
         A prediction for one picture, and a list of them for several.
@@ -103,20 +106,20 @@ def predict(
         InputError: A picture is not there, is none, or has another shape.
     """
     if isinstance(pictures, Tensor) and pictures.ndim == 4:
-        return list(_predict_tensor(net, pictures, batch_size))
+        return list(_predict_tensor(net, pictures))
     if isinstance(pictures, np.ndarray) and pictures.ndim == 4:
         pictures = list(pictures)
     if isinstance(pictures, str | bytes | Image.Image | np.ndarray | Tensor) or not isinstance(pictures, Iterable):
         channels, size = net.picture_shape
         return predict_pixels(net, [pixels_of(pictures, size, channels)], [_source(pictures)])[0]
-    return list(predict_each(net, pictures, batch_size))
+    return list(predict_each(net, pictures))
 
 
-def predict_each(net: PicturePredictor, pictures: "Iterable[Picture]", batch_size: int = BATCH) -> Iterator[Prediction]:
+def predict_each(net: PicturePredictor, pictures: "Iterable[Picture]") -> Iterator[Prediction]:
     """Yields a prediction for each picture, computed in batches."""
     channels, size = net.picture_shape
     waiting = iter(pictures)
-    while batch := list(islice(waiting, batch_size)):
+    while batch := list(islice(waiting, batch_size_for(size))):
         images = [pixels_of(picture, size, channels) for picture in batch]
         yield from predict_pixels(net, images, [_source(picture) for picture in batch])
 
@@ -125,14 +128,16 @@ def _source(picture: object) -> str:
     return str(picture) if isinstance(picture, str | Path) else ""
 
 
-def _predict_tensor(net: PicturePredictor, images: Tensor, batch_size: int) -> Iterator[Prediction]:
+def _predict_tensor(net: PicturePredictor, images: Tensor) -> Iterator[Prediction]:
     channels, size = net.picture_shape
-    if tuple(images.shape[1:]) != (channels, size, size) or not (images.dtype == torch.uint8 or images.is_floating_point()):
-        yield from predict_each(net, images, batch_size)
+    is_byte = images.dtype == torch.uint8
+    if tuple(images.shape[1:]) != (channels, size, size) or not (is_byte or images.is_floating_point()):
+        yield from predict_each(net, images)
         return
-    for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size].detach()
-        yield from predict_pixels(net, batch if batch.dtype == torch.uint8 else checked_range(batch.float()))
+    step = batch_size_for(size)
+    for start in range(0, len(images), step):
+        batch = images[start : start + step].detach()
+        yield from predict_pixels(net, batch if is_byte else checked_range(batch.float()))
 
 
 def predict_pixels(

@@ -70,8 +70,10 @@ def test_every_format_says_the_same(digits_run: Path, pictures: Path) -> None:
     assert [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()] == whole
     assert pyarrow.parquet.read_table("out.parquet").to_pylist() == whole
     assert [{name: str(value) for name, value in record.items()} for record in whole] == table
-    assert list(table[0]) == ["path", "prediction", "top1", "p1", "top2", "p2", "top3", "p3", "error"]
-    assert all(record["p1"] >= record["p2"] >= record["p3"] for record in whole)
+    first = ["path", "prediction", "probability", "prediction2", "probability2", "prediction3", "probability3", "error"]
+    assert list(table[0]) == [*first, *(f"p_{digit}" for digit in range(10))]
+    assert all(record["probability"] >= record["probability2"] >= record["probability3"] for record in whole)
+    assert all(record["probability"] == record[f"p_{record['prediction']}"] for record in whole)
 
 
 def test_unreadable_pictures_are_listed_and_the_rest_predicted(
@@ -97,7 +99,7 @@ def test_unreadable_pictures_are_listed_and_the_rest_predicted(
 
 def test_the_least_certain_come_first(digits_run: Path, pictures: Path) -> None:
     assert predict(digits_run, pictures, "--top", 2, "--sort", "uncertain", "--output", "out.json") == 0
-    margins = [record["p1"] - record["p2"] for record in json.loads(Path("out.json").read_text())]
+    margins = [record["probability"] - record["probability2"] for record in json.loads(Path("out.json").read_text())]
     assert margins == sorted(margins)
 
 
@@ -130,10 +132,10 @@ def test_explanations_are_pictures_on_a_page(digits_run: Path, pictures: Path) -
     overlays = sorted(Path("why").glob("*.png"))
     assert len(overlays) == 3
     for path in overlays:
-        with Image.open(path) as overlay:
-            assert overlay.size == (256, 256)
+        with Image.open(path) as overlay, Image.open(path.with_suffix(".jpg")) as picture:
+            assert overlay.size == picture.size == (360, 360)
     page = Path("why/index.html").read_text()
-    assert re.findall(r'src="(.*?)"', page) == [path.name for path in overlays]
+    assert re.findall(r'src="(.*?)"', page) == [path.with_suffix(end).name for path in overlays for end in (".jpg", ".png")]
     assert "http" not in page
 
 
@@ -157,7 +159,7 @@ def test_names_cannot_become_formulas_or_control_codes(
     [
         (["nowhere.png"], "PATH nowhere.png"),
         (["*.nothing"], r"PATH \*.nothing"),
-        (["empty"], "empty holds no pictures"),
+        (["empty"], "PATH empty: .*no pictures"),
         (["--output", "out.csv"], "PATH"),
         (["PICTURES", "--output", "out.xls"], "--output out.xls"),
         (["PICTURES", "--output", "none/out.csv"], "--output none/out.csv"),

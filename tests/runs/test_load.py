@@ -13,7 +13,8 @@ from PIL import Image
 import pet_cifar
 from pet_cifar.errors import InputError
 from pet_cifar.models import ResidualCNN, TimmClassifier
-from pet_cifar.runs.load import Classifier, Prediction, load
+from pet_cifar.runs.load import Classifier, load
+from pet_cifar.training.prediction import Prediction
 from tests.conftest import quiet_trainer
 from tests.runs.conftest import predictions_of
 from tests.training.test_outliers import digits, net
@@ -36,8 +37,11 @@ def test_every_kind_of_picture_gets_what_the_test_said(digits_run: Path, picture
     assert not loaded.module.training
     for name, row in expected(digits_run, pictures).items():
         path = pictures / name
-        pixels = np.array(Image.open(path))
-        kinds: list[Any] = [path, str(path), path.read_bytes(), Image.open(path), pixels, pixels[..., None]]
+        with Image.open(path) as picture:
+            assert one(loaded(picture)).label == row["prediction"]
+            pixels = np.array(picture)
+            loose = picture.copy()
+        kinds: list[Any] = [path, str(path), path.read_bytes(), loose, pixels, pixels[..., None]]
         kinds += [torch.from_numpy(pixels)[None], torch.from_numpy(loaded.pixels(path)).float() / 255]
         for kind in kinds:
             found = one(loaded(kind))
@@ -48,7 +52,8 @@ def test_every_kind_of_picture_gets_what_the_test_said(digits_run: Path, picture
 
 
 def test_many_pictures_come_in_order(digits_run: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pet_cifar.runs.load.BATCH", 5)
+    for module in ("training.prediction", "runs.stream"):
+        monkeypatch.setattr(f"pet_cifar.{module}.batch_size_for", lambda size: 5)
     loaded = load(digits_run)
     labels = [row["prediction"] for row in expected(digits_run, pictures).values()]
     batch = torch.from_numpy(np.stack([loaded.pixels(path) for path in sorted(pictures.iterdir())]))

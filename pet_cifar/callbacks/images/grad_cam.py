@@ -133,8 +133,13 @@ def last_layer_with_maps(module: ImageClassifier, image: Tensor) -> str | None:
 
 def overlay(picture: PixelArray, weight: NDArray[np.float32], side: int) -> PixelArray:
     """A picture in gray with the weights of `explain` in red over it; pixels of shape (H, W, 3) or (H, W, 1)."""
-    large = np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize((side, side), Image.Resampling.BICUBIC))
-    gray = large.mean(2, keepdims=True) * 0.75 + 40
+    large = Image.fromarray(np.ascontiguousarray(picture)).resize((side, side), Image.Resampling.BICUBIC)
+    return blend(np.asarray(large), weight)
+
+
+def blend(picture: PixelArray, weight: NDArray[np.float32]) -> PixelArray:
+    """A picture in gray with weights in [0, 1] of the same height and width in red over it."""
+    gray = picture.mean(2, keepdims=True) * 0.75 + 40
     strength = 0.75 * weight[..., None]
     mixed: PixelArray = (gray * (1 - strength) + np.array([225, 30, 30]) * strength).round().astype(np.uint8)
     return mixed

@@ -41,7 +41,7 @@ def pixels_of(picture: Picture, image_size: int, channels: Literal[1, 3]) -> Ten
     try:
         return torch.from_numpy(_of_picture(picture, image_size, channels))
     except DecodeError as error:
-        what = printable(str(picture)) if isinstance(picture, str | Path) else f"a picture ({type(picture).__name__})"
+        what = printable(str(picture)) if isinstance(picture, str | Path) else "these bytes" if isinstance(picture, bytes) else "this PIL picture"
         raise InputError(f"{what} cannot be read as a picture: {described(error)}; leave it out") from error
 
 
@@ -114,8 +114,8 @@ def checked_range(image: Tensor) -> Tensor:
     lowest, highest = float(image.min()), float(image.max())
     if not (lowest >= 0 and highest <= 1):
         raise InputError(
-            f"a tensor of floats goes from {lowest:g} to {highest:g}; give pictures in [0, 1], which the net normalizes "
-            "itself, or uint8"
+            f"a tensor of floats goes from {lowest:g} to {highest:g}; give pictures in [0, 1], which the net "
+            "normalizes itself, or uint8"
         )
     return image
 

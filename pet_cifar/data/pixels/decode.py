@@ -123,6 +123,41 @@ def decode(encoded: bytes, image_size: int | None, channels: Literal[1, 3]) -> N
         return _channels_first(image if transpose is None else image.transpose(transpose), channels)
 
 
+def decode_whole(encoded: bytes, longest: int) -> NDArray[np.uint8]:
+    """Decodes one picture as a person looks at it: in color, with its own aspect ratio.
+
+    Args:
+        encoded: The bytes of a file in one of `FORMATS`.
+        longest: The longer side of the result in pixels.
+
+    Returns:
+        The pixels, shape (height, width, 3).
+
+    Raises:
+        DecodeError: The bytes give no whole picture, or one above `MAX_PIXELS`.
+    """
+    with _opened(encoded) as picture:
+        if isinstance(picture, _Jpeg):
+            picture.draft(None, (longest, longest))
+        image = _plain(picture, 3).convert("RGB")
+        scale = longest / max(image.size)
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        # Single pixels of a tiny picture stay visible as squares.
+        smooth = Image.Resampling.BILINEAR if scale < 4 else Image.Resampling.NEAREST
+        image = image.resize((width, height), smooth, reducing_gap=3.0)
+        transpose = _TRANSPOSES.get(_orientation(picture.info.get("exif") or b""))
+        return np.asarray(image if transpose is None else image.transpose(transpose))
+
+
+def starts_like_a_picture(head: bytes) -> bool:
+    """Whether the first bytes of a file, 64 or more, are those of a picture, whatever its name.
+
+    The formats of PPM do not count, whose first bytes may be those of a text.
+    """
+    formats = (magic for name, (magic, _) in _FORMATS.items() if name != "PPM")
+    return any(magic.match(head) for magic in (*formats, _HEIC))
+
+
 def fit_array(pixels: NDArray[np.uint8], image_size: int, channels: Literal[1, 3]) -> NDArray[np.uint8]:
     """Does what `decode` does for a picture that already is an array of shape (H, W) or (H, W, 3)."""
     return fit_image(Image.fromarray(pixels), image_size, channels)
