@@ -62,6 +62,21 @@ def run_data(args: Sequence[str]) -> None:
     manifest_report.refuse_empty_classes(pictures, data.class_names, data.root)
 
 
+def data_module(words: Sequence[str]) -> ImageDataModule:
+    """Builds a data module.
+
+    Args:
+        words: What the command line says of it: ``--data`` with a class, or with JSON as a config holds it, and options
+            such as ``--data.root``.
+
+    Raises:
+        InputError: A word is wrong.
+    """
+    parser = _parser("")
+    found: ImageDataModule = parser.instantiate_classes(parser.parse_args(list(words))).data
+    return found
+
+
 def _write(pictures: Sequence[ImageRecord], root: Path, output: Path | None) -> Path:
     """Writes the list, but never over a file of the user's."""
     folder = root if root.is_dir() else root.parent

@@ -22,6 +22,7 @@ TRAINER_COMMANDS = {
 }
 COMMANDS = {
     **TRAINER_COMMANDS,
+    "draw": "draw the pictures of a run as files: curves, confusion matrix, feature maps, filters, Grad-CAM",
     "board": "open TensorBoard on the newest runs, or on those that are named",
     "data": "check: list every picture; doctor: say what is wrong with them; prepare: only download and check",
 }
@@ -40,6 +41,7 @@ examples:
   pet-cifar test --run lightning_logs/digits_residual
   pet-cifar fit --config cats_dogs_cnn --print_model
   pet-cifar predict --run lightning_logs/cats_dogs_cnn photos --output photos.csv
+  pet-cifar draw --run lightning_logs/cats_dogs_cnn --images photo.jpg
   pet-cifar board lightning_logs/digits_residual
   pet-cifar data check --data CatsDogsDataModule --data.root data
 
@@ -112,13 +114,22 @@ def _run(words: Sequence[str], callbacks: "Sequence[Callback]") -> "PetCifarCLI 
         from pet_cifar.cli.predict import run_predict, takes_pictures
 
         if takes_pictures(options):
-            status = run_predict(options)
-            if status:
-                raise SystemExit(status)
+            _end(run_predict(options))
             return None
+    if command == "draw":
+        from pet_cifar.cli.draw import run_draw
+
+        _end(run_draw(options))
+        return None
     from pet_cifar.cli.trainer import run_trainer
 
     return run_trainer(words, callbacks)
+
+
+def _end(status: int) -> None:
+    """Ends the program where a command that has told its user so did only a part of its work."""
+    if status:
+        raise SystemExit(status)
 
 
 def run_from_shell() -> None:

@@ -4,8 +4,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple
 
+from pet_cifar.cli.plain_parser import PlainParser
+from pet_cifar.cli.run_option import add_run_option, load_run
 from pet_cifar.data.files.names import printable
 from pet_cifar.errors import InputError, did_you_mean
 
@@ -18,15 +20,9 @@ SHOWN = 20
 """The rows that are printed where a file gets all of them."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"predict: {message}; see pet-cifar predict --help")
-
-
-def _parser() -> _Parser:
-    parser = _Parser(
+def _parser() -> PlainParser:
+    parser = PlainParser(
         prog="pet-cifar predict",
-        allow_abbrev=False,
         description="Say what is in pictures. Without PATH, the run's own test pictures are scored again, and "
         "the options are those of test: pet-cifar test --help lists them.",
         epilog="The exit status is 1 where a picture could not be read, and 2 where an option was wrong.",
@@ -34,7 +30,7 @@ def _parser() -> _Parser:
     parser.add_argument(
         "paths", nargs="*", metavar="PATH", help="Files, folders, patterns, zip archives, or - for a list."
     )
-    parser.add_argument("--run", help="The run directory, a directory of runs, or a checkpoint.")
+    add_run_option(parser, required=False)
     parser.add_argument("--ckpt_path", metavar="FILE", help="A checkpoint, in the place of --run.")
     parser.add_argument("--output", type=Path, help="A file for the table: .csv, .json, .jsonl or .parquet.")
     parser.add_argument("--top", type=int, default=1, help="How many of the most probable classes are listed.")
@@ -57,7 +53,7 @@ class _Words(NamedTuple):
     unknown: list[str]
 
 
-def _divided(words: Sequence[str], parser: _Parser) -> _Words:
+def _divided(words: Sequence[str], parser: PlainParser) -> _Words:
     """Takes the options of the Trainer out, each with the value behind it."""
     end = words.index("--") if "--" in words else len(words)
     own: list[str] = []
@@ -138,7 +134,8 @@ def run_predict(words: Sequence[str]) -> int:
     _tell_passed_over(found)
     if options.move and (inside := next((one for one in found.sources if one.member), None)):
         raise InputError(f"--move: {printable(inside.name)} lies in an archive; give --copy")
-    net = _loaded(options)
+    name, run = ("--ckpt_path", options.ckpt_path) if options.ckpt_path else ("--run", options.run)
+    net = load_run(run, options.device, option=name)
     if options.explain:
         explanation.explained_layer(net.module)
     stream = predict_sources(net.module, found.sources)
@@ -166,18 +163,6 @@ def _tell_passed_over(found: "Found") -> None:
         some = ", ".join(printable(name) for name in found.passed_over[:3])
         more = f" and {len(found.passed_over) - 3} more" if len(found.passed_over) > 3 else ""
         print(f"passed over, since they are no pictures by their names: {some}{more}", file=sys.stderr)
-
-
-def _loaded(options: argparse.Namespace) -> "Classifier":
-    from pet_cifar.runs.load import load
-
-    name, run = ("--ckpt_path", options.ckpt_path) if options.ckpt_path else ("--run", options.run)
-    try:
-        return load(run, options.device)
-    except InputError as error:
-        raise InputError(f"{name} {error}" if str(error).startswith(run) else str(error)) from error
-    except (RuntimeError, AssertionError) as error:  # torch has no such device, or was built without it.
-        raise InputError(f"--device {options.device}: {str(error).splitlines()[0]}; give cpu or cuda") from error
 
 
 def _print_rows(rows: "Sequence[Row]", top: int, most: int | None) -> None:

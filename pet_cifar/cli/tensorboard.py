@@ -1,29 +1,20 @@
 """``pet-cifar board``: opens TensorBoard on runs."""
 
-import argparse
-import re
 import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NoReturn
 
-from pet_cifar.errors import InputError, did_you_mean
+from pet_cifar.cli.plain_parser import PlainParser
+from pet_cifar.errors import InputError
 
 LOGS = Path("lightning_logs")
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        wrong = re.search(r"unrecognized arguments: (\S+)", message)
-        near = did_you_mean(wrong[1], list(self._option_string_actions)) if wrong else ""
-        raise InputError(f"{message}{near or '; see pet-cifar board --help'}")
-
-
 def run_board(args: Sequence[str]) -> None:
     """Starts TensorBoard and waits until it is stopped."""
-    parser = _Parser(prog="pet-cifar board", allow_abbrev=False, description="Open TensorBoard, for this machine only.")
+    parser = PlainParser(prog="pet-cifar board", description="Open TensorBoard, for this machine only.")
     parser.add_argument("runs", nargs="*", type=Path, help=f"Directories of runs; {LOGS} if none is given.")
     parser.add_argument("--port", type=int, default=6006, help="Where to listen; 0 for any that is free.")
     options = parser.parse_args(args)

@@ -1,6 +1,5 @@
 """Makes of a run a net that takes pictures: without the data that it was trained on, and without writing anything."""
 
-import csv
 import inspect
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from PIL import Image
 
 from pet_cifar import __version__, models
 from pet_cifar import data as datamodules
+from pet_cifar.callbacks.images.confusion_matrix import read_confusions
 from pet_cifar.data.files.names import printable
 from pet_cifar.data.pixels.convert import Picture, pixels_of
 from pet_cifar.errors import InputError, did_you_mean
@@ -249,9 +249,6 @@ def _tested_names(file: Path) -> list[str] | None:
     """The names of the classes in the tables that the run's test or validation has left."""
     run = run_of_checkpoint(file)
     for table in (run / split / "confusion_matrix.csv" for split in ("test", "val")) if run else ():
-        try:
-            with table.open(newline="", encoding="utf-8") as lines:
-                return [row[0] for row in csv.reader(lines)][1:]
-        except (OSError, ValueError, IndexError, csv.Error):  # It is not there, or damaged.
-            continue
+        with suppress(InputError):  # It is not there, or damaged.
+            return read_confusions(table)[0]
     return None

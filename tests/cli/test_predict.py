@@ -135,7 +135,9 @@ def test_explanations_are_pictures_on_a_page(digits_run: Path, pictures: Path) -
         with Image.open(path) as overlay, Image.open(path.with_suffix(".jpg")) as picture:
             assert overlay.size == picture.size == (360, 360)
     page = Path("why/index.html").read_text()
-    assert re.findall(r'src="(.*?)"', page) == [path.with_suffix(end).name for path in overlays for end in (".jpg", ".png")]
+    assert re.findall(r'src="(.*?)"', page) == [
+        path.with_suffix(end).name for path in overlays for end in (".jpg", ".png")
+    ]
     assert "http" not in page
 
 

@@ -10,9 +10,10 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from pet_cifar.callbacks.board import Board
 from pet_cifar.callbacks.images.base import EvalSplit, ImageCallback, title_of
-from pet_cifar.callbacks.images.drawing import confusion_matrix
+from pet_cifar.callbacks.images.drawing import PixelArray, confusion_matrix
 from pet_cifar.callbacks.predictions import Predictions
 from pet_cifar.data.datamodule import ImageDataModule
+from pet_cifar.errors import InputError
 from pet_cifar.training.classifier import ImageClassifier
 
 
@@ -34,11 +35,7 @@ class ConfusionMatrix(ImageCallback):
         """Draws ``predictions/confusion_matrix/<split>``."""
         assert board.predictions is not None
         counts = count_confusions(board.predictions, data.num_classes)
-        right = counts.trace() / counts.sum()
-        title = title_of("confusion matrix", split, when)
-        subtitle = f"{100 * right:.2f} % of {counts.sum():,} pictures right (blue); shares are of the row"
-        picture = confusion_matrix(title, counts, data.class_names, subtitle)
-        board.image(f"predictions/confusion_matrix/{split}", picture)
+        board.image(f"predictions/confusion_matrix/{split}", confusion_sheet(counts, data.class_names, split, when))
         if split == "val":
             write_confusions(board.directory / split / "confusion_matrix.csv", counts, data.class_names)
 
@@ -46,6 +43,37 @@ class ConfusionMatrix(ImageCallback):
 def count_confusions(predictions: Predictions, num_classes: int) -> NDArray[np.int64]:
     """Counts the pictures by label (row) and prediction (column), shape (num_classes, num_classes)."""
     return multiclass_confusion_matrix(predictions.predicted, predictions.label, num_classes).numpy().astype(np.int64)
+
+
+def confusion_sheet(counts: NDArray[np.int64], names: Sequence[str], split: EvalSplit, when: str = "") -> PixelArray:
+    """Draws the confusion matrix of a split with its accuracy.
+
+    Args:
+        counts: The number of pictures by label (row) and prediction (column).
+        names: The names of the classes.
+        split: The split, for the title.
+        when: The time, for the title.
+    """
+    right = counts.trace() / max(counts.sum(), 1)
+    subtitle = f"{100 * right:.2f} % of {counts.sum():,} pictures right (blue); shares are of the row"
+    return confusion_matrix(title_of("confusion matrix", split, when), counts, names, subtitle)
+
+
+def read_confusions(path: Path) -> tuple[list[str], NDArray[np.int64]]:
+    """Reads what `write_confusions` wrote: the names of the classes and the counts.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            _, *rows = csv.reader(file)
+        names, counts = [row[0] for row in rows], np.array([row[1:] for row in rows], np.int64)
+    except (OSError, ValueError, IndexError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read as a confusion matrix ({error}); write it anew with test") from error
+    if counts.shape != (len(names), len(names)) or not names or counts.min() < 0:
+        raise InputError(f"{path} holds no confusion matrix; write it anew with test")
+    return names, counts
 
 
 def write_confusions(path: Path, counts: NDArray[np.int64], names: Sequence[str]) -> None:

@@ -1,18 +1,16 @@
 """Shows what each layer answers to a few pictures."""
 
-from torch import Tensor, nn
+from torch import nn
 
 from pet_cifar.callbacks.board import Board
 from pet_cifar.callbacks.images.base import EvalSplit, ImageCallback, warn
 from pet_cifar.callbacks.images.drawing import channels_last, grid
 from pet_cifar.callbacks.images.inspection import (
-    as_input,
     balanced_rows,
     convolutions,
     layers_like,
+    maps_of,
     named_layers,
-    normalized_maps,
-    outputs_of,
     pictures_of,
     spread,
 )
@@ -81,37 +79,25 @@ class FeatureMaps(ImageCallback):
         labels = data.labels("val")
         rows = balanced_rows(labels, self.pictures, data.split_seed)
         images = pictures_of(data, "val", rows)
-        shapes: dict[str, tuple[int, ...]] = {}
-
-        def keep(name: str, output: Tensor) -> Tensor:
-            if output.ndim != 4:
-                raise InputError(
-                    f"FeatureMaps' layers: {name} gives {output[0].numel()} numbers a picture and no maps; leave it out"
-                )
-            shapes[name] = tuple(output.shape[1:])
-            return normalized_maps(output, self.maps, self.side)
-
-        with outputs_of(chosen, keep) as found:
-            for image in images:  # A large net's maps of several pictures at a time would need gigabytes.
-                module(as_input(module, image[None]))
+        try:
+            found = maps_of(module, images, chosen, self.maps, self.side)
+        except InputError as error:
+            raise InputError(f"FeatureMaps' {error}") from error
         inputs = [channels_last(image.numpy()) for image in images]
-        for name, maps in found.items():
-            if not maps:  # This may be an auxiliary head that only training uses.
+        for name, layer in found.items():
+            if not layer.maps:  # This may be an auxiliary head that only training uses.
                 warn(f"no feature maps of {name} are drawn: it does not run, or gives no tensor")
                 continue
-            channels, height, width = shapes[name]
-            shown = spread(range(channels), self.maps)
-            # Where a layer runs several times for each picture, its last output is shown.
-            last = maps[len(maps) // len(images) - 1 :: len(maps) // len(images)]
+            channels, height, width = layer.shape
             picture = grid(
                 f"{name}, {type(chosen[name]).__name__}, {when}",
                 [
-                    [first, *(channels_last(one[None].numpy()) for one in own[0])]
-                    for first, own in zip(inputs, last, strict=True)
+                    [first, *(channels_last(one[None]) for one in own)]
+                    for first, own in zip(inputs, layer.maps, strict=True)
                 ],
                 side=self.side,
-                subtitle=f"{len(shown)} of {channels} maps of {height} x {width}; each scaled by itself",
+                subtitle=f"{len(layer.channels)} of {channels} maps of {height} x {width}; each scaled by itself",
                 row_labels=[data.class_names[labels[row]] for row in rows],
-                column_labels=["input", *(str(channel) for channel in shown)],
+                column_labels=["input", *map(str, layer.channels)],
             )
             board.image(f"feature_maps/{name}", picture)

@@ -62,20 +62,42 @@ class FirstLayerFilters(ImageCallback):
         if not layers or self._initial is None:
             return
         name, layer = next(iter(layers.items()))
-        now = filters_of(layer)
-        chosen = spread(range(len(now)), self.most)
-        across = 8 if len(chosen) > 16 else 4
-        side = max(48, 6 * max(now.shape[2:]))
-        change = float(np.abs(now - self._initial).mean() / max(float(np.abs(self._initial).mean()), 1e-12))
-        count = f"{len(chosen)} of {len(now)} filters, each side scaled by itself"
-        sheets = [
-            grid(heading, in_rows(_shades(filters, self.scale, chosen), across), side=side, subtitle=subtitle)
-            for heading, subtitle, filters in (
-                (f"{name} at the start", count, self._initial),
-                (when, f"mean change {100 * change:.0f} %", now),
-            )
-        ]
-        board.image("first_layer_filters", np.concatenate(sheets, 1))
+        sheet = filter_sheet(name, filters_of(layer), self._initial, scale=self.scale, most=self.most, when=when)
+        board.image("first_layer_filters", sheet)
+
+
+def filter_sheet(
+    name: str,
+    now: NDArray[np.float32],
+    initial: NDArray[np.float32] | None,
+    *,
+    scale: Literal["layer", "filter"] = "layer",
+    most: int = 64,
+    when: str = "now",
+) -> PixelArray:
+    """Draws the filters of a layer: on the left as they started, where this is known, on the right as they are.
+
+    Args:
+        name: The name of the layer, for the title.
+        now: The filters, shape (out, in, height, width), of which ``in`` is 1 or 3.
+        initial: The same at the start.
+        scale: What black and white stand for; see `FirstLayerFilters`.
+        most: The largest number of filters; they are spread over all of them.
+        when: The time of ``now``, for the title.
+    """
+    chosen = spread(range(len(now)), most)
+    across = 8 if len(chosen) > 16 else 4
+    side = max(48, 6 * max(now.shape[2:]))
+    count = f"{len(chosen)} of {len(now)} filters, each side scaled by itself"
+    parts = [(f"{name}, {when}", count, now)]
+    if initial is not None:
+        change = float(np.abs(now - initial).mean() / max(float(np.abs(initial).mean()), 1e-12))
+        parts = [(f"{name} at the start", count, initial), (when, f"mean change {100 * change:.0f} %", now)]
+    sheets = [
+        grid(heading, in_rows(_shades(filters, scale, chosen), across), side=side, subtitle=subtitle)
+        for heading, subtitle, filters in parts
+    ]
+    return np.concatenate(sheets, 1)
 
 
 def _shades(filters: NDArray[np.float32], scale: str, chosen: list[int]) -> list[PixelArray]:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from fnmatch import fnmatchcase
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -15,8 +15,23 @@ from torch.nn.functional import interpolate
 
 from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.data.manifest import Split
+from pet_cifar.errors import InputError
 
 Item = TypeVar("Item")
+
+
+class LayerMaps(NamedTuple):
+    """The feature maps of one layer.
+
+    Attributes:
+        shape: The shape of the layer's output for one picture, (C, H, W); empty for a layer that does not run.
+        channels: The numbers of the channels that are kept.
+        maps: For each picture uint8 of shape (channels, h, w), each map scaled by itself.
+    """
+
+    shape: tuple[int, ...]
+    channels: list[int]
+    maps: list[NDArray[np.uint8]]
 
 
 @contextmanager
@@ -175,6 +190,47 @@ def normalized_maps(output: Tensor, most: int, side: int) -> Tensor:
     if scale < 1:
         maps = interpolate(maps, (max(1, round(height * scale)), max(1, round(width * scale))), mode="area")
     return maps.to(torch.uint8).cpu()
+
+
+def maps_of(
+    module: nn.Module, images: Tensor, layers: Mapping[str, nn.Module], most: int, side: int
+) -> dict[str, LayerMaps]:
+    """Collects what layers answer to pictures, one picture at a time, since a large net's maps take gigabytes.
+
+    Args:
+        module: The net, in evaluation.
+        images: uint8 pictures, shape (n, C, H, W).
+        layers: Layers of the net by name.
+        most: The number of channels to keep, spread over all of them.
+        side: The side in pixels that larger maps are reduced to.
+
+    Returns:
+        What each layer gave; one that does not run, such as an auxiliary head of training, has no maps. Where a layer
+        runs several times for each picture, its last output counts.
+
+    Raises:
+        InputError: A layer gives no maps.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def keep(name: str, output: Tensor) -> Tensor:
+        if output.ndim != 4:
+            raise InputError(f"layers: {name} gives {output[0].numel()} numbers a picture and no maps; leave it out")
+        shapes[name] = tuple(output.shape[1:])
+        return normalized_maps(output, most, side)
+
+    with outputs_of(layers, keep) as found:
+        for image in images:
+            module(as_input(module, image[None]))
+    last = {
+        name: maps[len(maps) // len(images) - 1 :: len(maps) // len(images)] for name, maps in found.items() if maps
+    }
+    return {
+        name: LayerMaps(shapes[name], spread(range(shapes[name][0]), most), [one[0].numpy() for one in last[name]])
+        if name in last
+        else LayerMaps((), [], [])
+        for name in layers
+    }
 
 
 def filters_of(convolution: nn.Conv2d) -> NDArray[np.float32]:

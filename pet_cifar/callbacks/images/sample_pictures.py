@@ -57,23 +57,9 @@ class SamplePictures(ImageCallback):
     def draw(self, module: ImageClassifier, data: ImageDataModule, board: Board, split: EvalSplit, when: str) -> None:
         """Draws ``sample_pictures`` at the start and ``training_batch`` with the first batch."""
         if self._batch is None:
-            board.image("sample_pictures", self._samples(data))
+            board.image("sample_pictures", sample_sheet(data, self.per_class, self.side))
         else:
             board.image("training_batch", self._first_batch(data, self._batch))
-
-    def _samples(self, data: ImageDataModule) -> PixelArray:
-        labels = data.labels("train")
-        names = data.class_names[:MOST_CLASSES]
-        rows = balanced_rows(labels, self.per_class * data.num_classes, data.split_seed)
-        by_class = [rows[labels[rows] == number][: self.per_class] for number in range(len(names))]
-        shown = "" if len(names) == data.num_classes else f"{len(names)} of "
-        return grid(
-            "training pictures as they are",
-            [[channels_last(image.numpy()) for image in pictures_of(data, "train", own)] for own in by_class],
-            side=self.side,
-            subtitle=f"{len(labels):,} in {shown}{data.num_classes} classes, {data.image_size} x {data.image_size}",
-            row_labels=names,
-        )
 
     def _first_batch(self, data: ImageDataModule, batch: Batch | FeatureBatch) -> PixelArray:
         if isinstance(batch, FeatureBatch):  # The pictures that the features were computed from are made anew.
@@ -90,3 +76,25 @@ class SamplePictures(ImageCallback):
             subtitle=f"{len(images)} of {len(batch.label)} pictures, {'' if data.augment else 'not '}augmented",
             captions=in_rows(captions, ACROSS),
         )
+
+
+def sample_sheet(data: ImageDataModule, per_class: int = 8, side: int = 64) -> PixelArray:
+    """Draws training pictures of every class as they are, one class in each row.
+
+    Args:
+        data: The data module, set up for training.
+        per_class: The number of pictures of each class.
+        side: The side of a picture in the drawing, in pixels.
+    """
+    labels = data.labels("train")
+    names = data.class_names[:MOST_CLASSES]
+    rows = balanced_rows(labels, per_class * data.num_classes, data.split_seed)
+    by_class = [rows[labels[rows] == number][:per_class] for number in range(len(names))]
+    shown = "" if len(names) == data.num_classes else f"{len(names)} of "
+    return grid(
+        "training pictures as they are",
+        [[channels_last(image.numpy()) for image in pictures_of(data, "train", own)] for own in by_class],
+        side=side,
+        subtitle=f"{len(labels):,} in {shown}{data.num_classes} classes, {data.image_size} x {data.image_size}",
+        row_labels=names,
+    )

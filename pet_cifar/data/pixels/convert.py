@@ -41,7 +41,13 @@ def pixels_of(picture: Picture, image_size: int, channels: Literal[1, 3]) -> Ten
     try:
         return torch.from_numpy(_of_picture(picture, image_size, channels))
     except DecodeError as error:
-        what = printable(str(picture)) if isinstance(picture, str | Path) else "these bytes" if isinstance(picture, bytes) else "this PIL picture"
+        what = (
+            printable(str(picture))
+            if isinstance(picture, str | Path)
+            else "these bytes"
+            if isinstance(picture, bytes)
+            else "this PIL picture"
+        )
         raise InputError(f"{what} cannot be read as a picture: {described(error)}; leave it out") from error
 
 

@@ -1,0 +1,138 @@
+"""``pet-cifar draw``: the pictures of a run as PNG files, so that a report needs no screenshots."""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pet_cifar.cli.plain_parser import PlainParser
+from pet_cifar.cli.run_option import add_run_option, load_run
+from pet_cifar.data.files.names import printable
+from pet_cifar.errors import InputError
+
+if TYPE_CHECKING:
+    from pet_cifar.data import ImageDataModule
+    from pet_cifar.runs.drawings import NamedPicture
+    from pet_cifar.runs.load import Classifier
+
+OWN_PICTURES = 4
+"""The number of the run's own pictures that are drawn where none is named."""
+
+
+def _parser() -> PlainParser:
+    parser = PlainParser(
+        prog="pet-cifar draw",
+        description="Draw the pictures of a run as files: curves, confusion matrix, first-layer filters, samples, and "
+        "for some pictures the feature maps of every channel, and Grad-CAM.",
+        epilog="The exit status is 1 where something that was asked for could not be drawn, and 2 where an option was "
+        "wrong.",
+    )
+    add_run_option(parser)
+    parser.add_argument(
+        "--images", nargs="+", default=[], metavar="PATH",
+        help=f"Pictures: files, folders, patterns or zip archives; {OWN_PICTURES} of the run's own if left out.",
+    )  # fmt: skip
+    parser.add_argument(
+        "--layers", nargs="+", default=["all"], metavar="NAME",
+        help="Layers whose maps are drawn, by name or pattern such as backbone.*; all takes every convolution.",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output", type=Path, help="A new folder for the files; RUN/drawings, or drawings_2, if left out."
+    )
+    parser.add_argument("--data.root", dest="root", metavar="DIR", help="Where the run's data is now.")
+    return parser
+
+
+def run_draw(words: Sequence[str]) -> int:
+    """Draws what can be drawn of a run, and says what could not and why.
+
+    Returns:
+        The exit status: 1 where something could not be drawn, else 0.
+
+    Raises:
+        InputError: An option is wrong, or the run cannot be loaded.
+    """
+    options = _parser().parse_args(words)
+    # These imports take seconds, and --help answers without them.
+    from pet_cifar.runs import drawings
+    from pet_cifar.runs.directory import read_checkpoint, run_of_checkpoint
+    from pet_cifar.runs.sources import find_sources
+
+    classifier = load_run(options.run)
+    net = classifier.module
+    layers = drawings.chosen_layers(net, options.layers)
+    sources = find_sources(options.images).sources if options.images else []
+    run = run_of_checkpoint(classifier.checkpoint)
+    folder = _new_folder(options.output, run or classifier.checkpoint.parent)
+    checkpoint = read_checkpoint(classifier.checkpoint)
+    missing: list[str] = []
+
+    def attempt(what: str, draw: Callable[[], int]) -> None:
+        """Draws one kind of picture; one that cannot be drawn does not stop the others."""
+        try:
+            count = draw()
+        except InputError as error:
+            missing.append(f"{what}: {error}")
+        else:
+            print(f"{what}: {count} file{'s' if count != 1 else ''}")
+
+    if run is None:
+        missing.append(f"curves, confusion matrix: {classifier.checkpoint} lies in no run directory")
+    else:
+        attempt("curves", lambda: len(drawings.draw_run_curves(run, folder)))
+        attempt("confusion matrix", lambda: len(list(drawings.draw_confusions(run, folder))))
+    attempt("first-layer filters", lambda: drawings.draw_filters(net, checkpoint, folder))
+    try:
+        data = _data_of(classifier, checkpoint, options.root)
+        attempt("samples", lambda: int(drawings.draw_samples(data, folder).exists()))
+    except InputError as error:
+        data = None
+        missing.append(f"samples: the run's data cannot be read: {error}; give --data.root DIR")
+    pictures, bad = _pictures(classifier, data, sources)
+    missing += bad
+    if pictures:
+        attempt("feature maps", lambda: drawings.draw_feature_maps(net, pictures, layers, folder))
+        attempt("Grad-CAM", lambda: drawings.draw_grad_cam(net, pictures, folder))
+    for line in missing:
+        print(f"not drawn: {line}", file=sys.stderr)
+    print(f"drawn into {printable(str(folder))}")
+    return 1 if missing else 0
+
+
+def _pictures(
+    classifier: "Classifier", data: "ImageDataModule | None", sources: Sequence[Any]
+) -> "tuple[list[NamedPicture], list[str]]":
+    from pet_cifar.runs import drawings
+
+    if sources:
+        return drawings.named_pictures(sources, classifier.module)
+    if data is None:
+        return [], ["feature maps, Grad-CAM: there are no pictures; give --images PATH"]
+    return drawings.pictures_of_run(data, OWN_PICTURES), []
+
+
+def _data_of(classifier: "Classifier", checkpoint: dict[str, Any], root: str | None) -> "ImageDataModule":
+    """The data module of the run, set up for training, from what its checkpoint says of it."""
+    from pet_cifar.cli.configs import config_of_checkpoint
+    from pet_cifar.cli.data import data_module
+
+    data = config_of_checkpoint(checkpoint, "test").get("data")
+    if not data:
+        raise InputError(f"{classifier.checkpoint} does not say what it was trained on")
+    found = data_module(["--data", json.dumps(data), *(["--data.root", root] if root else [])])
+    found.prepare_data()
+    found.setup("fit")
+    return found
+
+
+def _new_folder(output: Path | None, run: Path) -> Path:
+    if output is None:
+        number = 1
+        while (folder := run / ("drawings" if number == 1 else f"drawings_{number}")).exists():
+            number += 1
+        return folder
+    output = output.expanduser()
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise InputError(f"--output {output}: there is something already; give a new folder")
+    return output

@@ -1,0 +1,242 @@
+"""The pictures of a run as files: what the callbacks show in TensorBoard, for any picture and for every channel."""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from pet_cifar.callbacks.images.base import EvalSplit
+from pet_cifar.callbacks.images.confusion_matrix import confusion_sheet, read_confusions
+from pet_cifar.callbacks.images.drawing import PixelArray, channels_last, encode, grid, in_rows
+from pet_cifar.callbacks.images.first_layer_filters import filter_sheet
+from pet_cifar.callbacks.images.inspection import (
+    balanced_rows,
+    convolutions,
+    filters_of,
+    layers_like,
+    maps_of,
+    named_layers,
+    pictures_of,
+    untouched,
+)
+from pet_cifar.callbacks.images.sample_pictures import sample_sheet
+from pet_cifar.data.datamodule import ImageDataModule
+from pet_cifar.data.files.names import printable
+from pet_cifar.data.pixels.decode import DecodeError, decode, decode_whole
+from pet_cifar.errors import InputError, disk_errors
+from pet_cifar.runs.curves import draw_curves, read_curves
+from pet_cifar.runs.explanation import SIDE, explained_layer, overlay_of
+from pet_cifar.runs.sources import Source
+from pet_cifar.training.classifier import ImageClassifier
+
+EVAL_SPLITS: tuple[EvalSplit, ...] = ("val", "test")
+EVERY_CHANNEL = 1_000_000
+
+
+class NamedPicture(NamedTuple):
+    """One picture to look at.
+
+    Attributes:
+        name: What it is called in titles.
+        stem: What its files are called.
+        pixels: What the net takes, uint8, shape (C, S, S).
+        look: The same picture for a person, shape (H, W, 3).
+    """
+
+    name: str
+    stem: str
+    pixels: Tensor
+    look: PixelArray
+
+
+def named_pictures(sources: Sequence[Source], net: ImageClassifier) -> tuple[list[NamedPicture], list[str]]:
+    """Reads pictures from files; also returns a line for each that cannot be read.
+
+    Args:
+        sources: The files.
+        net: The net, which says how large its pictures are.
+    """
+    channels, size = net.picture_shape
+    pictures: list[NamedPicture] = []
+    bad: list[str] = []
+    for source in sources:
+        name = printable(source.name)
+        try:
+            encoded = source.read()
+            pixels, look = torch.from_numpy(decode(encoded, size, channels)), decode_whole(encoded, SIDE)
+        except (DecodeError, OSError, ValueError) as error:
+            bad.append(f"{name}: {printable(str(error))}")
+            continue
+        pictures.append(NamedPicture(name, _stem(len(pictures), Path(source.name).stem), pixels, look))
+    return pictures, bad
+
+
+def pictures_of_run(data: ImageDataModule, count: int) -> list[NamedPicture]:
+    """The validation pictures that the run's own callbacks show, balanced over the classes.
+
+    Args:
+        data: The run's data module, set up for training.
+        count: How many.
+    """
+    labels = data.labels("val")
+    rows = balanced_rows(labels, count, data.split_seed)
+    found = zip(rows, pictures_of(data, "val", rows), strict=True)
+    records = data.splits["val"]
+    return [
+        NamedPicture(
+            f"{printable(records[row].path)} ({data.class_names[labels[row]]})",
+            _stem(number, f"{data.class_names[labels[row]]}_{Path(records[row].path).stem}"),
+            pixels,
+            _enlarged(channels_last(pixels.numpy())),
+        )
+        for number, (row, pixels) in enumerate(found)
+    ]
+
+
+def _enlarged(picture: PixelArray) -> PixelArray:
+    smooth = Image.Resampling.BICUBIC if 4 * len(picture) > SIDE else Image.Resampling.NEAREST
+    return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize((SIDE, SIDE), smooth))
+
+
+def _stem(number: int, name: str) -> str:
+    # The name of a file that comes from elsewhere is cut down to letters that no disk minds.
+    return f"{number + 1:03d}_{re.sub(r'[^A-Za-z0-9_-]+', '_', name)[:60]}"
+
+
+def chosen_layers(net: ImageClassifier, patterns: Sequence[str]) -> dict[str, nn.Module]:
+    """The layers of these names or patterns; none, or ``all``, takes every convolution.
+
+    Raises:
+        InputError: The net has no such layer.
+    """
+    if not patterns or list(patterns) == ["all"]:
+        return dict(convolutions(net))
+    try:
+        return layers_like(net, patterns)
+    except KeyError as error:
+        valid = [name for name, layer in named_layers(net).items() if not list(layer.children())]
+        raise InputError(
+            f"--layers {error.args[0]}: {type(net).__name__} has no such layer; give all, or some of {', '.join(valid)}"
+        ) from error
+
+
+def draw_feature_maps(
+    net: ImageClassifier, pictures: Sequence[NamedPicture], layers: dict[str, nn.Module], folder: Path
+) -> int:
+    """Draws all channels of each layer for each picture, one file for each two in ``feature_maps/<picture>/``.
+
+    Returns:
+        The number of files.
+    """
+    count = 0
+    for picture in tqdm(pictures, desc="feature maps", unit="", disable=None, leave=False):
+        with untouched(net):
+            found = maps_of(net, picture.pixels[None], layers, EVERY_CHANNEL, 96)
+        for number, (name, layer) in enumerate(found.items()):
+            if not layer.maps:
+                continue
+            channels, height, width = layer.shape
+            across = max(8, math.ceil(math.sqrt(channels)))
+            sheet = grid(
+                f"{name}, {type(layers[name]).__name__}: {channels} maps of {height} x {width}",
+                in_rows([channels_last(one[None]) for one in layer.maps[0]], across),
+                side=96 if channels <= 144 else 64,
+                subtitle=f"{picture.name}; each map scaled by itself",
+            )
+            _write(sheet, folder / "feature_maps" / picture.stem / f"{number + 1:03d}_{name}.png")
+            count += 1
+    return count
+
+
+def draw_filters(net: ImageClassifier, checkpoint: dict[str, Any], folder: Path) -> int:
+    """Draws ``first_layer_filters.png``, with those of the start where the checkpoint has kept them.
+
+    Returns:
+        1, or 0 where the net has no convolution.
+    """
+    layers = convolutions(net)
+    if not layers:
+        return 0
+    name, layer = next(iter(layers.items()))
+    now = filters_of(layer)
+    initial = None
+    for callback, state in (checkpoint.get("callbacks") or {}).items():
+        if str(callback).startswith("FirstLayerFilters") and isinstance(state.get("initial"), Tensor):
+            initial = state["initial"].float().numpy()
+    initial = initial if initial is not None and initial.shape == now.shape else None
+    _write(filter_sheet(name, now, initial, most=len(now), when="trained"), folder / "first_layer_filters.png")
+    return 1
+
+
+def draw_grad_cam(net: ImageClassifier, pictures: Sequence[NamedPicture], folder: Path) -> int:
+    """Draws for each picture what speaks for the predicted class, as ``grad_cam/<picture>.png``.
+
+    Returns:
+        The number of files.
+
+    Raises:
+        InputError: No layer gives maps, or captum is not installed.
+    """
+    if find_spec("captum") is None:
+        raise InputError("Grad-CAM needs captum, which is not installed: pip install 'pet_cifar[draw]'")
+    layer = explained_layer(net)
+    for picture in tqdm(pictures, desc="Grad-CAM", unit="", disable=None, leave=False):
+        sheet, explained = overlay_of(net, layer, picture.pixels, picture.look)
+        shown = grid(
+            f"Grad-CAM of {layer}",
+            [[picture.look, sheet]],
+            side=SIDE,
+            subtitle=picture.name,
+            captions=[[["the picture"], [f"red speaks for {net.class_names[explained]}"]]],
+        )
+        _write(shown, folder / "grad_cam" / f"{picture.stem}.png")
+    return len(pictures)
+
+
+def draw_confusions(run: Path, folder: Path) -> Iterator[Path]:
+    """Draws ``confusion_matrix_<split>.png`` of validation and test, as far as the run has their tables.
+
+    Raises:
+        InputError: A table is damaged.
+    """
+    for split in EVAL_SPLITS:
+        table = run / split / "confusion_matrix.csv"
+        if table.is_file():
+            names, counts = read_confusions(table)
+            file = folder / f"confusion_matrix_{split}.png"
+            _write(confusion_sheet(counts, [printable(name) for name in names], split), file)
+            yield file
+
+
+def draw_run_curves(run: Path, folder: Path) -> list[Path]:
+    """Draws ``curves.png`` and ``curves.svg``.
+
+    Raises:
+        InputError: The run has no metrics, or matplotlib is not installed.
+    """
+    files = [folder / "curves.png", folder / "curves.svg"]
+    curves = read_curves(run / "metrics.csv")
+    with disk_errors(folder, "; give another --output"):
+        folder.mkdir(parents=True, exist_ok=True)
+    draw_curves(curves, f"{run.parent.name}/{run.name}" if run.parent.name else run.name, files)
+    return files
+
+
+def draw_samples(data: ImageDataModule, folder: Path) -> Path:
+    """Draws ``sample_pictures.png``: training pictures of every class."""
+    _write(sample_sheet(data), folder / "sample_pictures.png")
+    return folder / "sample_pictures.png"
+
+
+def _write(picture: PixelArray, file: Path) -> None:
+    with disk_errors(file, "; give another --output"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(encode(np.ascontiguousarray(picture)))
