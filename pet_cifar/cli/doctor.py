@@ -70,17 +70,22 @@ def run_doctor(data: ImageDataModule, options: Namespace) -> None:
         try:
             features = features_of(data, options.backbone, options.weights)
         except InputError as error:
-            # Without the default weights all else can be examined; weights that the user names must be right.
-            if options.weights != "timm":
-                raise InputError(str(error).replace("--model.weights", "--weights")) from error
+            # Without a network all else can be examined; weights and a net that the user names must be right.
+            if options.weights != "timm" or options.backbone != BACKBONE:
+                told = str(error).replace("--model.weights", "--weights").replace("--model.name", "--backbone")
+                raise InputError(told) from error
             reason = str(error).partition(";")[0]
             log.warning("wrong labels are not looked for: %s; give --weights FILE, or --weights none", reason)
     found = examine(data, features, size)
     print(page.table(list(summarize(found))))
     page.write(found, data, folder, options.most)
+    print(f"page written to {printable(str(folder / 'index.html'))}, and beside it findings.csv and exclude.csv")
+    proposed = len(page.proposed_rows(page.findings_of(found)))
     print(
-        f"page written to {printable(str(folder / 'index.html'))}, and beside it findings.csv and exclude.csv: look at "
-        f"what it proposes, take away what is good, and give --data.exclude {printable(str(folder / 'exclude.csv'))}"
+        f"{proposed} pictures are proposed to be left out: look at them on the page, delete the lines of those that "
+        f"you keep from exclude.csv, and give --data.exclude {printable(str(folder / 'exclude.csv'))}"
+        if proposed
+        else "no picture is proposed to be left out"
     )
 
 

@@ -156,12 +156,16 @@ class ImageDataModule(LightningDataModule):
         The default keeps the dataset's own test split where it has one, and takes ``test_fraction`` of all pictures
         otherwise. Validation pictures come out of the rest.
         """
+        return self.split(records)
+
+    def split(self, records: list[ImageRecord], num_listed: int | None = None) -> dict[Split, list[ImageRecord]]:
+        """Calls `split_records` with this data module's options."""
         return split_records(
             records,
             val_fraction=self.val_fraction,
             test_fraction=self.test_fraction,
             seed=self.split_seed,
-            num_listed=sum(record.split != "test" for record in self.listed),
+            num_listed=num_listed,
             group=(lambda record: self.groups[record.path]) if self.groups else None,
             fold=self.fold,
         )
@@ -256,6 +260,11 @@ class ImageDataModule(LightningDataModule):
         read = leakage.at_small_size(self)
         return leakage.find_near_duplicates(self._usable(), read, state_directory(self.root))
 
+    def group_numbers(self, split: Split) -> NDArray[np.int64]:
+        """A number for each picture of a split that those share which show the same or belong together, shape (n,)."""
+        pairs = self.near_duplicates() if self.keeps_near_duplicates_together else []
+        return leakage.group_numbers(self.splits[split], pairs, self.groups)
+
     def _choose_splits(self, stage: str) -> None:
         trainer: Any = self.trainer
         self._overfits = stage == "fit" and trainer is not None and trainer.overfit_batches > 0
@@ -324,6 +333,7 @@ class ImageDataModule(LightningDataModule):
         Raises:
             InputError: The net was trained with another data module, with other pictures or with other splits.
         """
+        trained_on.refuse_other_classes(checkpoint, self.class_names, self.root)
         known = (checkpoint, type(self).__qualname__, self.fingerprint, self.root)
         if not self.allow_other_data:
             trained_on.refuse_other_data(*known)

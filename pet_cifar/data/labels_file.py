@@ -1,6 +1,7 @@
 """A table of pictures and their classes: the CSV that ``--data.labels`` names."""
 
 import csv
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,13 +53,22 @@ def read_labels_file(file: Path) -> LabelsFile:
     else:
         rows = rows[1:]
     found = LabelsFile(columns=columns)
+    earlier: dict[str, LayoutFile] = {}
     for number, row in rows:
-        cells = dict(enumerate(cell.strip() for cell in row))
-        path, label = cells.get(paths, "").replace("\\", "/").removeprefix("./"), cells.get(labels, "")
+        row = [cell.strip() for cell in row]
+        cells = dict(enumerate(row))
+        path, label = _relative(cells.get(paths, ""), file.parent), cells.get(labels, "")
         if not path or not label:
             raise InputError(f"{file} line {number} has no {'class' if path else 'path'}; fill it in or leave it out")
         split = _split(file, number, cells.get(splits, "") if splits is not None else "")
-        _add(found, file, number, LayoutFile(path, label, split), dict(zip(columns, row, strict=False)))
+        one = LayoutFile(path, label, split)
+        if earlier.setdefault(path, one) != one:
+            raise _contradiction(file, number, one, earlier[path])
+        if path in found.values:
+            found.repeated += 1
+            continue
+        found.files.append(one)
+        found.values[path] = dict(zip(columns, row, strict=False))
     if not found.files:
         raise InputError(f"{file} names no picture; give it a row of path and class for each")
     return found
@@ -98,18 +108,17 @@ def _split(file: Path, number: int, word: str) -> str:
     return SPLIT_WORDS[word.lower()] if word else ""
 
 
-def _add(found: LabelsFile, file: Path, number: int, row: LayoutFile, values: dict[str, str]) -> None:
-    if row.path in found.values:
-        earlier = next(one for one in found.files if one.path == row.path)
-        if earlier != row:
-            raise InputError(
-                f"{file} line {number} calls {row.path} {row.label}{_of(row)}, and an earlier line {earlier.label}"
-                f"{_of(earlier)}; leave one of them out"
-            )
-        found.repeated += 1
-        return
-    found.files.append(row)
-    found.values[row.path] = values
+def _relative(path: str, folder: Path) -> str:
+    """A path as the list of pictures has it: relative to the table's folder, with forward slashes."""
+    path = path.replace("\\", "/").removeprefix("./")
+    return os.path.relpath(path, folder.absolute()).replace(os.sep, "/") if path.startswith("/") else path
+
+
+def _contradiction(file: Path, number: int, row: LayoutFile, earlier: LayoutFile) -> InputError:
+    return InputError(
+        f"{file} line {number} calls {row.path} {row.label}{_of(row)}, and an earlier line {earlier.label}"
+        f"{_of(earlier)}; leave one of them out"
+    )
 
 
 def _of(row: LayoutFile) -> str:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
-from pet_cifar.data.manifest import PICTURE_SUFFIXES
+from pet_cifar.data.manifest import PICTURE_SUFFIXES, natural_key
 
 SPLIT_WORDS: dict[str, Literal["train", "val", "test"]] = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -47,7 +47,7 @@ class Layout(NamedTuple):
     @property
     def classes(self) -> list[str]:
         """The names of the classes, in natural order."""
-        return sorted({file.label for file in self.files}, key=_natural)
+        return sorted({file.label for file in self.files}, key=natural_key)
 
 
 def read_layout(paths: Iterable[str]) -> Layout:
@@ -147,7 +147,3 @@ def _stem(path: str) -> str:
 
 def _is_picture(path: str) -> bool:
     return path.rpartition(".")[2].lower() in {suffix.removeprefix(".") for suffix in PICTURE_SUFFIXES}
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    return [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in re.split(r"(\d+)", name)]

@@ -115,10 +115,11 @@ def keep_together(
     pairs: Sequence[NearDuplicates],
     groups: Mapping[str, str],
 ) -> dict[Split, list[ImageRecord]]:
-    """Moves near duplicates to the split that the first of them is in, as far as the dataset leaves the choice.
+    """Moves near duplicates to one split, as far as the dataset leaves the choice and no class suffers.
 
-    A picture that the dataset itself puts into its test or validation split stays there. Where a class would lose more
-    than half of its pictures in a split, the pictures look too much alike to be told apart, and nothing is moved.
+    A group of pictures that show the same goes to the split that the first of them is in, or else to one that another
+    of them is in. Where each choice would take more than half of a class's pictures out of a split, the group stays on
+    two sides, which a warning tells. A picture that the dataset itself puts into its test or validation split stays.
 
     Args:
         splits: The pictures of each split.
@@ -134,45 +135,75 @@ def keep_together(
         for record in records
         if _is_movable(record, name)
     }
-    rows = {path: row for row, path in enumerate(movable)}
-    links = [(rows[pair.first.path], rows[pair.second.path]) for pair in pairs if _both_in(pair, rows)]
-    if not links:
-        return {name: list(records) for name, records in splits.items()}
-    paths = list(movable)
-    heads: dict[str, int] = {}
-    links += [(heads.setdefault(groups[path], row), row) for path, row in rows.items() if path in groups]
-    target: dict[str, Split] = {}
-    for group in groups_of(links, len(paths)):
-        # The order of the splits must not decide, so that the first in the order of the names leads.
-        leader = min((paths[row] for row in group), key=natural_key)
-        target.update({paths[row]: movable[leader][0] for row in group})
-    moved = {path: name for path, name in target.items() if movable[path][0] != name}
-    if not moved:
-        return {name: list(records) for name, records in splits.items()}
-    after = _moved(splits, moved)
-    if (lost := _class_that_is_lost(splits, after)) is not None:
+    before = {name: Counter(record.label for record in records) for name, records in splits.items()}
+    now = {name: Counter(counts) for name, counts in before.items()}
+    moved: dict[str, Split] = {}
+    stuck: list[str] = []
+    for paths in _groups_of_paths(list(movable), pairs, groups):
+        sides = list(dict.fromkeys(movable[path][0] for path in paths))
+        if len(sides) == 1:
+            continue
+        for side in sides:
+            after = {name: Counter(counts) for name, counts in now.items()}
+            for name, record in (movable[path] for path in paths):
+                after[name][record.label] -= 1
+                after[side][record.label] += 1
+            labels = {movable[path][1].label for path in paths}
+            if all(2 * after[name][label] >= before[name][label] for name in before for label in labels):
+                now = after
+                moved.update({path: side for path in paths if movable[path][0] != side})
+                break
+        else:
+            stuck.append(paths[0])
+    if stuck:
+        more = f" and {len(stuck) - 1} more" if len(stuck) > 1 else ""
         warn_line(
-            f"so many pictures look alike that keeping near duplicates on one side of the split would leave {lost}: "
-            "the split stays as it was, and a test may come out too good; pet-cifar data doctor shows them"
+            f"{printable(stuck[0])}{more}: pictures that show the same stay on two sides of the split, since moving "
+            "them would take more than half of a class out of a split; a test may come out too good: give more "
+            "pictures of the class, or --data.drop_near_duplicates train"
         )
+    if not moved:
         return {name: list(records) for name, records in splits.items()}
     rank_zero_info(
         f"near duplicates: {len(moved)} of {len(movable)} pictures are on another side of the split than they would "
         "be, because they show the same as a picture there"
     )
-    return after
+    return _moved(splits, moved)
 
 
-def _class_that_is_lost(
-    before: Mapping[Split, Sequence[ImageRecord]], after: Mapping[Split, Sequence[ImageRecord]]
-) -> str | None:
-    """Words for a class that keeps less than half of its pictures in a split; None where there is none."""
-    for name, records in before.items():
-        now = Counter(record.label for record in after[name])
-        for label, count in Counter(record.label for record in records).items():
-            if 2 * now[label] < count:
-                return f"{now[label]} of {count} pictures of {printable(label)} in {name}"
-    return None
+def _groups_of_paths(
+    paths: Sequence[str], pairs: Sequence[NearDuplicates], groups: Mapping[str, str]
+) -> list[list[str]]:
+    """The pictures that belong together, by what they show or by the user's groups, each in the order of their names.
+
+    The order of the splits must not decide which is the first of a group.
+    """
+    rows = {path: row for row, path in enumerate(paths)}
+    links = [(rows[pair.first.path], rows[pair.second.path]) for pair in pairs if _both_in(pair, rows)]
+    heads: dict[str, int] = {}
+    links += [(heads.setdefault(groups[path], row), row) for path, row in rows.items() if path in groups]
+    found = [sorted((paths[row] for row in group), key=natural_key) for group in groups_of(links, len(paths))]
+    return sorted(found, key=lambda group: natural_key(group[0]))
+
+
+def group_numbers(
+    records: Sequence[ImageRecord], pairs: Sequence[NearDuplicates], groups: Mapping[str, str]
+) -> NDArray[np.int64]:
+    """A number for each picture that it shares with those that show the same or belong to the same group.
+
+    Args:
+        records: The pictures.
+        pairs: The near duplicates among them, and perhaps among others.
+        groups: The name of the group that a picture belongs to, by its path.
+
+    Returns:
+        Shape (n,); a picture that belongs with no other has a number of its own.
+    """
+    rows = {record.path: row for row, record in enumerate(records)}
+    numbers = np.arange(len(records))
+    for paths in _groups_of_paths(list(rows), pairs, groups):
+        numbers[[rows[path] for path in paths]] = rows[paths[0]]
+    return numbers
 
 
 def drop_from_training(

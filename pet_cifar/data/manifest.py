@@ -122,7 +122,8 @@ def check_files(
         seen = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         if not label:
             records.append(ImageRecord(path, label, split, *seen, 0, 0, "", "", NO_CLASS))
-        elif old and old.label and (old.bytes, old.modified_ns, old.changed_ns) == seen:
+        # A file that could not be read may be readable by now, where a plugin was installed since.
+        elif old and old.label and not old.is_bad and (old.bytes, old.modified_ns, old.changed_ns) == seen:
             verdict = OK if old.verdict.startswith(DUPLICATE) else old.verdict
             same = (old.label, old.split, old.verdict) == (label, split, verdict)
             records.append(old if same else replace(old, label=label, split=split, verdict=verdict))
@@ -138,7 +139,7 @@ def check_files(
         for index, record in zip(todo, map_in_threads(check, todo, num_threads, "checking pictures"), strict=True):
             records[index] = record
     listed = mark_duplicates([record for record in records if record is not None])
-    if todo or len(known) != len(listed):
+    if listed != list(known.values()):
         write_csv(listed, listing)
     return listed
 

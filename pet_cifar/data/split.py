@@ -5,12 +5,14 @@ import math
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
 
+from pet_cifar.data.files.names import printable
 from pet_cifar.data.manifest import ImageRecord, Split
 from pet_cifar.errors import InputError
 
@@ -74,14 +76,16 @@ def stratified_split(
     else:
         taken = _proportional(labels, size, seed)
     rest = sorted(set(range(len(records))) - set(taken))
+    counts = Counter(labels)
     for side in (rest, taken):
-        for label, count in sorted(Counter(labels).items()):
-            if label not in {labels[index] for index in side}:
-                unit = "picture(s)" if group is None else "picture(s) in too few groups"
-                raise InputError(
-                    f"{name} is {size}, but class {label} has {count} {unit} to be divided, and every class needs one "
-                    f"on both sides; give more pictures of {label}, or another {name}"
-                )
+        for label in sorted(counts.keys() - {labels[index] for index in side}):
+            unit = "picture(s)" if group is None else "picture(s) in too few groups"
+            raise InputError(
+                f"{name} is {size}, but class {label} has {counts[label]} {unit} to be divided, and every class needs "
+                f"one on both sides; give more pictures of {label}, or another {name}"
+            )
+    if group is not None:
+        _tell_share(len(taken) / len(labels), size if isinstance(size, float) else size / len(labels), name)
     return [records[index] for index in rest], [records[index] for index in sorted(taken)]
 
 
@@ -102,18 +106,41 @@ def _proportional(labels: Sequence[str], size: float | int, seed: int) -> list[i
 
 
 def _grouped(labels: Sequence[str], groups: Sequence[str], size: float | int, seed: int) -> list[int]:
-    """The rows of the groups that are taken, chosen so that the classes are about in proportion."""
-    share = size if isinstance(size, float) else size / len(labels)
-    folds = StratifiedGroupKFold(max(2, round(1 / share)), shuffle=True, random_state=seed)
+    """The rows of the groups that are taken, chosen so that the classes are about in proportion.
+
+    The groups are divided into folds, of which as many are taken as the share asks for. Where no choice of them leaves
+    every class on both sides, there are fewer and larger folds. Nothing is taken where none of it helps.
+    """
+    share = Fraction(size if isinstance(size, float) else size / len(labels)).limit_denominator(20)
+    every = set(labels)
+    for count in sorted({max(2, share.denominator), 10, 5, 4, 3, 2}, reverse=True):
+        if count > max(2, share.denominator):
+            continue
+        number = min(count - 1, max(1, round(share * count)))
+        folds = _group_folds(labels, groups, count, seed)
+        for first in range(len(folds)):
+            taken = {row for place in range(number) for row in folds[(first + place) % count]}
+            inside = {labels[row] for row in taken}
+            if inside == every == {label for row, label in enumerate(labels) if row not in taken}:
+                return sorted(taken)
+    return []
+
+
+def _group_folds(labels: Sequence[str], groups: Sequence[str], count: int, seed: int) -> list[list[int]]:
+    """The rows of each fold; none where there are fewer pictures of each class than folds."""
+    folds = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
     try:
         with warnings.catch_warnings():
-            # Whether every class is on both sides is checked afterwards.
+            # Whether every class is on both sides is checked by the caller.
             warnings.simplefilter("ignore", UserWarning)
-            _, taken = next(folds.split(np.zeros(len(labels)), labels, groups))
-    except ValueError:  # There are fewer pictures of each class than folds.
+            return [taken.tolist() for _, taken in folds.split(np.zeros(len(labels)), labels, groups)]
+    except ValueError:
         return []
-    found: list[int] = taken.tolist()
-    return found
+
+
+def _tell_share(share: float, asked: float, name: str) -> None:
+    if abs(share - asked) > max(0.01, asked / 10):
+        rank_zero_info(f"{name}: whole groups make it {share:.2f} of the pictures in the place of {asked:.2f}")
 
 
 def parse_fold(text: str | None) -> tuple[int, int] | None:
@@ -155,7 +182,7 @@ def split_records(
     val_fraction: float,
     test_fraction: float,
     seed: int,
-    num_listed: int,
+    num_listed: int | None = None,
     group: Callable[[ImageRecord], str] | None = None,
     fold: tuple[int, int] | None = None,
 ) -> dict[Split, list[ImageRecord]]:
@@ -167,8 +194,8 @@ def split_records(
             own.
         test_fraction: The share of all pictures that tests, where the dataset has no test split of its own.
         seed: The same seed and pictures give the same splits everywhere.
-        num_listed: The number of listed pictures outside the dataset's own test split. Validation takes its share
-            of these, so that CIFAR-10 validates on 5,000 also where its duplicates are left out.
+        num_listed: The number of pictures that validation takes its share of, where the dataset has a test split of its
+            own; None counts those that are divided.
         group: The name of the group that a picture belongs to; no group is divided.
         fold: Which of how many folds of all pictures tests, in the place of ``test_fraction``.
     """
@@ -176,7 +203,10 @@ def split_records(
     for record in records:
         given[record.split].append(record)
     rest, val, test = [record for record in records if record.split in ("", "train")], given["val"], given["test"]
-    size: float | int = round(val_fraction * num_listed)
+    if group is not None:
+        _refuse_divided_groups(records, group)
+    size: float | int = round(val_fraction * (len(rest) if num_listed is None else num_listed))
+    _check_enough(rest, 1 + (not test) + (not val))
     if test and fold:
         raise InputError(f"fold is {fold[0]}/{fold[1]}, but this dataset has a test split of its own; leave fold out")
     if not test:
@@ -188,6 +218,30 @@ def split_records(
     if not val:
         rest, val = stratified_split(rest, size, seed, "val_fraction", group)
     return {"train": rest, "val": val, "test": test}
+
+
+def _refuse_divided_groups(records: Sequence[ImageRecord], group: Callable[[ImageRecord], str]) -> None:
+    """Refuses groups that the dataset's own splits divide."""
+    sides: dict[str, set[str]] = defaultdict(set)
+    for record in records:
+        sides[group(record)].add(record.split or "train")
+    divided = sorted(name for name, found in sides.items() if len(found) > 1)
+    if divided:
+        raise InputError(
+            f"group_by divides {len(divided)} groups, such as {printable(divided[0])}, which is in the splits "
+            f"{' and '.join(sorted(sides[divided[0]]))} of the data; leave group_by out, or the data's own splits"
+        )
+
+
+def _check_enough(records: Sequence[ImageRecord], least: int) -> None:
+    """Refuses a class that has fewer pictures than there are splits to be filled."""
+    for label, count in sorted(Counter(record.label for record in records).items()):
+        if count < least:
+            splits = "one each to train, to validate and to test" if least == 3 else "one for each split"
+            raise InputError(
+                f"class {label} has {count} usable picture{'s' if count != 1 else ''}, and {least} are the least, "
+                f"{splits}; give more pictures of {label}, or leave the class out"
+            )
 
 
 def first_of_each_class(records: Sequence[ImageRecord], count: int | None, folder: Path) -> list[ImageRecord]:

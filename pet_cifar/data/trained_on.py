@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from pet_cifar.data.files.names import printable
 from pet_cifar.data.manifest import OK, ImageRecord
 from pet_cifar.errors import InputError
 
@@ -54,6 +55,32 @@ def reason_against(states: Mapping[str, Any], own: str, current: str, root: Path
             "score the pictures of this data that it was not trained on"
         )
     return None
+
+
+def refuse_other_classes(checkpoint: Mapping[str, Any], class_names: Sequence[str], root: Path) -> None:
+    """Refuses a checkpoint whose net tells other classes apart, or has them under other numbers.
+
+    Args:
+        checkpoint: What a checkpoint holds, with ``class_names`` where its version keeps them.
+        class_names: The names of the data's classes; only their upper and lower case does not count.
+        root: The data's folder, for the message.
+
+    Raises:
+        InputError: The classes are not the same.
+    """
+    known = [str(name) for name in checkpoint.get("class_names", ())]
+    # A net that was trained with a loader of numbers has no names.
+    if not known or known == [str(number) for number in range(len(known))]:
+        return
+    if [name.casefold() for name in known] != [name.casefold() for name in class_names]:
+        raise InputError(
+            f"the checkpoint's net knows the classes {_some(known)}, and {root} holds {_some(class_names)}; give data "
+            "whose classes have the same names"
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(printable, names[:10])) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
 def refuse_other_data(states: Mapping[str, Any], own: str, current: str, root: Path) -> None:

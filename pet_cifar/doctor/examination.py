@@ -86,6 +86,7 @@ def examine(data: ImageDataModule, features: NDArray[np.floating] | None, image_
     pictures = leakage.small_pictures(records, leakage.at_small_size(data))
     rows = {record.path: row for row, record in enumerate(records)}
     pairs = [pair for pair in data.near_duplicates() if pair.first.path in rows and pair.second.path in rows]
+    numbers_of_groups = leakage.group_numbers(records, pairs, data.groups)
     width, height = (np.array([getattr(one, side) for one in records], np.float64) for side in ("width", "height"))
     contrast = gray_of(pictures.astype(np.float32)).std((1, 2))
     longer, shorter = np.maximum(width, height), np.minimum(width, height)
@@ -97,7 +98,9 @@ def examine(data: ImageDataModule, features: NDArray[np.floating] | None, image_
         pairs=pairs,
         groups=groups_of([(rows[pair.first.path], rows[pair.second.path]) for pair in pairs], len(records)),
         straddling=leakage.straddling(data.splits, pairs),
-        label_errors=None if features is None else find_label_errors(features, labels, len(data.class_names)),
+        label_errors=None
+        if features is None
+        else find_label_errors(features, labels, len(data.class_names), numbers_of_groups),
         shortcuts=find_shortcuts(measures_of(records, pictures), labels),
         blank=np.flatnonzero(contrast < BLANK),
         odd=np.flatnonzero(longer >= ODD_ASPECT * shorter),
@@ -145,7 +148,10 @@ def _about_classes(found: Examination) -> Iterator[Line]:
     advice = (
         f"{rare} classes are rare; look at val/balanced_acc, and try --model.class_weights balanced" if rare else ""
     )
-    yield Line("classes", f"{len(sizes)}, of {sizes[least]:,} ({least}) to {sizes[most]:,} ({most}) pictures", advice)
+    size = f"{sizes[least]:,} pictures each"
+    if sizes[least] != sizes[most]:
+        size = f"of {sizes[least]:,} ({least}) to {sizes[most]:,} ({most}) pictures"
+    yield Line("classes", f"{len(sizes)}, {size}", advice)
 
 
 def _about_near_duplicates(found: Examination) -> Iterator[Line]:
@@ -154,8 +160,15 @@ def _about_near_duplicates(found: Examination) -> Iterator[Line]:
     yield Line(
         "near duplicates",
         f"{_pictures(inside)} in {groups} ({100 * inside / len(found.records):.2f} %)",
-        "pictures of a group show the same; a split that is made here keeps them on one side" if inside else "",
+        "pictures of a group show the same, and can make a score too good on two sides of a split" if inside else "",
     )
+    mixed = [group for group in found.groups if len({found.records[row].label for row in group}) > 1]
+    if mixed:
+        yield Line(
+            "near duplicates of two classes",
+            f"{len(mixed):,} group{'s' if len(mixed) != 1 else ''}",
+            "pictures that show the same have different labels, of which one at most is right; they come first",
+        )
     split_of = {record.path: split for record, split in zip(found.records, found.splits, strict=True)}
     for (one, other), pairs in found.straddling.items():
         in_other = {

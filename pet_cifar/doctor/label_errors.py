@@ -17,6 +17,9 @@ CONFIDENT = (0.25, 0.5, 0.75, 0.9)
 CLEAR = 0.97
 """The left-out accuracy from which on the estimated share of wrong labels is more than an upper limit."""
 
+MANY = 0.15
+"""The estimated share above which contradictions may as well be mistakes of the head."""
+
 
 @dataclass(frozen=True)
 class LabelErrors:
@@ -45,15 +48,21 @@ class LabelErrors:
         return 1 - len(self.suspects) / len(self.margin)
 
 
-def find_label_errors(features: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int) -> LabelErrors:
+def find_label_errors(
+    features: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    num_classes: int,
+    groups: NDArray[np.int64] | None = None,
+) -> LabelErrors:
     """Scores every picture by a head that has not seen it.
 
     Args:
         features: Shape (n, num_features).
         labels: The class numbers that are to be examined, shape (n,).
         num_classes: The number of classes, 2 or more.
+        groups: The number of each picture's group, shape (n,); a picture is judged by other groups alone.
     """
-    scores = fit_ridge(features, labels, num_classes).left_out
+    scores = fit_ridge(features, labels, num_classes, groups).left_out
     own = scores[np.arange(len(labels)), labels]
     others = np.where(labels[:, None] == np.arange(num_classes), -np.inf, scores)
     margin = own - others.max(1)
@@ -62,9 +71,9 @@ def find_label_errors(features: NDArray[np.floating], labels: NDArray[np.int64],
     share, low, high = share_of_errors(best - second, margin < 0)
     predicted = np.where(margin < 0, others.argmax(1), labels)
     accuracy = 1 - len(suspects) / len(labels)
-    return LabelErrors(
-        predicted, margin, suspects[np.argsort(margin[suspects])], share, low, high, accuracy + high < CLEAR
-    )
+    # Where the features know nothing, the labels contradict them as often as by guessing.
+    is_upper_limit = accuracy + high < CLEAR or share > MANY
+    return LabelErrors(predicted, margin, suspects[np.argsort(margin[suspects])], share, low, high, is_upper_limit)
 
 
 def share_of_errors(certainty: NDArray[np.float64], contradicted: NDArray[np.bool_]) -> tuple[float, float, float]:

@@ -2,7 +2,7 @@
 
 import base64
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
@@ -67,7 +67,8 @@ def findings_of(found: Examination) -> Iterator[Finding]:
     """Every picture in which something was found, the most important first; a picture may come several times."""
     errors = found.label_errors
     if errors is not None:
-        likely = round(errors.share * len(found.records))
+        # An upper limit says nothing of how many are wrong, and then nothing is proposed.
+        likely = 0 if errors.is_upper_limit else round(errors.share * len(found.records))
         for place, row in enumerate(errors.suspects.tolist()):
             name = found.class_names[errors.predicted[row]]
             yield Finding(row, "suspect label", f"{name}? ({errors.margin[row]:.2f})", place < likely)
@@ -105,6 +106,7 @@ def write(found: Examination, data: ImageDataModule, folder: Path, most: int) ->
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
     html = page.render(
         found=found,
+        proposed=proposed_rows(all_findings),
         lines=list(summarize(found)),
         sections=sections,
         thumbnails=thumbnails,
@@ -126,9 +128,13 @@ def write(found: Examination, data: ImageDataModule, folder: Path, most: int) ->
         with (folder / "exclude.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file)
             writer.writerow(("path", "reason"))
-            for finding in all_findings:
-                if finding.is_proposed:
-                    writer.writerow(map(_cell, (found.records[finding.row].path, f"{finding.kind} {finding.detail}")))
+            for finding in {finding.row: finding for finding in reversed(all_findings) if finding.is_proposed}.values():
+                writer.writerow(map(_cell, (found.records[finding.row].path, f"{finding.kind} {finding.detail}")))
+
+
+def proposed_rows(findings: Iterable[Finding]) -> set[int]:
+    """The pictures that are proposed to be left out, for any reason."""
+    return {finding.row for finding in findings if finding.is_proposed}
 
 
 def table(lines: Sequence[Line]) -> str:
@@ -144,7 +150,7 @@ def _sections(found: Examination, findings: Sequence[Finding], most: int) -> Ite
     texts = {
         "suspect label": "The other pictures say another class, the most certain first. The number is the score of the "
         "label less that of the other class: -2 is certain, 0 is undecided. A head that was solved from all other "
-        "pictures scores each one.",
+        "groups of pictures scores each one.",
         "near duplicate": "The pictures of a row show the same, perhaps mirrored, cropped or compressed. On two sides "
         "of a split they make a test score too good.",
         "blank": "There is hardly any contrast in these pictures.",
@@ -157,7 +163,9 @@ def _sections(found: Examination, findings: Sequence[Finding], most: int) -> Ite
             continue
         if kind == "near duplicate":
             by_row = {finding.row: finding for finding in own}
-            groups = [[by_row[row] for row in group] for group in found.groups]
+            # A group with two labels says more than one of copies.
+            ordered = sorted(found.groups, key=lambda group: len({found.records[row].label for row in group}) == 1)
+            groups = [[by_row[row] for row in group] for group in ordered]
         else:
             groups = [[finding] for finding in own]
         yield Section(f"{kind}s" if kind != "small" else "small pictures", text, groups[:most], len(groups[most:]))

@@ -141,7 +141,12 @@ class ImageClassifier(LightningModule):
         self.num_outputs = 1 if num_classes == 2 else num_classes
         self.class_names = tuple(map(str, range(num_classes)))
         self.label_smoothing = label_smoothing
-        self.class_weights: ClassWeights = class_weights
+        self.class_weights: ClassWeights = (
+            class_weights
+            if isinstance(class_weights, str)
+            # YAML makes numbers of names such as 1.
+            else {str(name): weight for name, weight in class_weights.items()}
+        )
         self._weight: Tensor | None = None
         self.mix: Mix = mix
         self.mix_alpha = mix_alpha

@@ -20,7 +20,11 @@ def classification_loss(logits: Tensor, label: Tensor, label_smoothing: float, w
         return F.binary_cross_entropy_with_logits(logits.squeeze(1), target)
     # The two logits 0 and z say what the one logit z says.
     logits = F.pad(logits, (1, 0)) if logits.shape[1] == 1 else logits
-    return F.cross_entropy(logits, label, weight, label_smoothing=label_smoothing)
+    if weight is None or label.ndim == 1:
+        return F.cross_entropy(logits, label, weight, label_smoothing=label_smoothing)
+    # With shares of classes torch would divide by the number of pictures, and not by the sum of their weights.
+    total = F.cross_entropy(logits, label, weight, label_smoothing=label_smoothing, reduction="sum")
+    return total / (label.to(logits.dtype) @ weight.to(logits.dtype)).sum()
 
 
 def class_probabilities(logits: Tensor) -> Tensor:

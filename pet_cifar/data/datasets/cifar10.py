@@ -13,7 +13,7 @@ from pet_cifar.data.files.download import fetch
 from pet_cifar.data.files.unpacked import unpacked
 from pet_cifar.data.files.unpickle import read_pickle
 from pet_cifar.data.files.walk import walk
-from pet_cifar.data.manifest import ImageRecord
+from pet_cifar.data.manifest import DUPLICATE, ImageRecord, Split
 from pet_cifar.data.pixels.decode import fit_array
 from pet_cifar.data.synthetic import write_pictures
 from pet_cifar.errors import InputError
@@ -103,6 +103,11 @@ class CIFAR10DataModule(ImageDataModule):
         split, *rest = path.split("/")
         name = rest[0].lower() if len(rest) > 1 else ""
         return (name, split) if split in SPLITS and name in self.class_names else ("", "")
+
+    def divide(self, records: list[ImageRecord]) -> dict[Split, list[ImageRecord]]:
+        """Keeps the official test split, and validates on 5,000 also where training pictures are doubled."""
+        copies = sum(one.split == "train" and one.verdict.startswith(DUPLICATE) for one in self.listed)
+        return self.split(records, num_listed=copies + sum(record.split == "train" for record in records))
 
     def _batches(self) -> Iterator[tuple[str, str, str, NDArray[np.uint8]]]:
         entry = self._entry("batches.meta", b"label_names")

@@ -13,10 +13,10 @@ from pet_cifar.data.files.names import printable
 from pet_cifar.data.files.unpacked import ARCHIVES, is_archive, unpacked
 from pet_cifar.data.files.walk import SYSTEM_FILES, walk
 from pet_cifar.data.labels_file import LabelsFile, read_labels_file
-from pet_cifar.data.layout import Layout, read_layout
+from pet_cifar.data.layout import SPLIT_WORDS, Layout, read_layout
 from pet_cifar.data.manifest import ImageRecord, Split
 from pet_cifar.data.pixels.decode import DecodeError, decode
-from pet_cifar.data.split import check_fraction, check_images_per_class, first_of_each_class, split_records
+from pet_cifar.data.split import check_fraction, check_images_per_class, first_of_each_class
 from pet_cifar.data.synthetic import write_pictures
 from pet_cifar.errors import InputError, did_you_mean
 
@@ -69,6 +69,11 @@ class ImageFolderDataModule(ImageDataModule):
         self.group_by = group_by
         self.labels_file = None if labels is None else Path(labels).expanduser()
         if self.labels_file is not None:
+            if root is not None:
+                raise InputError(
+                    f"root is {root} and labels is {labels}; a table's paths are relative to its own folder, so leave "
+                    "root out"
+                )
             self.root = self.labels_file.parent
         self._table: LabelsFile | None = None
         # The net is built for the classes, so that they are found before anything is checked.
@@ -90,15 +95,7 @@ class ImageFolderDataModule(ImageDataModule):
 
     def divide(self, records: list[ImageRecord]) -> dict[Split, list[ImageRecord]]:
         """Takes ``images_per_class`` pictures of each class, and keeps the splits that the folder has."""
-        return split_records(
-            first_of_each_class(records, self.images_per_class, self.folder),
-            val_fraction=self.val_fraction,
-            test_fraction=self.test_fraction,
-            seed=self.split_seed,
-            num_listed=sum(record.split in ("", "train") for record in records),
-            group=(lambda record: self.groups[record.path]) if self.groups else None,
-            fold=self.fold,
-        )
+        return super().divide(first_of_each_class(records, self.images_per_class, self.folder))
 
     # Finding the pictures
 
@@ -116,6 +113,11 @@ class ImageFolderDataModule(ImageDataModule):
                 raise InputError(f"root is {self.root}, which holds several archives ({names}); give one of them")
             self.folder = self._unpacked(archives[0])
             layout = read_layout(walk(self.folder))
+        if layout.classes and all(name.casefold() in SPLIT_WORDS for name in layout.classes):
+            raise InputError(
+                f"root is {self.root}, which holds {' and '.join(layout.classes)} and no train; put the training "
+                "pictures into a folder train beside them"
+            )
         if not layout.files:
             lies = ", ".join(sorted({path.partition("/")[0] for path in layout.others})[:5]) or "nothing"
             raise InputError(
@@ -135,7 +137,8 @@ class ImageFolderDataModule(ImageDataModule):
             raise InputError(f"labels is {file}, and none of its {len(missing)} files is there, such as {missing[0]}")
         if self._table.repeated:
             _warn(f"{file} repeats {self._table.repeated} row(s), which count once")
-        return Layout(found, [], f"the table {file.name}")
+        named = {row.path for row in self._table.files}
+        return Layout(found, [path for path in walk(self.folder) if path not in named], f"the table {file.name}")
 
     def _unpacked(self, archive: Path) -> Path:
         if not is_archive(archive):
@@ -160,7 +163,7 @@ class ImageFolderDataModule(ImageDataModule):
         if self.group_by is None:
             return {}
         if self._table is not None and self.group_by in self._table.columns:
-            return {path: values.get(self.group_by, "") for path, values in self._table.values.items()}
+            return _named({path: values.get(self.group_by, "") for path, values in self._table.values.items()})
         try:
             pattern = re.compile(self.group_by)
         except re.error as error:
@@ -177,7 +180,7 @@ class ImageFolderDataModule(ImageDataModule):
             if found is None:
                 raise InputError(f"group_by is {self.group_by}, which does not match {file.path}")
             groups[file.path] = found[1] or ""
-        return groups
+        return _named(groups)
 
     def _looks_gray(self) -> bool:
         """Whether all sampled pictures are gray, whatever mode their files have."""
@@ -191,9 +194,10 @@ class ImageFolderDataModule(ImageDataModule):
                 continue
             looked += 1
             if np.ptp(pixels.astype(int), axis=0).max() > 8:
+                rank_zero_info(f"grayscale: false, since {printable(file.path)} has colors")
                 return False
         if looked:
-            rank_zero_info(f"grayscale: true, since {looked} pictures out of all are gray; --data.grayscale false")
+            rank_zero_info(f"grayscale: true, since {looked} of {len(files)} pictures were looked at and are gray")
         return looked > 0
 
     def _report(self) -> None:
@@ -211,6 +215,14 @@ class ImageFolderDataModule(ImageDataModule):
         """Writes 14 pictures of each of three classes."""
         for label, name in enumerate(("apple", "pear", "plum")):
             write_pictures(root / name, 3 * label, count=14, size=48, suffix=".jpg")
+
+
+def _named(groups: dict[str, str]) -> dict[str, str]:
+    """Makes a group of its own of every picture whose group is empty."""
+    empty = sum(not group for group in groups.values())
+    if empty:
+        rank_zero_info(f"group_by: {empty} of {len(groups)} pictures have no group, and are one each")
+    return {path: f"group {group}" if group else f"picture {path}" for path, group in groups.items()}
 
 
 def _is_hidden(name: str) -> bool:
