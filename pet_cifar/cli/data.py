@@ -33,6 +33,11 @@ def run_data(args: Sequence[str]) -> None:
     if command not in (*COMMANDS, "-h", "--help"):
         near = did_you_mean(command, COMMANDS)
         raise InputError(f"data {command}: there is no such command{near}; give one of data {', data '.join(COMMANDS)}")
+    if len(args) > 1 and not args[1].startswith("-") and Path(args[1]).exists():
+        raise InputError(
+            f"data {command} {args[1]}: a folder of pictures is given as --data ImageFolderDataModule --data.root "
+            f"{args[1]}"
+        )
     names, words = arguments.split_words(args[1:], "-c", "--config")
     configs = [read_config(find_config(name)) for name in names]
     chosen = [config.get("data") or {} for config in configs]
@@ -47,7 +52,8 @@ def run_data(args: Sequence[str]) -> None:
     if config.command == "doctor":
         doctor.run_doctor(data, options)
         return
-    pictures = data.list_pictures()
+    data.prepare_data()
+    pictures = data.listed
     print(manifest_report.verdict_table(pictures))
     left_out = manifest_report.describe_left_out(pictures)
     if left_out:
@@ -60,6 +66,9 @@ def run_data(args: Sequence[str]) -> None:
     if data.on_bad_file == "error":
         manifest_report.refuse_bad_files(pictures, data.root)
     manifest_report.refuse_empty_classes(pictures, data.class_names, data.root)
+    # A run would refuse these splits, too.
+    usable = [picture for picture in pictures if picture.verdict == manifest.OK]
+    manifest_report.report_splits(data.divide(usable), data.class_names, data.root)
 
 
 def data_module(words: Sequence[str]) -> ImageDataModule:

@@ -99,6 +99,8 @@ def is_interactive() -> bool:
 def _run(words: Sequence[str], callbacks: "Sequence[Callback]") -> "PetCifarCLI | None":
     command, *options = words
     if command not in COMMANDS:
+        if command in ("check", "doctor", "prepare"):
+            raise InputError(f"there is no command {command}; did you mean data {command}?")
         raise InputError(f"there is no command {command}{did_you_mean(command, COMMANDS)}; see pet-cifar --help")
     if command == "data":
         from pet_cifar.cli.data import run_data

@@ -33,4 +33,4 @@ def load_run(run: str, device: str | None = None, *, option: str = "--run") -> "
     except InputError as error:
         raise InputError(f"{option} {error}" if str(error).startswith(run) else str(error)) from error
     except (RuntimeError, AssertionError) as error:  # torch has no such device, or was built without it.
-        raise InputError(f"--device {device}: {str(error).splitlines()[0]}; give cpu or cuda") from error
+        raise InputError(f"--device {device}: there is no such device here; give cpu, or cuda for a GPU") from error

@@ -30,11 +30,13 @@ from pet_cifar.cli.defaults import FileLogger, claim, default_callbacks, new_run
 from pet_cifar.cli.parser import Parser, refuse_null
 from pet_cifar.cli.save_config import SaveConfig
 from pet_cifar.data import ImageDataModule
+from pet_cifar.data.datamodule import image_data_of
 from pet_cifar.data.scored import name_of_results
 from pet_cifar.errors import InputError
 from pet_cifar.models.summary import summary
 from pet_cifar.runs import directory
 from pet_cifar.training import ImageClassifier, LRFinder
+from pet_cifar.training.ridge import wilson_interval
 
 # Lightning 2.6 calls what jsonargparse 4.49 deprecates, and would warn once a run.
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
@@ -255,11 +257,21 @@ class PetCifarCLI(LightningCLI):
         if self.trainer.is_global_zero and log_dir and self.trainer.loggers:
             print(f"predictions: {log_dir}/{name_of_results(self.trainer, 'predict')}/predictions.csv")
 
+    def _accuracy(self) -> str:
+        """The accuracy of a test with its 95 % interval, since that of few pictures says little."""
+        share = self.trainer.callback_metrics["test/acc"].item()
+        data = image_data_of(self.trainer)
+        if data is None or "_batches" in name_of_results(self.trainer, "test"):
+            return f"{100 * share:.2f} %"
+        count = len(data.splits["test"])
+        low, high = wilson_interval(round(share * count), count)
+        return f"{100 * share:.2f} % of {count:,} pictures, 95 % interval {100 * low:.2f} to {100 * high:.2f} %"
+
     def after_test(self) -> None:
         """Says what came out and how to look at it."""
         log_dir = self.trainer.log_dir
         if self.trainer.is_global_zero and "test/acc" in self.trainer.callback_metrics:
-            print(f"test accuracy: {100 * self.trainer.callback_metrics['test/acc'].item():.2f} %")
+            print(f"test accuracy: {self._accuracy()}")
             self._print_hints()
             if log_dir and self.trainer.loggers:
                 if (name := name_of_results(self.trainer, "test")) != "test":

@@ -21,7 +21,7 @@ from pet_cifar.data.manifest import ImageRecord, Split
 from pet_cifar.data.pixels.cache import Pixels, channel_statistics
 from pet_cifar.data.pixels.feature_cache import FeatureExtractor, StoredFeatures
 from pet_cifar.data.pixels.placement import Cache
-from pet_cifar.data.root import data_root, state_directory
+from pet_cifar.data.root import data_root, expanded, state_directory
 from pet_cifar.data.split import check_fraction, fingerprint, overfit_splits, parse_fold, split_records
 from pet_cifar.data.split_features import SplitFeatures, augmented_view
 from pet_cifar.data.split_pixels import SplitPixels
@@ -114,7 +114,7 @@ class ImageDataModule(LightningDataModule):
         self.cache = cache
         self.augment = augment
         self.on_bad_file = on_bad_file
-        self.exclude = None if exclude is None else Path(exclude).expanduser()
+        self.exclude = None if exclude is None else expanded(exclude)
         self._excluded = [] if self.exclude is None else exclusions.read_exclusions(self.exclude)
         self.drop_near_duplicates = drop_near_duplicates
         self.allow_other_data = allow_other_data

@@ -15,7 +15,7 @@ def read_exclusions(file: Path) -> list[str]:
     """Reads the paths that a list names, one in each line.
 
     The list is a table (CSV) with a column ``path``, as ``pet-cifar data doctor`` writes it, or has a path in the first
-    column of each line. Empty lines and lines that begin with # count as none.
+    column of each line. Empty lines count as none, and without such a column lines that begin with # too.
 
     Args:
         file: The list.
@@ -27,14 +27,22 @@ def read_exclusions(file: Path) -> list[str]:
         text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
     except OSError as error:
         raise InputError(f"exclude is {file}, which cannot be read: {error.strerror}") from error
-    rows = [row for row in csv.reader(text.splitlines()) if row and row[0].strip() and not row[0].startswith("#")]
-    header = [cell.strip().lower() for cell in rows[0]] if rows else []
+    lines = [line for line in text.splitlines() if line.strip()]
+    # Spreadsheets save tables with other separators.
+    named = (separator for separator in ",;\t|" if lines and "path" in _cells(lines[0].lower(), separator))
+    separator = next(named, ",")
+    rows = [row for row in csv.reader(lines, delimiter=separator) if any(cell.strip() for cell in row)]
+    header = _cells(lines[0].lower(), separator) if lines else []
     if "path" in header:
         column = header.index("path")
         rows = [row for row in rows[1:] if len(row) > column]
     else:
-        column = 0
+        rows, column = [row for row in rows if not row[0].startswith("#")], 0
     return [row[column].strip().replace("\\", "/").removeprefix("./") for row in rows]
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    return [cell.strip() for cell in next(csv.reader([line], delimiter=separator))]
 
 
 def exclude(records: Sequence[ImageRecord], paths: Sequence[str], file: Path, folder: Path) -> list[ImageRecord]:

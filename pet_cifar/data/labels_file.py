@@ -2,6 +2,8 @@
 
 import csv
 import os
+import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,14 +33,15 @@ class LabelsFile:
     repeated: int = 0
 
 
-def read_labels_file(file: Path) -> LabelsFile:
+def read_labels_file(file: Path, folder: Path | None = None) -> LabelsFile:
     """Reads a table of paths, classes and, perhaps, splits.
 
     The separator is guessed among comma, semicolon, tab and bar. A first row is a header where it names a column of
     paths and one of classes (see `PATH_WORDS` and `LABEL_WORDS`); otherwise the columns are path, label and split.
 
     Args:
-        file: The table; the paths in it are relative to its folder.
+        file: The table.
+        folder: What the paths in it are relative to; None takes the table's own folder.
 
     Raises:
         InputError: The file cannot be read, or a row makes no sense.
@@ -52,15 +55,18 @@ def read_labels_file(file: Path) -> LabelsFile:
         paths, labels, splits = 0, 1, 2
     else:
         rows = rows[1:]
+        if splits is not None and header[splits] in ("set", "fold") and not _are_splits(rows, splits):
+            splits = None  # It may number folds.
     found = LabelsFile(columns=columns)
     earlier: dict[str, LayoutFile] = {}
     for number, row in rows:
         row = [cell.strip() for cell in row]
         cells = dict(enumerate(row))
-        path, label = _relative(cells.get(paths, ""), file.parent), cells.get(labels, "")
+        path, label = _relative(cells.get(paths, ""), folder or file.parent), cells.get(labels, "")
+        label = unicodedata.normalize("NFC", label)
         if not path or not label:
             raise InputError(f"{file} line {number} has no {'class' if path else 'path'}; fill it in or leave it out")
-        split = _split(file, number, cells.get(splits, "") if splits is not None else "")
+        split = "" if splits is None else _split(file, number, cells.get(splits, ""))
         one = LayoutFile(path, label, split)
         if earlier.setdefault(path, one) != one:
             raise _contradiction(file, number, one, earlier[path])
@@ -84,7 +90,8 @@ def _rows(file: Path) -> list[tuple[int, list[str]]]:
         raise InputError(f"{file} line {line} is no UTF-8 text; save the table as UTF-8") from error
     lines = text.splitlines()
     first = next((line for line in lines if line.strip()), "")
-    separator = max(",;\t|", key=first.count)
+    unquoted = re.sub(r'"[^"]*"', "", first)
+    separator = max(",;\t|", key=unquoted.count)
     try:
         parsed = list(enumerate(csv.reader(lines, delimiter=separator, strict=True), start=1))
     except csv.Error as error:
@@ -97,6 +104,11 @@ def _rows(file: Path) -> list[tuple[int, list[str]]]:
 
 def _column(header: Sequence[str], words: Sequence[str]) -> int | None:
     return next((header.index(word) for word in words if word in header), None)
+
+
+def _are_splits(rows: Sequence[tuple[int, list[str]]], column: int) -> bool:
+    words = {row[column].strip().lower() for _, row in rows if len(row) > column}
+    return words - {""} <= SPLIT_WORDS.keys()
 
 
 def _split(file: Path, number: int, word: str) -> str:

@@ -1,6 +1,7 @@
 """How a folder of pictures is laid out: which class and which split each file belongs to, read from the paths alone."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
@@ -13,6 +14,8 @@ SPLIT_WORDS: dict[str, Literal["train", "val", "test"]] = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 """Names of folders that hold a split, in lower case."""
+NAMES = "the class in the name of each file"
+"""The kind of layout that has no folders of classes."""
 _NUMBERED = re.compile(r"^(?P<label>.*?[^\W\d_])[ ._-]*\(?\d+\)?$", re.UNICODE)
 _ENDING = re.compile(r"^.+[_-](?P<label>[^\W\d_]+)$", re.UNICODE)
 
@@ -69,11 +72,13 @@ def read_layout(paths: Iterable[str]) -> Layout:
     if any(SPLIT_WORDS[name.lower()] == "train" for name in splits):
         return _split_folders(found, inside, wrapper, splits)
     if tops:
-        files = [LayoutFile(path, parts[0], "") for path in inside if len(parts := _parts(path, wrapper)) > 1]
+        files = [
+            LayoutFile(path, _composed(parts[0]), "") for path in inside if len(parts := _parts(path, wrapper)) > 1
+        ]
         return _layout(found, files, "one folder a class")
     labels = _labels_of_names([_stem(path) for path in inside])
     files = [LayoutFile(path, label, "") for path, label in zip(inside, labels, strict=True) if label]
-    return _layout(found, files, "the class in the name of each file")
+    return _layout(found, files, NAMES)
 
 
 def _split_folders(found: Sequence[str], inside: Sequence[str], wrapper: str, splits: set[str]) -> Layout:
@@ -82,7 +87,7 @@ def _split_folders(found: Sequence[str], inside: Sequence[str], wrapper: str, sp
     for path in inside:
         split, *rest = _parts(path, wrapper)
         if split in splits and len(rest) > 1:
-            files.append(LayoutFile(path, rest[0], SPLIT_WORDS[split.lower()]))
+            files.append(LayoutFile(path, _composed(rest[0]), SPLIT_WORDS[split.lower()]))
         elif split in splits:
             flat.setdefault(split, []).append(path)
     if files:
@@ -114,7 +119,7 @@ def _labels_of_names(stems: Sequence[str]) -> list[str]:
         counts = Counter(filter(None, labels))
         often = {label for label, count in counts.items() if count > 1}
         if len(often) > 1 and sum(counts[label] for label in often) > len(stems) / 2:
-            return [label if label in often else "" for label in labels]
+            return [_composed(label) if label in often else "" for label in labels]
     return [""] * len(stems)
 
 
@@ -122,12 +127,16 @@ def _wrapper(pictures: Sequence[str]) -> str:
     """The folders around all pictures, with a slash at the end, beyond which they part; none may be a split."""
     wrapper = ""
     while pictures:
-        tops = {_parts(path, wrapper)[0] for path in pictures}
-        deeper = all(len(_parts(path, wrapper)) > 2 for path in pictures)
-        (top, *more) = sorted(tops)
-        if more or not (deeper or _holds_names(pictures, wrapper)) or top.lower() in SPLIT_WORDS:
+        # A picture beside the only folder, such as a cover, belongs to no class.
+        inside = [path for path in pictures if len(_parts(path, wrapper)) > 1]
+        tops = sorted({_parts(path, wrapper)[0] for path in inside})
+        if len(tops) != 1 or tops[0].lower() in SPLIT_WORDS or 2 * len(inside) < len(pictures):
             break
-        wrapper += f"{top}/"
+        deeper = all(len(_parts(path, wrapper)) > 2 for path in inside)
+        if not (deeper or (len(inside) == len(pictures) and _holds_names(inside, wrapper))):
+            break
+        wrapper += f"{tops[0]}/"
+        pictures = inside
     return wrapper
 
 
@@ -135,6 +144,11 @@ def _holds_names(pictures: Sequence[str], wrapper: str) -> bool:
     """Whether all pictures lie in one folder, and their names tell two classes or more."""
     parts = [_parts(path, wrapper) for path in pictures]
     return all(len(one) == 2 for one in parts) and any(_labels_of_names([_stem(path) for path in pictures]))
+
+
+def _composed(name: str) -> str:
+    """A name with its accents as one letter each, since some systems write them as two."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _parts(path: str, wrapper: str) -> list[str]:

@@ -28,11 +28,12 @@ PICTURE_SUFFIXES = {
 }
 OK = "ok"
 DUPLICATE = "duplicate of "
+UNSUPPORTED = "unsupported format"
 BROKEN_LINK = "broken link"
 NO_CLASS = "no class"
 EXCLUDED = "excluded"
 VERDICTS = (
-    *(OK, "empty", "truncated", "undecodable", "unsupported format", BROKEN_LINK),
+    *(OK, "empty", "truncated", "undecodable", UNSUPPORTED, BROKEN_LINK),
     *(NO_CLASS, "not an image", EXCLUDED),
 )
 Split = Literal["train", "val", "test"]
@@ -122,8 +123,8 @@ def check_files(
         seen = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         if not label:
             records.append(ImageRecord(path, label, split, *seen, 0, 0, "", "", NO_CLASS))
-        # A file that could not be read may be readable by now, where a plugin was installed since.
-        elif old and old.label and not old.is_bad and (old.bytes, old.modified_ns, old.changed_ns) == seen:
+        # What no plugin could read may be readable by now.
+        elif old and old.label and old.verdict != UNSUPPORTED and (old.bytes, old.modified_ns, old.changed_ns) == seen:
             verdict = OK if old.verdict.startswith(DUPLICATE) else old.verdict
             same = (old.label, old.split, old.verdict) == (label, split, verdict)
             records.append(old if same else replace(old, label=label, split=split, verdict=verdict))

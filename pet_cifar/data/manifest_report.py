@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from pet_cifar.data.files.names import printable
 from pet_cifar.data.manifest import DUPLICATE, NO_CLASS, OK, VERDICTS, ImageRecord, Split
-from pet_cifar.errors import InputError
+from pet_cifar.errors import InputError, did_you_mean
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +133,10 @@ def refuse_empty_classes(records: Iterable[ImageRecord], class_names: Iterable[s
             raise InputError(f"class {name} has no readable picture under {root}; put some there")
 
 
+def _near(name: str, class_names: Iterable[str]) -> str:
+    return did_you_mean(name, [printable(other) for other in class_names if other != name])
+
+
 def check_splits(splits: Mapping[Split, Sequence[ImageRecord]], class_names: Sequence[str], root: Path) -> None:
     """Stops where a class has no training picture, and warns where it has none to validate or test.
 
@@ -152,7 +156,7 @@ def check_splits(splits: Mapping[Split, Sequence[ImageRecord]], class_names: Seq
             if split == "train":
                 raise InputError(
                     f"class {printable(name)} has no training picture under {root}, though it has others; put some "
-                    "into its training folder, or take the class away"
+                    f"into its training folder, or take the class away{_near(name, class_names)}"
                 )
             warn_line(f"class {printable(name)} has no picture in {split} under {root}, so that it gets no score there")
 

@@ -17,7 +17,12 @@ def data_root(root: str | Path | None) -> Path:
     A ``~`` at the beginning and variables such as ``$HOME`` are replaced, since a config is not read by a shell.
     """
     given = os.environ.get("PET_CIFAR_DATA") or "data" if root is None else root
-    return Path(os.path.expandvars(given)).expanduser()
+    return expanded(given)
+
+
+def expanded(path: str | Path) -> Path:
+    """A path whose ``~`` and variables are replaced, as a shell would."""
+    return Path(os.path.expandvars(path)).expanduser()
 
 
 def state_directory(root: Path) -> Path:

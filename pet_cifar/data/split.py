@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train
 
 from pet_cifar.data.files.names import printable
 from pet_cifar.data.manifest import ImageRecord, Split
-from pet_cifar.errors import InputError
+from pet_cifar.errors import InputError, did_you_mean
 
 
 def check_fraction(name: str, value: float) -> None:
@@ -237,10 +237,11 @@ def _check_enough(records: Sequence[ImageRecord], least: int) -> None:
     """Refuses a class that has fewer pictures than there are splits to be filled."""
     for label, count in sorted(Counter(record.label for record in records).items()):
         if count < least:
+            near = did_you_mean(label, sorted({record.label for record in records} - {label}))
             splits = "one each to train, to validate and to test" if least == 3 else "one for each split"
             raise InputError(
                 f"class {label} has {count} usable picture{'s' if count != 1 else ''}, and {least} are the least, "
-                f"{splits}; give more pictures of {label}, or leave the class out"
+                f"{splits}; give more pictures of {label}, or leave the class out{near}"
             )
 
 

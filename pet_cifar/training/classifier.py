@@ -443,7 +443,9 @@ class ImageClassifier(LightningModule):
             self._scheduled_lr = self.lr
 
     def on_train_epoch_start(self) -> None:
-        """Remembers the step, from which the length of the run is counted."""
+        """Remembers the step, from which the length of the run is counted, and counts from zero."""
+        # A checkpoint of an epoch's end may bring what that epoch has counted.
+        self.train_metrics.reset()
         self.epoch_start = (self.current_epoch, self.global_step)
 
     # Checkpoints
@@ -454,6 +456,9 @@ class ImageClassifier(LightningModule):
         checkpoint["net"] = type(self).__name__
         checkpoint["class_names"] = list(self.class_names)
         checkpoint["pet_cifar_version"] = __version__
+        # Of several processes each counts its own pictures, and only the first one's would be saved.
+        if self._trainer is not None and self._trainer.world_size == 1 and (state := self.train_metrics.state()):
+            checkpoint["train_metrics"] = state
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses other data and another net, and lets this run's options win over those in the optimizer's state."""
@@ -467,8 +472,11 @@ class ImageClassifier(LightningModule):
             self.class_names = tuple(map(str, names))
         epoch, step = checkpoint.get("epoch_start", (0, 0))
         self.epoch_start = (epoch, step)
+        if self._trainer is None or self._trainer.state.fn != "fit":
+            return
+        self.train_metrics.load_state(checkpoint.get("train_metrics", {}))
         # The command line's --optimizer replaces configure_optimizers, and has options of its own.
-        if self._trainer is None or self._trainer.state.fn != "fit" or "configure_optimizers" in vars(self):
+        if "configure_optimizers" in vars(self):
             return
         options = self.optimizer_options
         fused = can_fuse(options.name, self._trainer, self.device)

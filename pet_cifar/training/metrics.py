@@ -1,7 +1,7 @@
 """What is measured in training, validation and test."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import torch
@@ -109,6 +109,30 @@ class StageMetrics(nn.Module):
         for metric in self.metrics.values():
             assert isinstance(metric, Metric)
             metric.update(probabilities.detach(), label)
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """What has been counted so far, by metric, for a checkpoint within an epoch; empty where nothing has."""
+        found = [("loss", self.loss), *self.metrics.items()]
+        return {
+            name: {key: value for key, value in one.metric_state.items() if isinstance(value, Tensor)}
+            for name, one in found
+            if isinstance(one, Metric) and one.update_called
+        }
+
+    def reset(self) -> None:
+        """Forgets what has been counted."""
+        for metric in (self.loss, *self.metrics.values()):
+            assert isinstance(metric, Metric)
+            metric.reset()
+
+    def load_state(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Goes on counting from what `state` gave."""
+        for name, metric in [("loss", self.loss), *self.metrics.items()]:
+            assert isinstance(metric, Metric)
+            for key, value in state.get(name, {}).items():
+                setattr(metric, key, value.to(metric.device))
+                # torchmetrics warns of a value that no update has led to.
+                metric._update_count = 1
 
     def log(self, module: LightningModule, class_names: Iterable[object], kept_as: str = "") -> None:
         """Logs everything and starts anew; called on all processes at the end of an epoch.

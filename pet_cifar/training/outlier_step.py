@@ -27,8 +27,10 @@ def learn_outliers(detector: OutlierDetector, data: ImageDataModule, fraction: f
         (features for _, features in data.features("val").chunks()),
         fraction,
     )
-    few = f"; with so few, it may be 1 of {count + 1} new pictures" if count + 1 < 1 / fraction else ""
+    few = (
+        f"; {count} are too few to set that share, which is about 1 in {count + 1}" if count + 1 < 1 / fraction else ""
+    )
     rank_zero_info(
-        f"{int(scores.is_outlier.sum())} of {count:,} validation pictures are called pictures of none of the classes "
-        f"(outlier_fraction {fraction:g}){few}"
+        f"none of these: pictures that are farther from all classes than most validation pictures will be refused, as "
+        f"{int(scores.is_outlier.sum())} of these {count:,} would be (outlier_fraction {fraction:g}){few}"
     )

@@ -148,15 +148,20 @@ def test_one_class_that_is_nearly_all_is_told(tmp_path: Path, caplog: pytest.Log
     assert "--model.class_weights balanced" in caplog.text
 
 
-@pytest.mark.parametrize("options", [{}, {"group_by": r"(\w+/\d+)"}], ids=["plain", "groups"])
+@pytest.mark.parametrize("options", [{}, {"group_by": r"(\w+/\d)"}], ids=["plain", "groups"])
 def test_the_tests_of_all_folds_score_every_picture_once(tmp_path: Path, options: dict[str, str]) -> None:
     write(tmp_path, count=20)
     scored: Counter[str] = Counter()
+    sides: dict[str, set[int]] = {}
     for number in range(1, 5):
         data = ready(tmp_path, fold=f"{number}/4", **options)
         scored.update(record.path for record in data.splits["test"])
+        for record in data.splits["test"]:
+            sides.setdefault(data.groups.get(record.path, record.path), set()).add(number)
         assert not {record.path for record in data.splits["test"]} & {record.path for record in data.splits["train"]}
     assert scored == Counter(record.path for record in data.listed)
+    assert {len(found) for found in sides.values()} == {1}
+    assert not options or len(sides) < len(scored)
 
 
 @pytest.mark.parametrize("fold", ["0/5", "6/5", "1/1", "2", "a/b", "-1/5"])
@@ -183,7 +188,8 @@ def test_gray_or_color_follows_the_pictures(tmp_path: Path, caplog: pytest.LogCa
             # A gray picture may be saved in color.
             (gray.convert("RGB") if number % 2 else gray).save(tmp_path / "gray" / name / f"{number}.png")
     assert ready(tmp_path / "gray").num_channels == 1
-    assert "--data.grayscale false" in caplog.text
+    assert "grayscale: true, since 20 of 36 pictures" in caplog.text
+    assert "grayscale: false, since apple/0.png has colors" in caplog.text
     assert ready(tmp_path / "gray", grayscale=False).num_channels == 3
 
 
@@ -260,7 +266,7 @@ def _nothing(root: Path) -> None:
         (_empty, [], ["--data.root", "nothing", "--data.labels"]),
         (_strangers, [], ["--data.root", "notes.txt"]),
         (_one_class, [], ["--data.root", "apple", "at least 2"]),
-        (_single, [], ["class plum has 1 picture"]),
+        (_single, [], ["class plum has 1 usable picture"]),
         (_bad, [], ["class apple has no readable picture"]),
         (_case, [], ["Apple", "apple", "case"]),
         (write, ["--data.images_per_class", "99"], ["--data.images_per_class is 99", "12"]),

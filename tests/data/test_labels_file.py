@@ -45,6 +45,31 @@ def test_ways_to_write_the_same_table(tmp_path: Path, text: str) -> None:
     assert read(tmp_path, text) == TWO
 
 
+def test_absolute_paths_are_those_below_the_table(tmp_path: Path) -> None:
+    text = f"path,label\n{tmp_path}/img/1.jpg,cat\nimg/2.jpg,dog\n"
+    assert read(tmp_path, text) == TWO
+
+
+def test_a_separator_within_quotes_is_none(tmp_path: Path) -> None:
+    assert read(tmp_path, '"a;b;c 1.png",cat\n') == [LayoutFile("a;b;c 1.png", "cat", "")]
+
+
+def test_cells_have_no_spaces_around_them(tmp_path: Path) -> None:
+    read(tmp_path, "path,label,patient\na.jpg,cat,p0\nb.jpg,cat,p0 \n")
+    values = read_labels_file(tmp_path / "labels.csv").values
+    assert values["a.jpg"]["patient"] == values["b.jpg"]["patient"] == "p0"
+
+
+def test_accents_are_written_in_one_way(tmp_path: Path) -> None:
+    first, second = read(tmp_path, "a.jpg,caf\u00e9\nb.jpg,cafe\u0301\n")
+    assert first.label == second.label
+
+
+def test_a_column_that_numbers_folds_is_no_split(tmp_path: Path) -> None:
+    assert [row.split for row in read(tmp_path, "path,label,fold\na.jpg,cat,0\nb.jpg,dog,1\n")] == ["", ""]
+    assert [row.split for row in read(tmp_path, "path,label,fold\na.jpg,cat,train\n")] == ["train"]
+
+
 def test_classes_that_are_numbers_are_names(tmp_path: Path) -> None:
     assert [row.label for row in read(tmp_path, "a.jpg,0\nb.jpg,1\n")] == ["0", "1"]
 

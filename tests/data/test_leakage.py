@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from pet_cifar.data import ImageFolderDataModule, leakage
-from pet_cifar.data.leakage import NearDuplicates, drop_from_training, keep_together, straddling
+from pet_cifar.data.leakage import NearDuplicates, drop_from_training, group_numbers, keep_together, straddling
 from pet_cifar.data.manifest import OK, ImageRecord, Split
 from pet_cifar.errors import InputError
 from tests.data.test_near_duplicates import cropped, tiles
@@ -84,7 +84,34 @@ def test_a_class_that_would_be_lost_stops_the_move(caplog: pytest.LogCaptureFixt
     alike = [pair(A[0], other) for other in A[1:]]
     with caplog.at_level("WARNING"):
         assert paths(keep_together(splits, alike, {})) == paths(splits)
-    assert "0 of 2 pictures of a in" in caplog.text
+    assert "0.jpg" in caplog.text
+    assert "--data.drop_near_duplicates train" in caplog.text
+
+
+def test_a_rare_class_stops_no_other_move(caplog: pytest.LogCaptureFixture) -> None:
+    rare = [record(f"z{number}.jpg", "rare") for number in range(3)]
+    splits: Splits = {"train": [*A[:8], rare[0]], "val": [*A[8:10], rare[1]], "test": [*A[10:], rare[2]]}
+    pairs = [pair(A[3], A[10]), pair(rare[0], rare[2])]
+    with caplog.at_level("WARNING"):
+        after = keep_together(splits, pairs, {})
+    assert "10.jpg" in paths(after)["train"]
+    # Neither side of the rare class can do without its only picture.
+    assert paths(after)["test"] == ["11.jpg", "z2.jpg"]
+    assert "z0.jpg" in caplog.text
+    assert list(straddling(after, pairs)) == [("train", "test")]
+
+
+def test_a_group_goes_to_the_other_side_where_the_first_one_cannot_take_it() -> None:
+    few = [record(f"z{number}.jpg", "few") for number in range(4)]
+    splits: Splits = {"train": [*A[:8], *few[:3]], "val": A[8:10], "test": [*A[10:], few[3]]}
+    after = keep_together(splits, [pair(few[0], few[3])], {})
+    assert "z0.jpg" in paths(after)["test"]
+
+
+def test_group_numbers_join_what_shows_the_same_and_what_belongs_together() -> None:
+    numbers = group_numbers(A[:6], [pair(A[0], A[3])], {A[3].path: "x", A[4].path: "x"})
+    assert numbers[0] == numbers[3] == numbers[4]
+    assert len(set(numbers.tolist())) == 4
 
 
 def write_photographs(root: Path) -> None:

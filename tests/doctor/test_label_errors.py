@@ -64,3 +64,11 @@ def test_mistakes_of_the_head_are_no_wrong_labels() -> None:
     share, low, high = share_of_errors(certainty, mistakes ^ wrong)
     assert low <= wrong.mean() <= high
     assert share < (mistakes ^ wrong).mean() / 2
+
+
+@pytest.mark.parametrize(("count", "classes"), [(400, 2), (1000, 10), (6, 2)])
+def test_features_that_know_nothing_give_no_more_than_an_upper_limit(count: int, classes: int) -> None:
+    labels = np.random.default_rng(0).integers(0, classes, count)
+    labels[:classes] = np.arange(classes)
+    features = np.random.default_rng(1).normal(size=(count, 30))
+    assert find_label_errors(features, labels, classes).is_upper_limit

@@ -12,7 +12,7 @@ from pet_cifar.data import DigitsDataModule
 from pet_cifar.errors import InputError
 from pet_cifar.models import ResidualCNN, TimmClassifier, VGG16Classifier
 from pet_cifar.training import ClosedFormHead
-from pet_cifar.training.ridge import fit_ridge, logit_scale, wilson_interval
+from pet_cifar.training.ridge import accuracy_interval, fit_ridge, logit_scale, wilson_interval
 from tests.conftest import quiet_trainer
 
 
@@ -34,6 +34,47 @@ def test_left_out_scores_are_those_of_a_loop(shape: tuple[int, int, int]) -> Non
         others = np.arange(len(labels)) != row
         model = Ridge(found.penalty).fit(inputs[others], targets[others])
         np.testing.assert_allclose(found.left_out[row], np.ravel(model.predict(inputs[row : row + 1])), atol=1e-8)
+
+
+def test_left_out_groups_are_those_of_a_loop() -> None:
+    features, labels = problem()
+    groups = np.random.default_rng(1).integers(0, 25, len(labels))
+    found = fit_ridge(features, labels, 3, groups)
+    inputs = (features - features.mean(0)) / features.std(0)
+    targets = np.where(labels[:, None] == np.arange(3), 1.0, -1.0)
+    for group in np.unique(groups):
+        inside = groups == group
+        model = Ridge(found.penalty).fit(inputs[~inside], targets[~inside])
+        np.testing.assert_allclose(found.left_out[inside], model.predict(inputs[inside]), atol=1e-8)
+
+
+def test_a_head_that_knows_the_subject_and_not_the_class_is_found_out() -> None:
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(40), 8)
+    labels = rng.integers(0, 2, 40)[groups]
+    features = rng.normal(size=(40, 60))[groups] + 0.1 * rng.normal(size=(320, 60))
+    alone = (fit_ridge(features, labels, 2).left_out.argmax(1) == labels).mean()
+    right = fit_ridge(features, labels, 2, groups).left_out.argmax(1) == labels
+    assert alone > 0.95
+    assert right.mean() < 0.7
+    low, high = accuracy_interval(right, groups)
+    assert high - low > 2 * np.subtract(*wilson_interval(int(right.sum()), 320)[::-1])
+    assert low < 0.5 < high
+
+
+def test_the_interval_of_single_pictures_is_wilsons_and_that_of_groups_covers() -> None:
+    right = np.arange(100) < 90
+    assert accuracy_interval(right, np.arange(100)) == wilson_interval(90, 100)
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(30), 5)
+    covered = []
+    for _ in range(300):
+        chance = rng.beta(8, 2, 30)[groups]
+        low, high = accuracy_interval(rng.random(150) < chance, groups)
+        covered.append(low <= 0.8 <= high)
+    assert np.mean(covered) >= 0.93
+    low, high = accuracy_interval(np.ones(150, bool), groups)
+    assert low == pytest.approx(wilson_interval(30, 30, 2.045)[0], abs=0.01)
 
 
 def test_the_head_is_scikit_learns_on_standardized_features() -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,21 @@ from pet_cifar.data.files.names import printable
 from pet_cifar.data.files.unpacked import ARCHIVES, is_archive, unpacked
 from pet_cifar.data.files.walk import SYSTEM_FILES, walk
 from pet_cifar.data.labels_file import LabelsFile, read_labels_file
-from pet_cifar.data.layout import SPLIT_WORDS, Layout, read_layout
+from pet_cifar.data.layout import NAMES, SPLIT_WORDS, Layout, read_layout
 from pet_cifar.data.manifest import ImageRecord, Split
 from pet_cifar.data.pixels.decode import DecodeError, decode
+from pet_cifar.data.root import expanded
 from pet_cifar.data.split import check_fraction, check_images_per_class, first_of_each_class
 from pet_cifar.data.synthetic import write_pictures
 from pet_cifar.errors import InputError, did_you_mean
 
 log = logging.getLogger(__name__)
 
+CAMERA_WORDS = {
+    *("img", "dsc", "dscn", "dscf", "pxl", "dcim", "mvimg", "gopr", "cimg", "pict", "p", "image", "photo", "picture"),
+    *("pic", "scan", "screenshot", "whatsapp image", "foto", "bild", "imagen", "frame"),
+}
+"""What the names of pictures begin with where a camera or a program has made them up, in lower case."""
 SAMPLED = 20
 """The number of pictures whose colors decide whether the net sees gray or color."""
 
@@ -37,8 +44,8 @@ class ImageFolderDataModule(ImageDataModule):
         root: The folder or the archive.
         image_size: The side of the square pictures in pixels.
         batch_size: The number of pictures for each process and step.
-        labels: A table (CSV) of paths, classes and, perhaps, splits, with paths relative to its folder; null reads
-            the folder instead.
+        labels: A table (CSV) of paths, classes and, perhaps, splits, with paths relative to ``root``, or where that is
+            not given to the table's own folder; null reads the folder instead.
         images_per_class: How many usable training pictures of each class are taken, the first in the order of their
             names; null takes all.
         grayscale: Makes gray pictures of one channel instead of color; null looks at some pictures.
@@ -67,14 +74,9 @@ class ImageFolderDataModule(ImageDataModule):
         self.images_per_class = images_per_class
         self.test_fraction = test_fraction
         self.group_by = group_by
-        self.labels_file = None if labels is None else Path(labels).expanduser()
+        self.labels_file = None if labels is None else expanded(labels)
         if self.labels_file is not None:
-            if root is not None:
-                raise InputError(
-                    f"root is {root} and labels is {labels}; a table's paths are relative to its own folder, so leave "
-                    "root out"
-                )
-            self.root = self.labels_file.parent
+            self.root = self.labels_file.parent if root is None else self.root
         self._table: LabelsFile | None = None
         # The net is built for the classes, so that they are found before anything is checked.
         found = self._find()
@@ -119,22 +121,44 @@ class ImageFolderDataModule(ImageDataModule):
                 "pictures into a folder train beside them"
             )
         if not layout.files:
-            lies = ", ".join(sorted({path.partition("/")[0] for path in layout.others})[:5]) or "nothing"
-            raise InputError(
-                f"root is {self.root}, where no pictures in folders of classes are found; there lies {lies}; make a "
-                "folder for each class, or give a table: --data.labels FILE"
+            lies = (
+                _some(sorted(path.name for path in self.folder.iterdir() if not path.name.startswith("."))) or "nothing"
             )
+            raise InputError(
+                f"root is {self.root}, where no pictures in folders of classes are found; there lies {lies}; put the "
+                "pictures of each class into a folder of its own, or give a table: --data.labels FILE"
+            )
+        self._doubt_names(layout)
         return layout
 
+    def _doubt_names(self, layout: Layout) -> None:
+        """Refuses the names that cameras give, and points at a table that may say the classes."""
+        if layout.kind != NAMES:
+            return
+        if all(name.casefold() in CAMERA_WORDS for name in layout.classes):
+            raise InputError(
+                f"root is {self.root}, where the names {' and '.join(layout.classes)} come from cameras and tell no "
+                "class; put the pictures of each class into a folder of its own, or give a table: --data.labels FILE"
+            )
+        tables = [path for path in layout.others if path.lower().endswith((".csv", ".tsv"))]
+        if tables:
+            _warn(f"the classes are read from the names of the files; {tables[0]} is not read without --data.labels")
+
     def _find_by_table(self, file: Path) -> Layout:
-        self._table = read_labels_file(file)
-        self.folder = file.parent
+        self._table = read_labels_file(file, self.root)
+        if not self.root.is_dir():
+            raise InputError(f"root is {self.root}; there is no such folder; give --data.root FOLDER")
+        self.folder = self.root
         found = [row for row in self._table.files if (self.folder / row.path).exists()]
         missing = [row.path for row in self._table.files if not (self.folder / row.path).exists()]
         if missing:
             _warn(f"{file} names {len(missing)} file(s) that are not there: {_some(missing)}")
         if not found:
-            raise InputError(f"labels is {file}, and none of its {len(missing)} files is there, such as {missing[0]}")
+            raise InputError(
+                f"labels is {file}, and none of its {len(missing)} files is there, such as {missing[-1]} below "
+                f"{self.folder} (columns {','.join(self._table.columns)}); give a header such as path,label and paths "
+                "relative to this folder"
+            )
         if self._table.repeated:
             _warn(f"{file} repeats {self._table.repeated} row(s), which count once")
         named = {row.path for row in self._table.files}
@@ -145,17 +169,21 @@ class ImageFolderDataModule(ImageDataModule):
             raise InputError(f"root is {archive}, which is no folder and no archive ({', '.join(ARCHIVES)})")
         return unpacked(archive, lambda name: not _is_hidden(name))
 
+    @property
+    def _source(self) -> str:
+        return f"root is {self.root}" if self.labels_file is None else f"labels is {self.labels_file}"
+
     def _check_classes(self) -> None:
         if len(self.class_names) < 2:
             raise InputError(
-                f"root is {self.root}, where one class is found, {self.class_names[0]}; a classifier needs at least 2"
+                f"{self._source}, where one class is found, {self.class_names[0]}; a classifier needs at least 2"
             )
         lower: dict[str, str] = {}
         for name in self.class_names:
             if (other := lower.setdefault(name.casefold(), name)) != name:
                 raise InputError(
-                    f"root is {self.root}, where the classes {other} and {name} differ by case alone; give one of "
-                    "them another name"
+                    f"{self._source}, where the classes {other} and {name} differ by case alone; give one of them "
+                    "another name"
                 )
 
     def _read_groups(self) -> dict[str, str]:
@@ -203,12 +231,22 @@ class ImageFolderDataModule(ImageDataModule):
     def _report(self) -> None:
         splits = {file.split for file in self._layout.files} - {""}
         missing = [name for name in ("val", "test") if splits and name not in splits]
+        passed = Counter(
+            Path(path).suffix.lower() or "no ending" for path in self._layout.others if self._in_class(path)
+        )
+        if passed:
+            kinds = ", ".join(f"{count} {suffix}" for suffix, count in passed.most_common(5))
+            _warn(f"{self.folder}: files in the folders of classes are no pictures by their names: {kinds}")
         verb = "is" if len(missing) == 1 else "are"
         taken = f"; {' and '.join(missing)} {verb} taken out of train" if missing else ""
         rank_zero_info(
             f"{self.folder}: {len(self.class_names)} classes ({_some(self.class_names)}) in the layout "
             f"'{self._layout.kind}'{taken}"
         )
+
+    def _in_class(self, path: str) -> bool:
+        *folders, name = path.split("/")
+        return name not in SYSTEM_FILES and any(folder in self.class_names for folder in folders)
 
     @classmethod
     def write_sample(cls, root: Path) -> None:
