@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pet_cifar.data.files.names import printable
-from pet_cifar.data.files.walk import SYSTEM_FILES, walk
+from pet_cifar.data.files.walk import SYSTEM_FILES, is_hidden, walk
 from pet_cifar.data.manifest import PICTURE_SUFFIXES, natural_key
 from pet_cifar.data.pixels.decode import starts_like_a_picture
 from pet_cifar.errors import InputError
@@ -181,7 +181,7 @@ def _of_file(path: Path, passed_over: list[str]) -> Iterator[Source]:
         raise InputError(
             f"PATH {printable(str(path))}: this archive cannot be read ({error}); give a whole zip file"
         ) from error
-    names = [info.filename for info in archive.infolist() if not info.is_dir() and not _is_hidden(info.filename)]
+    names = [info.filename for info in archive.infolist() if not info.is_dir() and not is_hidden(info.filename)]
     pictures = [name for name in names if Path(name).suffix.lower() in PICTURE_SUFFIXES]
     if not pictures:
         archive.close()
@@ -189,7 +189,3 @@ def _of_file(path: Path, passed_over: list[str]) -> Iterator[Source]:
     passed_over.extend(f"{path}/{name}" for name in names if Path(name).suffix.lower() not in PICTURE_SUFFIXES)
     for name in sorted(pictures, key=natural_key):
         yield Source(f"{path}/{name}", path, name, archive)
-
-
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))

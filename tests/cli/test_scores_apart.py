@@ -138,3 +138,19 @@ def test_scores_that_are_no_numbers_stay_json() -> None:
 
     metrics = json.loads((DIGITS / "test/metrics.json").read_text(), parse_constant=refuse)
     assert metrics["test/loss"] is None
+
+
+def test_other_classes_are_never_scored_as_the_nets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder, names in (("own", ("apple", "pear")), ("other", ("pear", "plum")), ("same", ("Apple", "PEAR"))):
+        for label, name in enumerate(names):
+            write_pictures(tmp_path / folder / name, 3 * label, count=12, size=16, first=len(folder) * 50)
+    net = ["--model", "ResidualCNN", "--model.widths", "[4]", "--trainer.max_epochs", "1"]
+    main(["fit", "--data", "ImageFolderDataModule", "--data.root", str(tmp_path / "own"), *SIZE, *net])
+    run = ["test", "--run", "lightning_logs/ResidualCNN", "--data.allow_other_data", "true", "--data.root"]
+    message = refused(capsys, *run, str(tmp_path / "other"))
+    assert "apple, pear" in message
+    assert "pear, plum" in message
+    main([*run, str(tmp_path / "same")])
+
+
+SIZE = ["--data.image_size", "16", "--data.grayscale", "false"]

@@ -25,6 +25,8 @@ def root(tmp_path: Path) -> Path:
         "apple/1.jpg\npear/2.jpg\n",
         "# what I looked at\n./apple/1.jpg\npear\\2.jpg\n",
         "\ufeffpath\napple/1.jpg\npear/2.jpg\n",
+        "path;reason\napple/1.jpg;a, b\npear/2.jpg;\n",
+        "path\treason\napple/1.jpg\t\npear/2.jpg\t\n",
     ],
 )
 def test_what_a_list_names_is_left_out(text: str, root: Path, tmp_path: Path) -> None:
@@ -75,3 +77,8 @@ def test_the_command_line_names_the_option(root: Path, tmp_path: Path, capsys: p
         main(["data", "check", "--data", "ImageFolderDataModule", *options])
     assert stopped.value.code == 2
     assert "--data.exclude is " in capsys.readouterr().err
+
+
+def test_a_class_may_begin_with_a_number_sign(tmp_path: Path) -> None:
+    (tmp_path / "list").write_text("path,reason\n#1/2.jpg,blank\n")
+    assert read_exclusions(tmp_path / "list") == ["#1/2.jpg"]

@@ -6,6 +6,7 @@ import shutil
 import tarfile
 import zipfile
 from collections import Counter
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ import pytest
 from PIL import Image
 
 from pet_cifar.cli.main import main
-from pet_cifar.data import ImageFolderDataModule
+from pet_cifar.data import CatsDogsDataModule, ImageFolderDataModule
+from pet_cifar.data.layout import read_layout
+from pet_cifar.data.manifest import ImageRecord
+from pet_cifar.data.split import stratified_split
 from pet_cifar.data.synthetic import write_pictures
 from pet_cifar.errors import InputError
 from tests.cli.commands import refused
@@ -299,3 +303,194 @@ def test_bad_input_gets_its_line(
     for word in words:
         assert word in message
     assert root.exists() == existed, "a folder that is not there is not made"
+
+
+def test_classes_have_one_order_in_every_process(tmp_path: Path) -> None:
+    names = ["plate 1", "plate 01", "plate 001", "plate 2"]
+    found = {
+        tuple(read_layout(f"{name}/{n}.jpg" for name in order for n in range(2)).classes)
+        for order in permutations(names)
+    }
+    assert found == {("plate 001", "plate 01", "plate 1", "plate 2")}
+
+
+def test_a_cover_beside_the_only_folder_is_no_class() -> None:
+    layout = read_layout(["ds/a/1.jpg", "ds/a/2.jpg", "ds/b/1.jpg", "ds/b/2.jpg", "cover.png"])
+    assert layout.classes == ["a", "b"]
+    assert layout.others == ["cover.png"]
+
+
+def test_accents_make_one_class_however_they_are_written() -> None:
+    assert read_layout(["train/caf\u00e9/1.jpg", "train/x/1.jpg", "test/cafe\u0301/2.jpg"]).classes == [
+        "caf\u00e9",
+        "x",
+    ]
+
+
+def _two_splits(root: Path) -> None:
+    write(root / "val", "cat", "dog")
+    write(root / "test", "cat", "dog", first=100)
+
+
+def _misspelled(root: Path) -> None:
+    write(root / "train", "cat", "dog")
+    write(root / "val", "catt", "dog", count=3, first=100)
+
+
+def _phones(root: Path) -> None:
+    root.mkdir()
+    for number in range(4):
+        for name in ("IMG", "PXL"):
+            write_pictures(root / "new", 0, count=1, size=16, first=10 * number)
+            shutil.move(root / "new/0.png", root / f"{name}_{number}.png")
+            (root / "new").rmdir()
+
+
+@pytest.mark.parametrize(
+    ("lay_out", "words"),
+    [
+        (_two_splits, ["test and val", "no train"]),
+        (_misspelled, ["class catt has no training picture", "did you mean cat?"]),
+        (_phones, ["IMG and PXL", "--data.labels FILE"]),
+        (_single, ["class plum has 1 usable picture"]),
+    ],
+)
+def test_the_check_refuses_what_a_run_would_refuse(
+    tmp_path: Path, lay_out: Any, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    lay_out(tmp_path / "data")
+    options = ["--data", "ImageFolderDataModule", "--data.root", str(tmp_path / "data"), "--data.image_size", "16"]
+    for command in (["data", "check"], ["fit", "--model", "ResidualCNN"]):
+        message = refused(capsys, *command, *options)
+        for word in words:
+            assert word in message
+
+
+def test_a_folder_is_given_as_an_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"--data.root {tmp_path}" in refused(capsys, "data", "check", str(tmp_path))
+    assert "data doctor" in refused(capsys, "doctor", str(tmp_path))
+
+
+def test_a_table_beside_the_pictures_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for label, name in enumerate(("oak", "elm")):
+        write_pictures(tmp_path / "new", label, count=4, size=16)
+        for number in range(4):
+            shutil.move(tmp_path / f"new/{number}.png", tmp_path / f"{name}_{number}.png")
+        (tmp_path / "new").rmdir()
+    (tmp_path / "labels.csv").write_text("path,label\n")
+    ready(tmp_path)
+    assert "labels.csv" in caplog.text
+    assert "--data.labels" in caplog.text
+
+
+def test_files_in_the_folder_of_a_class_that_are_no_pictures_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path)
+    (tmp_path / "apple/raw.CR2").write_bytes(b"")
+    ready(tmp_path)
+    assert "1 .cr2" in caplog.text
+
+
+def table(root: Path, rows: list[str], header: str = "path,label,animal") -> Path:
+    (root / "labels.csv").write_text("\n".join([header, *rows]))
+    return root / "labels.csv"
+
+
+def test_pictures_without_a_group_stand_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path, "cat", "dog", count=20)
+    rows = [f"{name}/{n}.png,{name},{'a' if n < 2 else ''}" for name in ("cat", "dog") for n in range(20)]
+    with caplog.at_level("INFO"):
+        data = ready(None, labels=table(tmp_path, rows), group_by="animal")
+    assert "36 of 40 pictures have no group" in caplog.text
+    assert len(set(data.groups.values())) == 37
+
+
+@pytest.mark.parametrize(
+    ("share", "groups"), [(0.1, 20), (0.3, 20), (0.4, 20), (0.6, 20), (0.8, 20), (0.1, 5), (0.1, 3)]
+)
+def test_whole_groups_come_near_the_share(share: float, groups: int, caplog: pytest.LogCaptureFixture) -> None:
+    records = [
+        ImageRecord(f"{label}/{group}_{n}.jpg", label, "", 1, 0, 0, 8, 8, "RGB", f"{label}{group}{n}", "ok")
+        for label in ("a", "b")
+        for group in range(groups)
+        for n in range(4)
+    ]
+    with caplog.at_level("INFO"):
+        rest, taken = stratified_split(records, share, 1, "test_fraction", lambda one: one.path.partition("_")[0])
+    names = [{one.path.partition("_")[0] for one in side} for side in (rest, taken)]
+    assert not names[0] & names[1]
+    found = len(taken) / len(records)
+    if groups == 20:
+        assert found == pytest.approx(share, abs=0.051)
+    else:  # There is no smaller share of so few groups.
+        assert found == pytest.approx(1 / groups, abs=0.01)
+        assert "test_fraction: whole groups make it" in caplog.text
+
+
+def test_a_split_of_groups_is_found_where_there_is_one() -> None:
+    rng = np.random.default_rng(0)
+    for seed in range(30):
+        rare = set(rng.choice(24, 6, replace=False).tolist())
+        records = [
+            ImageRecord(f"{g}_{n}", "b" if g in rare else "a", "", 1, 0, 0, 8, 8, "RGB", f"{g}{n}", "ok")
+            for g in range(24)
+            for n in range(3)
+        ]
+        for side in stratified_split(records, 0.1, seed, "test_fraction", lambda one: one.path.partition("_")[0]):
+            assert {one.label for one in side} == {"a", "b"}
+
+
+def test_groups_that_the_data_itself_divides_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, "cat", "dog")
+    rows = [
+        f"{name}/{n}.png,{name},{n % 3},{'test' if n > 8 else 'train'}" for name in ("cat", "dog") for n in range(12)
+    ]
+    file = table(tmp_path, rows, "path,label,animal,split")
+    with pytest.raises(
+        InputError, match="group_by divides 3 groups, such as .*, which is in the splits test and train"
+    ):
+        ready(None, labels=file, group_by="animal")
+    assert sizes(ready(None, labels=file))[2] == 6
+
+
+def test_pictures_that_a_table_does_not_name_are_listed(tmp_path: Path) -> None:
+    write(tmp_path, "cat", "dog")
+    data = ready(
+        None,
+        labels=table(tmp_path, [f"{name}/{n}.png,{name}" for name in ("cat", "dog") for n in range(9)], "path,label"),
+    )
+    assert Counter(record.verdict for record in data.listed)["no class"] == 6 + 1
+
+
+def test_a_table_may_lie_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "pictures", "cat", "dog")
+    file = table(tmp_path, [f"{name}/{n}.png,{name}" for name in ("cat", "dog") for n in range(9)], "path,label")
+    assert sum(sizes(ready(tmp_path / "pictures", labels=file))) == 18
+    with pytest.raises(InputError, match="labels is .*, and none of its 18 files is there"):
+        ready(None, labels=file)
+    with pytest.raises(InputError, match="root is .*nowhere"):
+        ready(tmp_path / "nowhere", labels=file)
+
+
+def test_validation_takes_its_share_of_what_is_divided(tmp_path: Path) -> None:
+    write(tmp_path / "train", "cat", "dog", "rabbit", count=30)
+    write(tmp_path / "test", "cat", "dog", count=4, first=100)
+    for options, val in (({}, 6), ({"images_per_class": 10}, 2)):
+        data = CatsDogsDataModule(tmp_path, image_size=16, cache="none", **options)
+        data.setup("fit")
+        assert len(data.splits["val"]) == val
+
+
+@pytest.mark.parametrize("place", ["inside", "itself"])
+def test_cats_and_dogs_in_an_archive_of_any_name(tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pet_cifar.data.datasets.cats_dogs.fetch", lambda *_, **__: pytest.fail("a download"))
+    write(tmp_path / "new", "cats", "dogs", count=6)
+    (tmp_path / "data").mkdir()
+    with zipfile.ZipFile(tmp_path / "data/dogs-vs-cats.zip", "w") as archive:
+        for file in sorted((tmp_path / "new").rglob("*.png")):
+            archive.write(file, f"train/{file.parent.name[:-1]}.{file.stem}.png")
+    root = tmp_path / "data"
+    data = CatsDogsDataModule(root if place == "inside" else root / "dogs-vs-cats.zip", image_size=16, cache="none")
+    data.setup("fit")
+    assert sum(map(len, data.splits.values())) == 12

@@ -15,7 +15,7 @@ from PIL import Image
 
 from pet_cifar.data import manifest
 from pet_cifar.data.manifest import ImageRecord
-from pet_cifar.data.pixels.decode import inspect
+from pet_cifar.data.pixels.decode import DecodeError, inspect
 from pet_cifar.data.split import fingerprint, stratified_split
 from pet_cifar.data.synthetic import synthetic_picture
 from pet_cifar.errors import InputError
@@ -435,3 +435,15 @@ def test_content_label_and_part_change_the_fingerprint() -> None:
         fingerprint({"train": [*train[1:], *val], "val": train[:1]}),
     ]
     assert len(set(others)) == len(others)
+
+
+def test_what_no_plugin_could_read_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = write(tmp_path, {"Cat/1.jpg": jpeg(1), "Cat/2.jpg": jpeg(2)})
+
+    def refuse(encoded: bytes) -> tuple[int, int, str]:
+        raise DecodeError("unsupported format", "no plugin")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(manifest, "inspect", refuse)
+        assert set(verdicts(check(tmp_path, files)).values()) == {"unsupported format"}
+    assert set(verdicts(check(tmp_path, files)).values()) == {"ok"}

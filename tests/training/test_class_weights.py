@@ -12,6 +12,7 @@ from pet_cifar.data import DigitsDataModule
 from pet_cifar.errors import InputError
 from pet_cifar.models import CatsDogsCNN, ResidualCNN
 from pet_cifar.training.class_weights import class_weights
+from pet_cifar.training.loss import classification_loss
 from tests.conftest import quiet_trainer
 
 NAMES = ("apple", "pear", "plum")
@@ -69,3 +70,21 @@ def test_without_a_data_module_that_names_classes_it_is_refused() -> None:
     net = ResidualCNN(image_size=8, widths=[4], class_weights="balanced")
     with pytest.raises(InputError, match="class_weights is balanced"):
         quiet_trainer(max_epochs=1).fit(net, loader, loader)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_shares_of_a_class_weigh_as_its_number_does(smoothing: float) -> None:
+    torch.manual_seed(0)
+    logits, label, weight = torch.randn(8, 3), torch.tensor([0, 0, 0, 1, 1, 2, 0, 2]), torch.tensor([0.5, 1.0, 4.0])
+    by_number = classification_loss(logits, label, smoothing, weight)
+    by_share = classification_loss(logits, F.one_hot(label, 3).float(), smoothing, weight)
+    assert by_share.item() == pytest.approx(by_number.item(), rel=1e-5)
+    doubled = classification_loss(logits, F.one_hot(label, 3).float(), smoothing, 2 * weight)
+    assert doubled.item() == pytest.approx(by_number.item(), rel=1e-5)
+
+
+def test_names_that_are_numbers_may_be_numbers() -> None:
+    net = ResidualCNN(class_weights={1: 3.0})  # type: ignore[dict-item]
+    found = class_weights(net.class_weights, ("0", "1", "2"), LABELS)
+    assert found is not None
+    assert found.tolist() == [1, 3, 1]

@@ -154,3 +154,20 @@ def test_other_nets_are_refused(model: nn.Module) -> None:
     assert isinstance(model, ResidualCNN | TimmClassifier | VGG16Classifier)
     with pytest.raises(InputError, match="ClosedFormHead solves .* --model.freeze_until all"):
         quiet_trainer(max_epochs=1, callbacks=[ClosedFormHead()]).fit(model, digits(test_fraction=0.9))
+
+
+def test_pictures_of_a_group_are_left_out_together(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    data = digits()
+    data.setup("fit")
+    data.groups = {record.path: str(row // 3) for row, record in enumerate(data.splits["train"])}
+    quiet_trainer(max_epochs=1, callbacks=[ClosedFormHead()]).fit(net(), data)
+    assert "of 1,437 training pictures in 479 groups" in caplog.text
+
+
+def test_weights_of_classes_are_refused_and_a_trial_run_is_not(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(InputError, match="class_weights is balanced"):
+        quiet_trainer(max_epochs=1, callbacks=[ClosedFormHead()]).fit(net(class_weights="balanced"), digits())
+    caplog.set_level("INFO")
+    quiet_trainer(fast_dev_run=True, callbacks=[ClosedFormHead()]).fit(net(), digits())
+    assert "fast_dev_run" in caplog.text

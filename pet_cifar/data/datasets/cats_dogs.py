@@ -9,8 +9,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.data.files.download import fetch
 from pet_cifar.data.files.names import printable
-from pet_cifar.data.files.unpacked import unpacked
-from pet_cifar.data.files.walk import walk
+from pet_cifar.data.files.unpacked import is_archive, unpacked
+from pet_cifar.data.files.walk import is_hidden, walk
 from pet_cifar.data.layout import Layout, read_layout
 from pet_cifar.data.manifest import PICTURE_SUFFIXES, ImageRecord, Split
 from pet_cifar.data.split import check_fraction, check_images_per_class, first_of_each_class
@@ -48,10 +48,11 @@ class CatsDogsDataModule(ImageDataModule):
     """Cats (0) and dogs (1).
 
     It finds ``PetImages/{Cat,Dog}/`` under ``root``, or the two classes in any layout that `read_layout` knows, or
-    unpacks any ``kagglecatsanddogs_*.zip`` there, or downloads Microsoft's (825 MB, CDLA-Permissive-2.0).
+    unpacks any ``kagglecatsanddogs_*.zip`` or other archive there, or downloads Microsoft's (825 MB,
+    CDLA-Permissive-2.0).
 
     Args:
-        root: The folder where the data is or goes.
+        root: The folder where the data is or goes, or an archive.
         image_size: The side of the square pictures in pixels.
         batch_size: The number of pictures for each process and step.
         images_per_class: How many usable pictures of each class are taken, the first in the order of their names;
@@ -87,6 +88,13 @@ class CatsDogsDataModule(ImageDataModule):
         archives = sorted(self.root.glob("kagglecatsanddogs_*.zip"))
         if self._find_pet_images(self.root) or (not archives and self._find_any(self.root)):
             return
+        if not archives and (other := self._other_archive()) is not None:
+            into = unpacked(other, lambda name: not is_hidden(name))
+            if not (self._find_pet_images(into) or self._find_any(into)):
+                raise InputError(
+                    f"root is {self.root}, where {other.name} holds no folders of cats and dogs; give another"
+                )
+            return
         if not archives:
             self._refuse_other_pictures()
             archives = [self.root / "kagglecatsanddogs_5340.zip"]
@@ -97,6 +105,13 @@ class CatsDogsDataModule(ImageDataModule):
         into = unpacked(archives[-1], lambda name: "petimages" in name.lower().split("/")[:-1])
         if not self._find_pet_images(into):
             raise InputError(f"{archives[-1]} holds no folders of cats and dogs; get the archive from its source")
+
+    def _other_archive(self) -> Path | None:
+        """An archive under another name than Microsoft's: the root itself, or the only one in it."""
+        if self.root.is_file() and is_archive(self.root):
+            return self.root
+        own = [path for path in self.root.glob("*") if is_archive(path) and not path.name.startswith("cifar")]
+        return own[0] if len(own) == 1 else None
 
     def _find_pet_images(self, root: Path) -> bool:
         """Looks for a folder ``PetImages`` with at least one of the classes, here or one level deeper."""

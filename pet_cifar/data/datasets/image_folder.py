@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.data.files.names import printable
 from pet_cifar.data.files.unpacked import ARCHIVES, is_archive, unpacked
-from pet_cifar.data.files.walk import SYSTEM_FILES, walk
+from pet_cifar.data.files.walk import SYSTEM_FILES, is_hidden, walk
 from pet_cifar.data.labels_file import LabelsFile, read_labels_file
 from pet_cifar.data.layout import NAMES, SPLIT_WORDS, Layout, read_layout
 from pet_cifar.data.manifest import ImageRecord, Split
@@ -167,7 +167,7 @@ class ImageFolderDataModule(ImageDataModule):
     def _unpacked(self, archive: Path) -> Path:
         if not is_archive(archive):
             raise InputError(f"root is {archive}, which is no folder and no archive ({', '.join(ARCHIVES)})")
-        return unpacked(archive, lambda name: not _is_hidden(name))
+        return unpacked(archive, lambda name: not is_hidden(name))
 
     @property
     def _source(self) -> str:
@@ -261,10 +261,6 @@ def _named(groups: dict[str, str]) -> dict[str, str]:
     if empty:
         rank_zero_info(f"group_by: {empty} of {len(groups)} pictures have no group, and are one each")
     return {path: f"group {group}" if group else f"picture {path}" for path, group in groups.items()}
-
-
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/") if part != ".")
 
 
 def _some(names: "list[str] | tuple[str, ...]", most: int = 5) -> str:

@@ -36,3 +36,8 @@ def walk(folder: Path) -> list[str]:
         except OSError as error:
             raise InputError(f"cannot list {here}: {error.strerror}; check that it is there and readable") from error
     return found
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a path, with forward slashes, leads through something hidden, or what macOS adds to an archive."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/") if part != ".")
