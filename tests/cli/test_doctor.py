@@ -136,3 +136,40 @@ def test_a_config_names_the_data_and_the_net(pictures: Path, capsys: pytest.Capt
     assert "--weights other.pth" in capsys.readouterr().err
     main(["data", "doctor", "--config", "folder_efficientnet", f"--data.root={pictures}", *NO_NET])
     assert "24 pictures in 12 groups" in capsys.readouterr().out
+
+
+def test_copies_with_two_labels_come_first(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (pictures / "b" / "copy5.jpg").rename(pictures / "a" / "copy5.jpg")
+    run(pictures, *NO_NET, "--output", "out")
+    shown = capsys.readouterr().out
+    assert re.search(r"near duplicates of two classes +1 group\b", shown)
+    page = Path("out/index.html").read_text(encoding="utf-8")
+    section = page[page.index("near duplicates</h2>") :]
+    assert section.index("a/copy5.jpg") < section.index("b/copy0.jpg")
+
+
+def test_a_wrong_net_is_refused(pictures: Path) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run(pictures, "--backbone", "tf_efficentnet_lite0")
+    assert "tf_efficentnet_lite0" in str(caught.value.__context__)
+
+
+def test_one_picture_has_one_answer_on_the_page(pictures: Path) -> None:
+    Image.new("RGB", (90, 90), (10, 200, 10)).resize((20, 20)).save(pictures / "b" / "small_blank.png")
+    run(pictures, *NO_NET, "--output", "out")
+    page = Path("out/index.html").read_text(encoding="utf-8")
+    boxes = re.findall(r'data-path="b/small_blank.png"[^>]*>', page)
+    assert len(boxes) >= 2
+    assert all("checked" in box for box in boxes)
+    assert [row["path"] for row in rows_of(Path("out/exclude.csv"))].count("b/small_blank.png") == 1
+
+
+def test_what_is_said_of_classes_and_of_nothing_proposed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ImageFolderDataModule.write_sample(tmp_path / "set")
+    run(tmp_path / "set", *NO_NET, "--output", "out")
+    shown = capsys.readouterr().out
+    assert re.search(r"classes +3, 14 pictures each", shown)
+    assert "no picture is proposed to be left out" in shown

@@ -476,8 +476,8 @@ def test_a_table_may_lie_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_validation_takes_its_share_of_what_is_divided(tmp_path: Path) -> None:
     write(tmp_path / "train", "cat", "dog", "rabbit", count=30)
     write(tmp_path / "test", "cat", "dog", count=4, first=100)
-    for options, val in (({}, 6), ({"images_per_class": 10}, 2)):
-        data = CatsDogsDataModule(tmp_path, image_size=16, cache="none", **options)
+    for count, val in ((None, 6), (10, 2)):
+        data = CatsDogsDataModule(tmp_path, image_size=16, cache="none", images_per_class=count)
         data.setup("fit")
         assert len(data.splits["val"]) == val
 

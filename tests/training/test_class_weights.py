@@ -84,7 +84,7 @@ def test_shares_of_a_class_weigh_as_its_number_does(smoothing: float) -> None:
 
 
 def test_names_that_are_numbers_may_be_numbers() -> None:
-    net = ResidualCNN(class_weights={1: 3.0})  # type: ignore[dict-item]
+    net = ResidualCNN(class_weights={1: 3.0})
     found = class_weights(net.class_weights, ("0", "1", "2"), LABELS)
     assert found is not None
     assert found.tolist() == [1, 3, 1]
