@@ -186,6 +186,12 @@ class ImageDataModule(LightningDataModule):
                 where the dataset has none of its own.
             listing: The name of the list that is kept beside the data, such as ``cats_dogs.csv``.
         """
+        # The list that ``data check`` writes beside the pictures is none of the user's files.
+        files = [
+            (path, label, split)
+            for path, label, split in files
+            if label or not (path.endswith(".csv") and manifest.is_listing(self.folder / path))
+        ]
         return manifest.check_files(self.folder, files, state_directory(self.root) / listing, cores())
 
     def read(self, record: ImageRecord) -> NDArray[np.uint8]:

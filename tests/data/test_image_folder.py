@@ -494,3 +494,15 @@ def test_cats_and_dogs_in_an_archive_of_any_name(tmp_path: Path, place: str, mon
     data = CatsDogsDataModule(root if place == "inside" else root / "dogs-vs-cats.zip", image_size=16, cache="none")
     data.setup("fit")
     assert sum(map(len, data.splits.values())) == 12
+
+
+def test_the_list_that_a_check_writes_is_no_file_of_the_users(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "set")
+    check = ["data", "check", "--data", "ImageFolderDataModule", "--data.root", str(tmp_path / "set")]
+    main(check)
+    assert (tmp_path / "set/manifest.csv").exists()
+    capsys.readouterr()
+    main(check)
+    assert "left out" not in "".join(capsys.readouterr())
