@@ -1,13 +1,12 @@
 """``pet-cifar draw``: the pictures of a run as PNG files, so that a report needs no screenshots."""
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pet_cifar.cli.plain_parser import PlainParser
-from pet_cifar.cli.run_option import add_run_option, load_run
+from pet_cifar.cli.run_option import add_root_option, add_run_option, data_of_run, load_run
 from pet_cifar.data.files.names import printable
 from pet_cifar.errors import InputError
 
@@ -40,7 +39,7 @@ def _parser() -> PlainParser:
     parser.add_argument(
         "--output", type=Path, help="A new folder for the files; RUN/drawings, or drawings_2, if left out."
     )
-    parser.add_argument("--data.root", dest="root", metavar="DIR", help="Where the run's data is now.")
+    add_root_option(parser)
     return parser
 
 
@@ -60,6 +59,7 @@ def run_draw(words: Sequence[str]) -> int:
     from pet_cifar.runs.sources import find_sources
 
     classifier = load_run(options.run)
+    classifier.check_layers("--run")
     net = classifier.module
     layers = drawings.chosen_layers(net, options.layers)
     sources = find_sources(options.images).sources if options.images else []
@@ -84,7 +84,7 @@ def run_draw(words: Sequence[str]) -> int:
         attempt("confusion matrix", lambda: len(list(drawings.draw_confusions(run, folder))))
     attempt("first-layer filters", lambda: drawings.draw_filters(net, checkpoint, folder))
     try:
-        data = _data_of(classifier, checkpoint, options.root)
+        data = data_of_run(checkpoint, options.root)
         attempt("samples", lambda: int(drawings.draw_samples(data, folder).exists()))
     except InputError as error:
         data = None
@@ -110,20 +110,6 @@ def _pictures(
     if data is None:
         return [], ["feature maps, Grad-CAM: there are no pictures; give --images PATH"]
     return drawings.pictures_of_run(data, OWN_PICTURES), []
-
-
-def _data_of(classifier: "Classifier", checkpoint: dict[str, Any], root: str | None) -> "ImageDataModule":
-    """The data module of the run, set up for training, from what its checkpoint says of it."""
-    from pet_cifar.cli.configs import config_of_checkpoint
-    from pet_cifar.cli.data import data_module
-
-    data = config_of_checkpoint(checkpoint, "test").get("data")
-    if not data:
-        raise InputError(f"{classifier.checkpoint} does not say what it was trained on")
-    found = data_module(["--data", json.dumps(data), *(["--data.root", root] if root else [])])
-    found.prepare_data()
-    found.setup("fit")
-    return found
 
 
 def _new_folder(output: Path | None, run: Path) -> Path:

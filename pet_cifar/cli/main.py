@@ -23,6 +23,7 @@ TRAINER_COMMANDS = {
 COMMANDS = {
     **TRAINER_COMMANDS,
     "draw": "draw the pictures of a run as files: curves, confusion matrix, feature maps, filters, Grad-CAM",
+    "export": "write a trained net as ONNX, as a torch program or as a web page, proved to answer as the run does",
     "board": "open TensorBoard on the newest runs, or on those that are named",
     "data": "check: list every picture; doctor: say what is wrong with them; prepare: only download and check",
 }
@@ -42,6 +43,7 @@ examples:
   pet-cifar fit --config cats_dogs_cnn --print_model
   pet-cifar predict --run lightning_logs/cats_dogs_cnn photos --output photos.csv
   pet-cifar draw --run lightning_logs/cats_dogs_cnn --images photo.jpg
+  pet-cifar export --run lightning_logs/cats_dogs_cnn --format onnx
   pet-cifar board lightning_logs/digits_residual
   pet-cifar data check --data CatsDogsDataModule --data.root data
 
@@ -118,6 +120,11 @@ def _run(words: Sequence[str], callbacks: "Sequence[Callback]") -> "PetCifarCLI 
         if takes_pictures(options):
             _end(run_predict(options))
             return None
+    if command == "export":
+        from pet_cifar.cli.export import run_export
+
+        run_export(options)
+        return None
     if command == "draw":
         from pet_cifar.cli.draw import run_draw
 

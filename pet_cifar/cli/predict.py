@@ -137,6 +137,7 @@ def run_predict(words: Sequence[str]) -> int:
     name, run = ("--ckpt_path", options.ckpt_path) if options.ckpt_path else ("--run", options.run)
     net = load_run(run, options.device, option=name)
     if options.explain:
+        net.check_layers("--explain")
         explanation.explained_layer(net.module)
     stream = predict_sources(net.module, found.sources)
     rows = list(tqdm(stream, total=len(found.sources), desc="predicting", unit="", disable=None, leave=False))

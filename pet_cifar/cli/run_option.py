@@ -1,11 +1,14 @@
 """The option ``--run`` of the commands that use a trained net, and the net that it names."""
 
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from pet_cifar.cli.plain_parser import PlainParser
 from pet_cifar.errors import InputError
 
 if TYPE_CHECKING:
+    from pet_cifar.data import ImageDataModule
     from pet_cifar.runs.load import Classifier
 
 
@@ -34,3 +37,31 @@ def load_run(run: str, device: str | None = None, *, option: str = "--run") -> "
         raise InputError(f"{option} {error}" if str(error).startswith(run) else str(error)) from error
     except (RuntimeError, AssertionError) as error:  # torch has no such device, or was built without it.
         raise InputError(f"--device {device}: there is no such device here; give cpu, or cuda for a GPU") from error
+
+
+def add_root_option(parser: PlainParser) -> None:
+    """Adds ``--data.root``."""
+    parser.add_argument("--data.root", dest="root", metavar="DIR", help="Where the run's data is now.")
+
+
+def data_of_run(checkpoint: Mapping[str, Any], root: str | None) -> "ImageDataModule":
+    """The data module of a run, set up for training.
+
+    Args:
+        checkpoint: What the run's checkpoint holds; it says which data the run had.
+        root: Where the data is now; None where it was.
+
+    Raises:
+        InputError: The checkpoint does not say, or the data is not there or is other data.
+    """
+    from pet_cifar.cli.configs import config_of_checkpoint
+    from pet_cifar.cli.data import data_module
+
+    data = config_of_checkpoint(checkpoint, "test").get("data")
+    if not data:
+        raise InputError("the run does not say what it was trained on")
+    found = data_module(["--data", json.dumps(data), *(["--data.root", root] if root else [])])
+    found.prepare_data()
+    found.setup("fit")
+    found.refuse_other_data(checkpoint)
+    return found

@@ -51,10 +51,13 @@ class Batch:
         """The batch on a device; a copy from page-locked memory to a GPU does not wait."""
         # Lightning waits on these two kinds of devices as well, where such a copy may come too late.
         free = torch.device(device).type not in ("cpu", "mps")
-        image, label, row, uniform = (
-            tensor.to(device, non_blocking=free) for tensor in (self.image, self.label, self.row, self.uniform)
+        return replace(
+            self,
+            image=self.image.to(device, non_blocking=free),
+            label=self.label.to(device, non_blocking=free),
+            row=self.row.to(device, non_blocking=free),
+            uniform=self.uniform.to(device, non_blocking=free),
         )
-        return replace(self, image=image, label=label, row=row, uniform=uniform)
 
 
 class FeatureBatch(NamedTuple):

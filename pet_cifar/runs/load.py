@@ -21,6 +21,7 @@ from pet_cifar.data.pixels.convert import Picture, pixels_of
 from pet_cifar.errors import InputError, did_you_mean
 from pet_cifar.runs import explanation
 from pet_cifar.runs.directory import best_checkpoint, find_run, read_checkpoint, run_of_checkpoint
+from pet_cifar.runs.exported_file import SUFFIX, open_exported
 from pet_cifar.runs.sources import Found, find_sources
 from pet_cifar.runs.stream import predict_sources
 from pet_cifar.training.classifier import ImageClassifier
@@ -79,6 +80,20 @@ class Classifier:
             return self._predict_files(found)
         return predict(self.module, pictures)
 
+    def check_layers(self, asked: str) -> None:
+        """Refuses what needs the layers of the net.
+
+        Args:
+            asked: What needs them, for the message.
+
+        Raises:
+            InputError: It is an exported file.
+        """
+        if not isinstance(self.module, ImageClassifier):
+            raise InputError(
+                f"{asked}: {self.checkpoint} is an exported file, whose layers cannot be seen; give its run"
+            )
+
     def _predict_files(self, found: Found) -> list[Prediction]:
         rows = list(predict_sources(self.module, found.sources))
         bad = [f"{printable(row.source.name)} ({row.error})" for row in rows if row.prediction is None]
@@ -98,6 +113,7 @@ class Classifier:
             InputError: It is no picture, no layer of the net gives maps, or captum is not installed.
         """
         explanation.check_captum()
+        self.check_layers("explain")
         pixels = pixels_of(picture, self.image_size, self.num_channels)
         levels = pixels if pixels.dtype == torch.uint8 else pixels * 255
         look = np.broadcast_to(levels.byte().cpu().numpy().transpose(1, 2, 0), (self.image_size, self.image_size, 3))
@@ -126,7 +142,8 @@ def load(
     """Loads a trained net from a run; no code in its files is run, and nothing is written.
 
     Args:
-        run: A run directory; the directory of a config's runs, of which the newest counts; or a checkpoint file.
+        run: A run directory; the directory of a config's runs, of which the newest counts; a checkpoint file; or an
+            ONNX file of ``pet-cifar export``, which is asked on the CPU.
         device: Where the net goes; None takes a GPU where there is one.
         net: The class of a net of one's own, or a net of `ImageClassifier.of` that takes the checkpoint's weights; None
             finds the class by its name.
@@ -134,6 +151,9 @@ def load(
     Raises:
         InputError: There is no such run, it has no checkpoint, or the checkpoint's net is not known or does not fit.
     """
+    if Path(run).suffix.lower() == SUFFIX and Path(run).expanduser().is_file():
+        exported = open_exported(Path(run).expanduser())
+        return Classifier(cast(ImageClassifier, exported), Path(run).expanduser())
     try:
         file = find_checkpoint(run)
         checkpoint = read_checkpoint(file)

@@ -312,7 +312,8 @@ class ImageClassifier(LightningModule):
         """
         if isinstance(batch, Batch | FeatureBatch):
             self._seed(batch.seed)
-        batch = self._as_batch(batch)
+        else:
+            batch = self._as_batch(batch)
         # What is to be learned by heart is not mixed.
         if self.mix == "none" or self.trainer.overfit_batches > 0:  # type: ignore[attr-defined]
             return self._score(batch, self.logits(batch), self.train_metrics, self._class_weight())["loss"]

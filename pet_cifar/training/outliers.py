@@ -104,7 +104,8 @@ class OutlierDetector(nn.Module):
 
     def pooled(self, features: Tensor) -> Tensor:
         """The mean of features over all places, shape (B, F), for features of ``shape``, flattened or not."""
-        features = features.reshape(len(features), *self.shape)
+        # len() would fix the number of pictures in an exported program.
+        features = features.reshape(features.shape[0], *self.shape)
         if len(self.shape) == 2:
             return features.mean(1)
         # Pictures are square, so that sides of a different length are not both those of the picture.
@@ -170,12 +171,12 @@ class OutlierDetector(nn.Module):
         means = self.means
         origin = means.nanmean(0)
         inputs = nn.functional.normalize(self.pooled(features.to(means.device, torch.float32)), dim=1)
-        found = torch.cdist(
-            self._whitened(inputs - origin),
-            self._whitened(means - origin),
-            compute_mode="donot_use_mm_for_euclid_dist",
-        )
-        return found.square().nan_to_num(nan=math.inf).amin(1)
+        ours, theirs = self._whitened(inputs - origin), self._whitened(means - origin)
+        if torch.compiler.is_exporting():  # ONNX knows no cdist; what takes its place needs more memory.
+            found = (ours[:, None] - theirs).square().sum(2)
+        else:
+            found = torch.cdist(ours, theirs, compute_mode="donot_use_mm_for_euclid_dist").square()
+        return torch.where(found.isnan(), math.inf, found).amin(1)
 
     def _whitened(self, inputs: Tensor) -> Tensor:
         """Scales differences of features so that their squared length is their squared Mahalanobis distance."""
