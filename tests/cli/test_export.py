@@ -26,6 +26,7 @@ from pet_cifar.errors import InputError
 from pet_cifar.models import ResidualCNN
 from pet_cifar.runs import export, export_check, web_page
 from pet_cifar.runs.exported_net import FromPicture, gray, resize
+from pet_cifar.runs.load import Classifier
 from tests.cli.commands import refused
 from tests.runs.conftest import digits_run as digits_run
 from tests.runs.conftest import pictures as pictures
@@ -39,6 +40,13 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def run(run: Path, *words: object) -> None:
     main(["export", "--run", str(run), *map(str, words)])
+
+
+def probabilities(net: Classifier, paths: list[Path]) -> Any:
+    """What a net says of several pictures, shape (n, num_classes)."""
+    found = net(paths)
+    assert isinstance(found, list)
+    return np.stack([one.probabilities for one in found])
 
 
 def session(file: str) -> Any:
@@ -55,7 +63,7 @@ def test_an_onnx_file_answers_as_the_run_and_says_what_it_is(
     for count in (1, 5):
         pixels = np.stack([net.pixels(path) for path in sorted(pictures.iterdir())[:count]])
         (found,) = asked.run(None, {"pixels": pixels})
-        expected = np.stack([one.probabilities for one in net(sorted(pictures.iterdir())[:count])])
+        expected = probabilities(net, sorted(pictures.iterdir())[:count])
         np.testing.assert_allclose(found, expected, atol=1e-5)
     card = json.loads(asked.get_modelmeta().custom_metadata_map["pet_cifar"])
     assert card["class_names"] == list(map(str, range(10)))
@@ -128,7 +136,7 @@ def test_a_torch_program_needs_no_pet_cifar(digits_run: Path, pictures: Path) ->
         "assert json.loads(extra['card.json'])['class_names'][3] == '3'; assert 'pet_cifar' not in sys.modules"
     )
     subprocess.run([sys.executable, "-I", "-c", code], check=True)
-    np.testing.assert_allclose(np.load("found.npy"), [one.probabilities for one in net(paths)], atol=1e-5)
+    np.testing.assert_allclose(np.load("found.npy"), probabilities(net, paths), atol=1e-5)
 
 
 def test_safetensors_hold_the_weights_and_a_card(digits_run: Path) -> None:
