@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -138,22 +138,41 @@ def draw_feature_maps(
     """
     count = 0
     for picture in tqdm(pictures, desc="feature maps", unit="", disable=None, leave=False):
-        with untouched(net):
-            found = maps_of(net, picture.pixels[None], layers, EVERY_CHANNEL, 96)
-        for number, (name, layer) in enumerate(found.items()):
-            if not layer.maps:
-                continue
-            channels, height, width = layer.shape
-            across = max(8, math.ceil(math.sqrt(channels)))
-            sheet = grid(
-                f"{name}, {type(layers[name]).__name__}: {channels} maps of {height} x {width}",
-                in_rows([channels_last(one[None]) for one in layer.maps[0]], across),
-                side=96 if channels <= 144 else 64,
-                subtitle=f"{picture.name}; each map scaled by itself",
-            )
-            _write(sheet, folder / "feature_maps" / picture.stem / f"{number + 1:03d}_{name}.png")
+        for number, (name, sheet) in enumerate(feature_map_sheets(net, picture.name, picture.pixels, layers), 1):
+            _write(sheet, folder / "feature_maps" / picture.stem / f"{number:03d}_{name}.png")
             count += 1
     return count
+
+
+def feature_map_sheets(
+    net: ImageClassifier, title: str, pixels: Tensor, layers: dict[str, nn.Module]
+) -> Iterator[tuple[str, PixelArray]]:
+    """Draws all channels of each layer for one picture; a layer that does not run is left out.
+
+    Args:
+        net: The net, in evaluation.
+        title: What the picture is called.
+        pixels: The picture as the net takes it, uint8, shape (C, S, S).
+        layers: The layers by name.
+
+    Raises:
+        InputError: A layer gives no maps.
+    """
+    with untouched(net):
+        found = maps_of(net, pixels[None], layers, EVERY_CHANNEL, 96)
+    for name, layer in found.items():
+        if layer.maps:
+            channels, height, width = layer.shape
+            across = max(8, math.ceil(math.sqrt(channels)))
+            yield (
+                name,
+                grid(
+                    f"{name}, {type(layers[name]).__name__}: {channels} maps of {height} x {width}",
+                    in_rows([channels_last(one[None]) for one in layer.maps[0]], across),
+                    side=96 if channels <= 144 else 64,
+                    subtitle=f"{title}; each map scaled by itself",
+                ),
+            )
 
 
 def draw_filters(net: ImageClassifier, checkpoint: dict[str, Any], folder: Path) -> int:
@@ -162,9 +181,23 @@ def draw_filters(net: ImageClassifier, checkpoint: dict[str, Any], folder: Path)
     Returns:
         1, or 0 where the net has no convolution.
     """
+    sheet = filters_sheet(net, checkpoint)
+    if sheet is None:
+        return 0
+    _write(sheet, folder / "first_layer_filters.png")
+    return 1
+
+
+def filters_sheet(net: ImageClassifier, checkpoint: Mapping[str, Any]) -> PixelArray | None:
+    """Draws the filters of the first convolution; None for a net without one.
+
+    Args:
+        net: The net.
+        checkpoint: What its checkpoint holds, perhaps also the filters of the start.
+    """
     layers = convolutions(net)
     if not layers:
-        return 0
+        return None
     name, layer = next(iter(layers.items()))
     now = filters_of(layer)
     initial = None
@@ -172,8 +205,7 @@ def draw_filters(net: ImageClassifier, checkpoint: dict[str, Any], folder: Path)
         if str(callback).startswith("FirstLayerFilters") and isinstance(state.get("initial"), Tensor):
             initial = state["initial"].float().numpy()
     initial = initial if initial is not None and initial.shape == now.shape else None
-    _write(filter_sheet(name, now, initial, most=len(now), when="trained"), folder / "first_layer_filters.png")
-    return 1
+    return filter_sheet(name, now, initial, most=len(now), when="trained")
 
 
 def draw_grad_cam(net: ImageClassifier, pictures: Sequence[NamedPicture], folder: Path) -> int:

@@ -19,7 +19,7 @@ from pet_cifar.callbacks.images.confusion_matrix import read_confusions
 from pet_cifar.data.files.names import printable
 from pet_cifar.data.pixels.convert import Picture, pixels_of
 from pet_cifar.errors import InputError, did_you_mean
-from pet_cifar.runs import explanation
+from pet_cifar.runs import drawings, explanation
 from pet_cifar.runs.directory import best_checkpoint, find_run, read_checkpoint, run_of_checkpoint
 from pet_cifar.runs.exported_file import SUFFIX, open_exported
 from pet_cifar.runs.sources import Found, find_sources
@@ -79,6 +79,36 @@ class Classifier:
         if isinstance(pictures, str | Path) and (found := _several(pictures)) is not None:
             return self._predict_files(found)
         return predict(self.module, pictures)
+
+    def feature_maps(self, picture: Picture, *layers: str) -> dict[str, Image.Image]:
+        """What every channel of each layer answers to a picture, as one sheet for each layer.
+
+        Args:
+            picture: See `pixels_of`.
+            layers: The names of layers, or patterns such as ``backbone.*``; without any all convolutions count.
+
+        Raises:
+            InputError: It is no picture, or there is no such layer.
+        """
+        self.check_layers("feature_maps")
+        pixels = torch.from_numpy(self.pixels(picture))
+        if pixels.dtype != torch.uint8:
+            pixels = (pixels * 255).round().byte()
+        title = printable(str(picture)) if isinstance(picture, str | Path) else "the picture"
+        sheets = drawings.feature_map_sheets(self.module, title, pixels, drawings.chosen_layers(self.module, layers))
+        return {name: Image.fromarray(sheet) for name, sheet in sheets}
+
+    def filters(self) -> Image.Image:
+        """The filters of the first convolution.
+
+        Raises:
+            InputError: There is none.
+        """
+        self.check_layers("filters")
+        sheet = drawings.filters_sheet(self.module, {})
+        if sheet is None:
+            raise InputError(f"{type(self.module).__name__} has no convolution, and so no filters to look at")
+        return Image.fromarray(sheet)
 
     def check_layers(self, asked: str) -> None:
         """Refuses what needs the layers of the net.
