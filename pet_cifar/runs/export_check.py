@@ -79,10 +79,8 @@ def drawn_pictures(net: ImageClassifier, count: int) -> Tensor:
 
 def run_answers(net: ImageClassifier, pixels: Tensor) -> Answers:
     """What the run says of pictures in its size."""
-    module = FromPixels(net)
-    with evaluating(net), torch.inference_mode():
-        parts = [[one.cpu().numpy() for one in module(batch.to(net.device))] for batch in torch.split(pixels, BATCH)]
-    return [np.concatenate(part) for part in zip(*parts, strict=True)]
+    with evaluating(net):
+        return module_answers(FromPixels(net), pixels.to(net.device))
 
 
 def session_of(file: Path) -> Any:
@@ -113,9 +111,13 @@ def onnx_file_answers(file: Path, pixels: Tensor) -> Answers:
 
 def torch_answers(file: Path, pixels: Tensor) -> Answers:
     """What a torch program that takes ``pixels`` says of pictures in its size."""
-    module = torch.export.load(file).module()
-    with torch.no_grad():
-        parts = [[one.numpy() for one in module(batch)] for batch in torch.split(pixels, BATCH)]
+    return module_answers(torch.export.load(file).module(), pixels)
+
+
+def module_answers(module: nn.Module, pixels: Tensor) -> Answers:
+    """What a module that takes ``pixels`` says of pictures in its size."""
+    with torch.inference_mode():
+        parts = [[one.cpu().numpy() for one in module(batch)] for batch in torch.split(pixels, BATCH)]
     return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
 

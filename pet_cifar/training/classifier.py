@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from io import BytesIO
+from pathlib import Path
 from typing import Any, Literal, Self, cast, get_args
 
 import torch
@@ -376,6 +378,15 @@ class ImageClassifier(LightningModule):
             the classes, bool, shape (B,), or None for a net that cannot tell.
         """
         return self.probabilities(averaged(self, image, self.test_views)), None
+
+    def to_onnx(self, file_path: str | Path | BytesIO | None = None, input_sample: Any = None, **options: Any) -> Any:
+        """Exports the bare net, from floats in [0, 1] to logits; see Lightning's ``to_onnx``.
+
+        It is exported as it is in evaluation, also within training, and stays in the mode that it is in. The command
+        ``pet-cifar export`` writes a file that takes pictures and is proved to answer as the run does.
+        """
+        with prediction.evaluating(self):
+            return super().to_onnx(file_path, input_sample, **options)
 
     def is_outlier(self, batch: Batch | FeatureBatch) -> Tensor | None:
         """Whether each picture is of none of the classes, bool, shape (B,); None for a net that cannot tell."""

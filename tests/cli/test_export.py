@@ -235,6 +235,21 @@ def test_two_classes_and_color_go_into_a_picture_file() -> None:
     torch.testing.assert_close(found, expected[0], atol=0.01, rtol=0)
 
 
+@pytest.mark.filterwarnings("ignore")  # They are those of torch's exporter.
+def test_lightnings_own_export_is_that_of_evaluation(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = ResidualCNN(widths=[4])
+    net.backbone = nn.Sequential(net.backbone, nn.Dropout(0.5))
+    image = torch.rand(2, 3, 32, 32)
+    net.train()
+    net.to_onnx(tmp_path / "net.onnx", image, dynamo=True, verbose=False)
+    assert all(layer.training for layer in net.modules())
+    asked = session(str(tmp_path / "net.onnx"))
+    (found,) = asked.run(None, {asked.get_inputs()[0].name: image.numpy()})
+    with torch.no_grad():
+        np.testing.assert_allclose(found, net.eval()(image).numpy(), atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [
