@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 from lightning import LightningDataModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -255,8 +256,8 @@ class ImageDataModule(LightningDataModule):
         return [record for record in self.listed if record.verdict == manifest.OK]
 
     def _without_leaks(self, splits: dict[Split, list[ImageRecord]]) -> dict[Split, list[ImageRecord]]:
-        if self.keeps_near_duplicates_together and leakage.is_divided_here(splits):
-            splits = leakage.keep_together(splits, self.near_duplicates(), self.groups)
+        if leakage.is_divided_here(splits):
+            splits = leakage.keep_together(splits, self._pairs_to_keep_together(), self.groups)
         if self.drop_near_duplicates is not None:
             splits = leakage.drop_from_training(splits, self.near_duplicates())
         return splits
@@ -268,8 +269,18 @@ class ImageDataModule(LightningDataModule):
 
     def group_numbers(self, split: Split) -> NDArray[np.int64]:
         """A number for each picture of a split that those share which show the same or belong together, shape (n,)."""
-        pairs = self.near_duplicates() if self.keeps_near_duplicates_together else []
-        return leakage.group_numbers(self.splits[split], pairs, self.groups)
+        return leakage.group_numbers(self.splits[split], self._pairs_to_keep_together(), self.groups)
+
+    def _pairs_to_keep_together(self) -> list[leakage.NearDuplicates]:
+        if not self.keeps_near_duplicates_together:
+            return []
+        if (count := len(self._usable())) > leakage.MOST:
+            rank_zero_info(
+                f"near duplicates are not looked for among {count:,} pictures, more than {leakage.MOST:,}, since that "
+                "takes minutes; pet-cifar data doctor looks for them, and so does --data.drop_near_duplicates train"
+            )
+            return []
+        return self.near_duplicates()
 
     def _choose_splits(self, stage: str) -> None:
         trainer: Any = self.trainer

@@ -26,6 +26,8 @@ from pet_cifar.data.pixels.decode import fit_array
 from pet_cifar.errors import disk_errors
 from pet_cifar.hardware import cores
 
+MOST = 50_000
+"""The number of pictures up to which a run looks for near duplicates by itself, which takes a minute, once."""
 FORMAT = 1
 """This number changes when the near duplicates of the same pictures would be other ones."""
 

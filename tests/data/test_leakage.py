@@ -180,3 +180,18 @@ def test_training_pictures_like_those_of_a_given_test_split_can_be_dropped(tmp_p
     assert gone == {"train/b/0.jpg", "train/b/1.jpg", "train/b/2.jpg"}
     with pytest.raises(InputError, match="drop_near_duplicates is 'test'"):
         ImageFolderDataModule(tmp_path, drop_near_duplicates="test")
+
+
+def test_among_very_many_pictures_nothing_is_looked_for_unasked(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_photographs(tmp_path)
+    monkeypatch.setattr(leakage, "MOST", 51)
+    monkeypatch.setattr(leakage, "small_pictures", lambda *_: pytest.fail("looked for"))
+    data = ImageFolderDataModule(tmp_path, image_size=16)
+    with caplog.at_level("INFO"):
+        data.setup("fit")
+    assert "52 pictures" in caplog.text
+    assert len(set(data.group_numbers("train").tolist())) == len(data.splits["train"])
+    with pytest.raises(pytest.fail.Exception, match="looked for"):
+        ImageFolderDataModule(tmp_path, image_size=16, drop_near_duplicates="train").setup("fit")
