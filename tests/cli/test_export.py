@@ -297,6 +297,7 @@ def test_a_page_holds_all_that_it_needs(kind: str, digits_run: Path, tmp_path: P
     assert {path.name for path in Path("page").iterdir()} == {"index.html", "net.js", "net.onnx", "runtime.js"}
     page = Path("page/index.html").read_text(encoding="utf-8")
     assert not re.search(r"https?://", page)
+    assert "of 10 test pictures in its size, 100.00 % have the same class" in page
     script = Path("page/net.js").read_text(encoding="ascii")
     assert base64.b64decode(script.split('"')[1]) == Path("page/net.onnx").read_bytes()
     assert base64.b64encode(b"\0asm").decode() in Path("page/runtime.js").read_text(encoding="ascii")
