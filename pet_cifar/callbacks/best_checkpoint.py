@@ -50,4 +50,5 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 def _loss(trainer: Trainer) -> float:
-    return float(trainer.callback_metrics.get("val/loss", torch.tensor(math.inf)))
+    loss = float(trainer.callback_metrics.get("val/loss", torch.tensor(math.inf)))
+    return math.inf if math.isnan(loss) else loss

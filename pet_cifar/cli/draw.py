@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from pet_cifar.cli.plain_parser import PlainParser
 from pet_cifar.cli.run_option import add_root_option, add_run_option, data_of_run, load_run
-from pet_cifar.data.files.names import printable
 from pet_cifar.errors import InputError
 
 if TYPE_CHECKING:
@@ -54,6 +53,7 @@ def run_draw(words: Sequence[str]) -> int:
     """
     options = _parser().parse_args(words)
     # These imports take seconds, and --help answers without them.
+    from pet_cifar.data.files.names import printable
     from pet_cifar.runs import drawings
     from pet_cifar.runs.directory import read_checkpoint, run_of_checkpoint
     from pet_cifar.runs.sources import find_sources

@@ -1,6 +1,7 @@
 """``pet-cifar export``: a trained net as a file for other programs, proved to answer as the run does."""
 
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from pet_cifar.cli.plain_parser import PlainParser
 from pet_cifar.cli.run_option import add_root_option, add_run_option, data_of_run, load_run
-from pet_cifar.data.files.names import printable
 from pet_cifar.errors import InputError, disk_errors
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def run_export(words: Sequence[str]) -> None:
     options = _parser().parse_args(words)
     _check_options(options)
     # These imports take seconds, and --help answers without them.
+    from pet_cifar.data.files.names import printable
     from pet_cifar.runs import export
     from pet_cifar.runs.directory import read_checkpoint, run_of_checkpoint
 
@@ -72,34 +73,101 @@ def run_export(words: Sequence[str]) -> None:
     checkpoint = read_checkpoint(classifier.checkpoint)
     takes: export.Input = options.input or ("picture" if options.format == "web" else "pixels")
     card = export.card_of(classifier, checkpoint, takes)
-    run = run_of_checkpoint(classifier.checkpoint)
-    name = card.run.replace("/", "_").removesuffix(".ckpt")
-    default = (run or classifier.checkpoint.parent) / "exported" / f"{name}{FORMATS[options.format]}"
-    target: Path = options.output or default
+    run = run_of_checkpoint(classifier.checkpoint) or classifier.checkpoint.parent
+    target = _target(options, run, card)
+    data = None if options.format == "safetensors" else _data(checkpoint, options.root)
+    if options.int8 and data is None:
+        raise InputError("--int8 needs training pictures, and the run's data cannot be read; give --data.root DIR")
+    runtime = None
+    if options.format == "web":
+        from pet_cifar.runs import web_page
+
+        runtime = web_page.read_runtime(options.onnxruntime_web)
     with disk_errors(target, "; give another --output"):
         target.parent.mkdir(parents=True, exist_ok=True)
-    data = _data(checkpoint, options.root)
+        # What is not proved yet, or is interrupted, never lies under the name that was asked for.
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as folder:
+            made = Path(folder) / target.name
+            lines = _write(classifier, card, made, data, options, runtime)
+            for path in sorted(Path(folder).iterdir()):
+                path.replace(target.parent / path.name)
+    for line in lines:
+        print(line)
+    print(
+        f"written to {printable(str(target))}: {_in_words(card) if options.format != 'safetensors' else 'the weights'}"
+    )
+
+
+def _target(options: Any, run: Path, card: "Card") -> Path:
+    """Where the file goes, of which nothing is there yet.
+
+    Raises:
+        InputError: ``--output`` or what is written beside it is there.
+    """
+    ending = FORMATS[options.format]
+    if options.output is not None:
+        target: Path = options.output.expanduser()
+        if options.format == "safetensors" and target.suffix == ".json":
+            raise InputError(f"--output {target}: the weights cannot be JSON; give a name that ends with .safetensors")
+        taken = next((path for path in _beside(target, options) if path.exists()), None)
+        if taken is not None and not (options.format == "web" and taken.is_dir() and not any(taken.iterdir())):
+            raise InputError(f"--output {target}: {taken} is there already; give another name")
+        if options.format == "web" and target.is_dir():
+            target.rmdir()  # It is empty, and the whole folder is put in its place.
+        return target
+    name = card.run.replace("/", "_").removesuffix(".ckpt") + ("_picture" if card.input == "picture" and ending else "")
+    number = 1
+    while True:
+        stem = name if number == 1 else f"{name}_{number}"
+        target = run / "exported" / f"{stem}{ending}"
+        if not any(path.exists() for path in _beside(target, options)):
+            return target
+        number += 1
+
+
+def _beside(target: Path, options: Any) -> list[Path]:
+    """All files that are written for a target."""
+    paths = [target]
     if options.format == "safetensors":
-        export.write_safetensors(classifier, card, target)
-        print(f"weights written to {printable(str(target))}, and what they are to {target.with_suffix('.json').name}")
-        return
-    if options.format == "torch":
-        export.write_torch(classifier, card, takes, target)
-        _prove(classifier, card, target, data, options.most, "torch")
-    elif options.format == "web":
-        _export_page(classifier, card, target, data, options)
-        return
-    else:
-        export.write_onnx(classifier, card, takes, target)
-        _prove(classifier, card, target, data, options.most, "onnx")
-    print(f"{options.format} file written to {printable(str(target))}: {_in_words(card)}")
+        paths.append(target.with_suffix(".json"))
     if options.int8:
-        _quantize(classifier, target, data, options.most)
+        paths.append(_int8_name(target))
+    return paths
+
+
+def _int8_name(target: Path) -> Path:
+    return target.with_name(f"{target.stem}_int8.onnx")
+
+
+def _write(
+    classifier: "Classifier", card: "Card", file: Path, data: "ImageDataModule | None", options: Any, runtime: Any
+) -> list[str]:
+    """Writes and proves one format; also returns the lines that say what came of it."""
+    from pet_cifar.runs import export
+
+    if options.format == "safetensors":
+        export.write_safetensors(classifier, card, file)
+        return []
+    if options.format == "torch":
+        export.write_torch(classifier, card, card.input, file)
+        proved, lines = _prove(classifier, card, file, data, options.most, "torch")
+        # The program is written again with what came of it, which changes no answer.
+        export.write_torch(classifier, proved, card.input, file)
+        return lines
+    if options.format == "web":
+        from pet_cifar.runs import web_page
+
+        file.mkdir()
+        export.write_onnx(classifier, card, "picture", file / "net.onnx")
+        proved, lines = _prove(classifier, card, file / "net.onnx", data, options.most, "onnx")
+        web_page.write(file, file / "net.onnx", proved, runtime, classifier.image_size)
+        return [*lines, "open index.html in a browser; it needs no network"]
+    export.write_onnx(classifier, card, card.input, file)
+    _, lines = _prove(classifier, card, file, data, options.most, "onnx")
+    return lines + (_quantize(classifier, card, file, data, options.most) if options.int8 and data else [])
 
 
 def _check_options(options: Any) -> None:
-    if options.output and options.output.exists() and (options.format != "web" or any(options.output.iterdir())):
-        raise InputError(f"--output {options.output}: there is something already; give another name")
     if options.most < 1:
         raise InputError(f"--most {options.most}: it is a number of pictures, at least 1")
     if options.int8 and (options.format != "onnx" or options.input == "picture"):
@@ -138,8 +206,12 @@ def _pixels(classifier: "Classifier", data: "ImageDataModule | None", most: int)
 
 def _prove(
     classifier: "Classifier", card: "Card", file: Path, data: "ImageDataModule | None", most: int, kind: str
-) -> "Card":
-    """Compares the file with the run, and removes one that differs; the card that comes back says what came of it."""
+) -> "tuple[Card, list[str]]":
+    """Compares the file with the run; also returns the card with what came of it, and the lines to print.
+
+    Raises:
+        InputError: It answers otherwise.
+    """
     from pet_cifar.runs import export_check as check
 
     net = classifier.module
@@ -148,70 +220,48 @@ def _prove(
     if card.input == "pixels":
         ask = check.torch_answers if kind == "torch" else check.onnx_file_answers
         found = check.compare(expected, ask(file, pixels), called)
+        check.refuse_difference(net, found, pixels if kind == "onnx" else None)
+        told = [str(found)]
     else:
+        answer = check.picture_asker(file, kind)
         found = check.compare(
-            expected, _picture_answers(file, check.as_pictures(pixels), kind), f"{called} in its size"
+            expected, check.picture_answers(answer, check.as_pictures(pixels)), f"{called} in its size"
         )
-    check.refuse_difference(net, found, pixels, card.input, file)
-    print(f"checked: {found}")
-    lines = [str(found)]
-    if card.input == "picture" and data is not None and (pictures := check.whole_pictures(data, most)):
-        whole = check.compare(expected, _picture_answers(file, pictures, kind), f"{called} in their own size")
-        print(
-            f"measured: {whole}"
-            + ("" if whole.is_exact else "; a run decodes large pictures at a smaller scale at once")
-        )
-        lines.append(str(whole))
-    card = replace(card, check="; ".join(lines))
+        check.refuse_difference(net, found, None)
+        pictures = check.whole_pictures(data, most) if data is not None else None
+        if pictures is not None:
+            whole = check.compare(expected, check.picture_answers(answer, pictures), f"{called} in their own size")
+        else:  # The data has no files, or is not there.
+            drawn = check.large_pictures(net)
+            expected = check.run_answers(net, check.in_its_size(net, drawn))
+            whole = check.compare(expected, check.picture_answers(answer, drawn), "drawn pictures of other sizes")
+        told = [str(found), str(whole)]
+    card = replace(card, check="; ".join(told))
     if kind == "onnx":
         check.write_check(file, card)
-    return card
+    return card, [f"checked: {told[0]}", *(f"measured: {line}" for line in told[1:])]
 
 
-def _picture_answers(file: Path, pictures: Sequence[Any], kind: str) -> Any:
-    from pet_cifar.runs import export_check as check
-
-    if kind == "torch":
-        import torch
-
-        module = torch.export.load(file).module()
-        return check.picture_answers(lambda picture: module(torch.from_numpy(picture)), pictures)
-    session = check.session_of(file)
-    return check.picture_answers(lambda picture: session.run(None, {"picture": picture}), pictures)
-
-
-def _quantize(classifier: "Classifier", file: Path, data: "ImageDataModule | None", most: int) -> None:
+def _quantize(classifier: "Classifier", card: "Card", file: Path, data: "ImageDataModule", most: int) -> list[str]:
+    """Writes the file of 8-bit numbers; returns the lines that compare both."""
     from pet_cifar.runs import export_check as check
     from pet_cifar.runs.quantize import pictures_a_second, quantize
 
-    if data is None:
-        raise InputError("--int8 needs training pictures, and the run's data cannot be read; give --data.root DIR")
-    target = file.with_name(f"{file.stem}_int8.onnx")
+    target = _int8_name(file)
     quantize(file, target, check.batches_of(data.pixels("train"), len(data.splits["train"]), 256, size=32))
     pixels, called = _pixels(classifier, data, most)
     expected = check.run_answers(classifier.module, pixels)
     labels = check.labels_of(data, most)
+    lines = []
     for name, one in (("float32", file), ("int8", target)):
         session = check.session_of(one)
         answers = check.onnx_answers(session, pixels)
         right = 100 * float((answers[0].argmax(1) == labels).mean())
         speed = pictures_a_second(session, pixels)
-        size = one.stat().st_size / 1e6
         found = check.compare(expected, answers, called)
-        print(f"{name}: {size:.1f} MB, {speed:,.0f} pictures/s, {right:.2f} % right; {found}")
-    print(f"int8 file written to {printable(str(target))}")
-
-
-def _export_page(
-    classifier: "Classifier", card: "Card", folder: Path, data: "ImageDataModule | None", options: Any
-) -> None:
-    from pet_cifar.runs import export, web_page
-
-    runtime = web_page.read_runtime(options.onnxruntime_web)
-    with disk_errors(folder, "; give another --output"):
-        folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "net.onnx"
-    export.write_onnx(classifier, card, "picture", file)
-    card = _prove(classifier, card, file, data, options.most, "onnx")
-    page = web_page.write(folder, file, card, runtime)
-    print(f"page written to {printable(str(page))}; open it in a browser, it needs no network")
+        lines.append(
+            f"{name}: {one.stat().st_size / 1e6:.1f} MB, {speed:,.0f} pictures/s, {right:.2f} % right; {found}"
+        )
+        if one == target:
+            check.write_check(target, replace(card, check=f"8-bit numbers, not equal: {found}"))
+    return lines

@@ -84,7 +84,10 @@ def main(args: Sequence[str] | None = None, *, callbacks: "Sequence[Callback]" =
     except InputError as error:
         if is_interactive():
             raise
-        print(f"pet-cifar: error: {error}", file=sys.stderr)
+        from pet_cifar.data.files.names import printable
+
+        # A word of it may come from a stranger's file, and must not steer the terminal.
+        print(f"pet-cifar: error: {printable(str(error))}", file=sys.stderr)
         raise SystemExit(2) from error
     except SystemExit:  # Help was asked for, or pictures could not be read, which is told already.
         if is_interactive():

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pet_cifar.cli.plain_parser import PlainParser
 from pet_cifar.cli.run_option import add_run_option, load_run
-from pet_cifar.data.files.names import printable
 from pet_cifar.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
@@ -94,7 +93,7 @@ def _parsed(words: Sequence[str]) -> argparse.Namespace:
     if unknown:
         near = did_you_mean(unknown[0], [name for action in parser._actions for name in action.option_strings])
         why = near or "; the options of the Trainer belong to predict without PATH, so leave it out"
-        raise InputError(f"predict PATH has no option {printable(unknown[0])}{why}")
+        raise InputError(f"predict PATH has no option {unknown[0]}{why}")
     if not (options.run or options.ckpt_path):
         raise InputError(
             "predict needs a trained net: give --run RUN_DIR, such as lightning_logs/digits_residual, or --ckpt_path "
@@ -122,6 +121,7 @@ def run_predict(words: Sequence[str]) -> int:
     # These imports take seconds, and --help answers without them.
     from tqdm import tqdm
 
+    from pet_cifar.data.files.names import printable
     from pet_cifar.runs import explanation, prediction_table
     from pet_cifar.runs.sources import find_sources
     from pet_cifar.runs.stream import predict_sources
@@ -160,6 +160,8 @@ def run_predict(words: Sequence[str]) -> int:
 
 
 def _tell_passed_over(found: "Found") -> None:
+    from pet_cifar.data.files.names import printable
+
     if found.passed_over:
         some = ", ".join(printable(name) for name in found.passed_over[:3])
         more = f" and {len(found.passed_over) - 3} more" if len(found.passed_over) > 3 else ""

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 def add_run_option(parser: PlainParser, *, required: bool = True) -> None:
     """Adds ``--run``."""
-    parser.add_argument("--run", required=required, help="The run directory, a directory of runs, or a checkpoint.")
+    parser.add_argument(
+        "--run",
+        required=required,
+        help="A run directory, the directory of an experiment (its newest version), or a checkpoint.",
+    )
 
 
 def load_run(run: str, device: str | None = None, *, option: str = "--run") -> "Classifier":
@@ -31,12 +35,17 @@ def load_run(run: str, device: str | None = None, *, option: str = "--run") -> "
     # This import takes seconds, and --help answers without it.
     from pet_cifar.runs.load import load
 
+    if device is not None:
+        import torch
+
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:  # torch has no such device, or was built without it.
+            raise InputError(f"--device {device}: there is no such device here; give cpu, or cuda for a GPU") from error
     try:
         return load(run, device)
     except InputError as error:
         raise InputError(f"{option} {error}" if str(error).startswith(run) else str(error)) from error
-    except (RuntimeError, AssertionError) as error:  # torch has no such device, or was built without it.
-        raise InputError(f"--device {device}: there is no such device here; give cpu, or cuda for a GPU") from error
 
 
 def add_root_option(parser: PlainParser) -> None:
@@ -56,12 +65,14 @@ def data_of_run(checkpoint: Mapping[str, Any], root: str | None) -> "ImageDataMo
     """
     from pet_cifar.cli.configs import config_of_checkpoint
     from pet_cifar.cli.data import data_module
+    from pet_cifar.data.files.download import without_downloads
 
     data = config_of_checkpoint(checkpoint, "test").get("data")
     if not data:
         raise InputError("the run does not say what it was trained on")
-    found = data_module(["--data", json.dumps(data), *(["--data.root", root] if root else [])])
-    found.prepare_data()
-    found.setup("fit")
+    with without_downloads():
+        found = data_module(["--data", json.dumps(data), *(["--data.root", root] if root else [])])
+        found.prepare_data()
+        found.setup("fit")
     found.refuse_other_data(checkpoint)
     return found

@@ -48,7 +48,7 @@ def put_into(source: Source, folder: Path, *, move: bool) -> Path:
         raise InputError(f"--move: {printable(source.name)} lies in an archive; give --copy")
     with disk_errors(folder, "; give another folder"):
         folder.mkdir(parents=True, exist_ok=True)
-    target = _reserved(folder, Path(source.member or source.path).name)
+    target = _reserved(folder, printable(Path(source.member or source.path).name))
     try:
         with disk_errors(target, "; give another folder"):
             if source.member:

@@ -1,6 +1,7 @@
 """The training curves of a run, out of its ``metrics.csv``."""
 
 import csv
+import math
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -41,7 +42,7 @@ def read_curves(metrics: Path) -> dict[str, Curve]:
         with metrics.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 for name, value in row.items():
-                    if value and name and name.startswith(("train/", "val/")):
+                    if value and name and name.startswith(("train/", "val/")) and not math.isnan(float(value)):
                         found.setdefault(name, {})[int(row["epoch"]) + 1] = float(value)
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise InputError(f"{metrics} cannot be read as the metrics of a run: {error}") from error

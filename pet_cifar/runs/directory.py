@@ -1,5 +1,6 @@
 """A run directory: where it is, and what its checkpoints hold."""
 
+import pickle
 import re
 import shlex
 from collections.abc import Mapping
@@ -21,6 +22,8 @@ def find_run(path: str | Path) -> Path:
     text, path = str(path), Path(path)
     if not text:
         raise InputError("--run needs a directory, such as lightning_logs/digits_residual")
+    if path.is_file():
+        raise InputError(f"--run {path}: this is a file and no run directory; give a directory, or --ckpt_path {path}")
     if not path.is_dir():
         folders = [folder for folder in dict.fromkeys((path.parent, Path("lightning_logs"))) if folder.is_dir()]
         known = [str(one) for folder in folders for one in _runs_below(folder)]
@@ -60,7 +63,7 @@ def best_checkpoint(run: Path) -> Path:
     for name in ("best.ckpt", "last.ckpt"):
         if (run / "checkpoints" / name).is_file():
             return run / "checkpoints" / name
-    raise InputError(f"{run / 'checkpoints'} holds neither best.ckpt nor last.ckpt; name one with --ckpt_path")
+    raise InputError(f"{run / 'checkpoints'} holds neither best.ckpt nor last.ckpt; give the checkpoint's file itself")
 
 
 def run_of_checkpoint(checkpoint: Path) -> Path | None:
@@ -82,10 +85,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     # torch raises different errors for different kinds of damage.
     except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        # torch's own advice is to run the code in the file.
+        code = isinstance(error, pickle.UnpicklingError)
+        reason = "" if code else f" ({(str(error) or type(error).__name__).splitlines()[0]})"
         raise InputError(
-            f"{path} cannot be read as a checkpoint ({reason}); it is damaged or holds more than "
-            "tensors, numbers and strings"
+            f"{path} cannot be read as a checkpoint{reason}; it is none, is damaged, or holds more than tensors, "
+            "numbers and strings"
         ) from error
     if isinstance(checkpoint, dict) and _is_checkpoint(checkpoint):
         return checkpoint
@@ -101,4 +106,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 def _is_checkpoint(content: Mapping[str, Any]) -> bool:
     """Whether Lightning has written the content; other training scripts may use the word ``state_dict`` as well."""
-    return "state_dict" in content and ("pytorch-lightning_version" in content or "hyper_parameters" in content)
+    parts = [content[name] for name in ("state_dict", "hyper_parameters", "callbacks") if name in content]
+    return (
+        "state_dict" in content
+        and ("pytorch-lightning_version" in content or "hyper_parameters" in content)
+        and all(isinstance(part, Mapping) for part in parts)
+    )

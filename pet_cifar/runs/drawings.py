@@ -3,7 +3,6 @@
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,9 +30,9 @@ from pet_cifar.callbacks.images.sample_pictures import sample_sheet
 from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.data.files.names import printable
 from pet_cifar.data.pixels.decode import DecodeError, decode, decode_whole
-from pet_cifar.errors import InputError, disk_errors
+from pet_cifar.errors import InputError, did_you_mean, disk_errors
 from pet_cifar.runs.curves import draw_curves, read_curves
-from pet_cifar.runs.explanation import SIDE, explained_layer, overlay_of
+from pet_cifar.runs.explanation import SIDE, check_captum, explained_layer, overlay_of
 from pet_cifar.runs.sources import Source
 from pet_cifar.training.classifier import ImageClassifier
 
@@ -124,7 +123,8 @@ def chosen_layers(net: ImageClassifier, patterns: Sequence[str]) -> dict[str, nn
     except KeyError as error:
         valid = [name for name, layer in named_layers(net).items() if not list(layer.children())]
         raise InputError(
-            f"--layers {error.args[0]}: {type(net).__name__} has no such layer; give all, or some of {', '.join(valid)}"
+            f"layers: {type(net).__name__} has no layer like {error.args[0]}; give all, or some of its {len(valid)}, "
+            f"such as {', '.join(valid[:10])}{did_you_mean(error.args[0], valid)}"
         ) from error
 
 
@@ -147,19 +147,16 @@ def draw_feature_maps(
 def feature_map_sheets(
     net: ImageClassifier, title: str, pixels: Tensor, layers: dict[str, nn.Module]
 ) -> Iterator[tuple[str, PixelArray]]:
-    """Draws all channels of each layer for one picture; a layer that does not run is left out.
+    """Draws all channels of each layer for one picture; a layer that does not run, or gives no maps, is left out.
 
     Args:
         net: The net, in evaluation.
         title: What the picture is called.
         pixels: The picture as the net takes it, uint8, shape (C, S, S).
         layers: The layers by name.
-
-    Raises:
-        InputError: A layer gives no maps.
     """
     with untouched(net):
-        found = maps_of(net, pixels[None], layers, EVERY_CHANNEL, 96)
+        found = maps_of(net, pixels[None], layers, EVERY_CHANNEL, 96, only_maps=True)
     for name, layer in found.items():
         if layer.maps:
             channels, height, width = layer.shape
@@ -217,8 +214,7 @@ def draw_grad_cam(net: ImageClassifier, pictures: Sequence[NamedPicture], folder
     Raises:
         InputError: No layer gives maps, or captum is not installed.
     """
-    if find_spec("captum") is None:
-        raise InputError("Grad-CAM needs captum, which is not installed: pip install 'pet_cifar[draw]'")
+    check_captum()
     layer = explained_layer(net)
     for picture in tqdm(pictures, desc="Grad-CAM", unit="", disable=None, leave=False):
         sheet, explained = overlay_of(net, layer, picture.pixels, picture.look)

@@ -45,7 +45,7 @@ def check_captum() -> None:
         InputError: It is not installed.
     """
     if find_spec("captum") is None:
-        raise InputError("--explain needs captum, which is not installed: pip install 'pet_cifar[gradcam]'")
+        raise InputError("explaining needs captum, which is not installed: pip install 'pet_cifar[gradcam]'")
 
 
 def check_folder(folder: Path) -> None:
@@ -114,7 +114,7 @@ def explained_layer(net: ImageClassifier) -> str:
     with untouched(net):
         layer = last_layer_with_maps(net, as_input(net, torch.zeros(1, channels, size, size, dtype=torch.uint8)))
     if layer is None:
-        raise InputError(f"--explain: no layer of {type(net).__name__} gives maps, by which a picture is explained")
+        raise InputError(f"no layer of {type(net).__name__} gives maps, by which a picture is explained")
     return layer
 
 

@@ -57,7 +57,7 @@ class Card:
     run: str
     net: str
     data_fingerprint: str
-    input: str
+    input: Input
     input_shape: tuple[str | int, ...]
     outputs: tuple[str, ...]
     pet_cifar_version: str = __version__

@@ -1,6 +1,6 @@
 """Compares what an exported file says with what the run says, picture by picture."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
 from pet_cifar.callbacks.images.drawing import channels_last
 from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.data.pixels.cache import Pixels
-from pet_cifar.data.pixels.decode import decode
+from pet_cifar.data.pixels.decode import decode, fit_array
 from pet_cifar.data.synthetic import synthetic_picture
 from pet_cifar.errors import InputError
 from pet_cifar.runs.export import Card, onnx_program
@@ -96,12 +97,48 @@ def onnx_answers(session: Any, pixels: Tensor) -> Answers:
     return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
 
-def picture_answers(
-    ask: Callable[[NDArray[np.uint8]], Sequence[Any]], pictures: Sequence[NDArray[np.uint8]]
-) -> Answers:
-    """What a file that takes one ``picture`` of any size says of each; pictures have the shape (H, W, 3)."""
+Ask = Callable[[NDArray[np.uint8]], Sequence[Any]]
+"""What asks a file about one picture of any size, shape (H, W, 3)."""
+
+
+def picture_asker(file: Path, kind: str) -> Ask:
+    """What asks a file that takes one ``picture``.
+
+    Args:
+        file: The file.
+        kind: ``onnx`` or ``torch``.
+    """
+    if kind == "torch":
+        module = torch.export.load(file).module()
+        return lambda picture: [one.detach() for one in module(torch.from_numpy(picture))]
+    session = session_of(file)
+    return lambda picture: session.run(None, {"picture": picture})
+
+
+def picture_answers(ask: Ask, pictures: Iterable[NDArray[np.uint8]]) -> Answers:
+    """What a file says of each picture; one at a time is in memory."""
     parts = [ask(picture) for picture in pictures]
     return [np.stack([np.asarray(one) for one in part]) for part in zip(*parts, strict=True)]
+
+
+def large_pictures(net: ImageClassifier) -> list[NDArray[np.uint8]]:
+    """Drawn pictures of other sizes than the net's, half of it, and up to four times as large, shape (H, W, 3)."""
+    _, size = net.picture_shape
+    sides = [(0.5, 0.6), (0.9, 1.7), (1.7, 1.2), (2.5, 2.9), (4.1, 3.3)]
+    smooth = [np.random.default_rng(number).integers(0, 256, (9, 9, 3), np.uint8) for number in range(4 * len(sides))]
+    return [
+        np.asarray(
+            Image.fromarray(one).resize((round(wide * size), round(high * size)), Image.Resampling.BICUBIC)
+        ).copy()
+        for number, one in enumerate(smooth)
+        for wide, high in [sides[number % len(sides)]]
+    ]
+
+
+def in_its_size(net: ImageClassifier, pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
+    """Pictures as a run resizes them, shape (n, C, S, S)."""
+    channels, size = net.picture_shape
+    return torch.from_numpy(np.stack([fit_array(picture, size, channels) for picture in pictures]))
 
 
 def onnx_file_answers(file: Path, pixels: Tensor) -> Answers:
@@ -121,18 +158,22 @@ def module_answers(module: nn.Module, pixels: Tensor) -> Answers:
     return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
 
-def refuse_difference(net: ImageClassifier, found: Comparison, pixels: Tensor, takes: str, file: Path) -> None:
-    """Removes a file that does not answer as the run does, and names the first layer that differs.
+def refuse_difference(net: ImageClassifier, found: Comparison, pixels: Tensor | None) -> None:
+    """Refuses a file that does not answer as the run does.
+
+    Args:
+        net: The net.
+        found: What came of the comparison.
+        pixels: Pictures with which the first layer is looked for that differs in ONNX; None where it is not ONNX.
 
     Raises:
         InputError: It differs.
     """
     if found.is_exact:
         return
-    file.unlink()
-    layer = first_difference(net, pixels[:4]) if takes == "pixels" else None
+    layer = None if pixels is None else first_difference(net, pixels[:4])
     where = f"; the first layer that differs is {layer}" if layer else ""
-    raise InputError(f"{file} was removed, since it does not answer as the run does: {found}{where}")
+    raise InputError(f"nothing was written, since the file does not answer as the run does: {found}{where}")
 
 
 class _Layers(nn.Module):
@@ -218,13 +259,13 @@ def as_pictures(pixels: Tensor) -> list[NDArray[np.uint8]]:
     return [channels_last(picture.numpy()).copy() for picture in pixels]
 
 
-def whole_pictures(data: ImageDataModule, most: int) -> list[NDArray[np.uint8]]:
-    """The test pictures of `batches_of` as their files are, shape (H, W, 3); none where the data has no files."""
+def whole_pictures(data: ImageDataModule, most: int) -> Iterator[NDArray[np.uint8]] | None:
+    """The test pictures of `batches_of` as their files are, shape (H, W, 3), one by one; None without files."""
     records = data.splits["test"]
-    chosen = [records[row] for row in spread_rows(len(records), most)]
-    if not all((data.folder / record.path).is_file() for record in chosen):
-        return []
-    return [decode((data.folder / one.path).read_bytes(), None, 3).transpose(1, 2, 0).copy() for one in chosen]
+    files = [data.folder / records[row].path for row in spread_rows(len(records), most)]
+    if not all(file.is_file() for file in files):
+        return None
+    return (decode(file.read_bytes(), None, 3).transpose(1, 2, 0).copy() for file in files)
 
 
 def write_check(file: Path, card: Card) -> None:

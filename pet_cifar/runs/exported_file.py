@@ -1,14 +1,16 @@
 """An exported file as a net that takes pictures, so that it can be asked as its run is."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from pet_cifar.data.files.names import printable
 from pet_cifar.errors import InputError
+from pet_cifar.training.prediction import check_names
 
 SUFFIX = ".onnx"
 """The ending of the files that can be asked. A torch program is none, because code in it could run when it is read."""
@@ -20,19 +22,24 @@ class ExportedNet(nn.Module):
     """Answers by an exported file that takes ``pixels``.
 
     Args:
-        card: What the file says of itself.
+        class_names: The names of the classes.
+        picture_shape: The channels and the side of its pictures.
         ask: Gives the file's outputs for uint8 pictures of shape (B, C, S, S).
     """
 
     memory_format = torch.contiguous_format
     device = torch.device("cpu")
 
-    def __init__(self, card: Mapping[str, Any], ask: Callable[[Tensor], Sequence[Tensor]]) -> None:
+    def __init__(
+        self,
+        class_names: tuple[str, ...],
+        picture_shape: "tuple[Literal[1, 3], int]",
+        ask: Callable[[Tensor], Sequence[Tensor]],
+    ) -> None:
         super().__init__()
-        self.class_names = tuple(map(str, card["class_names"]))
-        self.num_classes = len(self.class_names)
-        _, channels, size, _ = card["input_shape"]
-        self.picture_shape = cast("tuple[Literal[1, 3], int]", (channels, size))
+        self.class_names = class_names
+        self.num_classes = len(class_names)
+        self.picture_shape = picture_shape
         self._ask = ask
 
     def predict_pictures(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -57,25 +64,33 @@ def open_exported(file: Path) -> ExportedNet:
             missing.
     """
     try:
-        card, ask = _opened(file)
+        import onnxruntime
     except ImportError as error:
         raise InputError(
             f"{file} needs onnxruntime, which is not installed: pip install 'pet_cifar[export]'"
         ) from error
+    try:
+        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        card = json.loads(session.get_modelmeta().custom_metadata_map.get(METADATA, "null"))
+        (given, *others), shapes = session.get_inputs(), {one.name: one.shape for one in session.get_outputs()}
     # onnxruntime has many errors for damage.
     except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = printable((str(error) or type(error).__name__).splitlines()[0])
         raise InputError(f"{file} cannot be read as an exported net: {reason}") from error
-    if not isinstance(card, Mapping) or not {"class_names", "input_shape", "input"} <= card.keys():
+    names = card.get("class_names") if isinstance(card, dict) else None
+    if not isinstance(names, list) or others or "probabilities" not in shapes:
         raise InputError(f"{file} does not say what it takes; give a file that pet-cifar export wrote")
-    if card["input"] != "pixels":
-        raise InputError(f"{file} takes a {card['input']} at a time; give one of export --input pixels, or its run")
-    return ExportedNet(card, ask)
+    if given.name != "pixels":
+        raise InputError(f"{file} takes a {printable(given.name)}; give one of export --input pixels, or its run")
+    # What the file itself says counts, since the card may have been written by anybody.
+    shape, classes = given.shape, shapes["probabilities"][-1]
+    if len(shape) != 4 or shape[1] not in (1, 3) or not isinstance(shape[2], int) or shape[2] != shape[3]:
+        raise InputError(f"{file} takes pixels of the shape {printable(str(shape))}; give a file of pet-cifar export")
+    class_names = check_names(
+        [printable(str(name)) for name in names], classes if isinstance(classes, int) else len(names)
+    )
 
+    def ask(pixels: Tensor) -> list[Tensor]:
+        return [torch.from_numpy(one) for one in session.run(None, {"pixels": pixels.numpy()})]
 
-def _opened(file: Path) -> tuple[Any, Callable[[Tensor], Sequence[Tensor]]]:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    card = json.loads(session.get_modelmeta().custom_metadata_map.get(METADATA, "null"))
-    return card, lambda pixels: [torch.from_numpy(one) for one in session.run(None, {"pixels": pixels.numpy()})]
+    return ExportedNet(class_names, (shape[1], shape[2]), ask)

@@ -1,5 +1,6 @@
 """Makes of a run a net that takes pictures: without the data that it was trained on, and without writing anything."""
 
+import copy
 import inspect
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -175,8 +176,8 @@ def load(
         run: A run directory; the directory of a config's runs, of which the newest counts; a checkpoint file; or an
             ONNX file of ``pet-cifar export``, which is asked on the CPU.
         device: Where the net goes; None takes a GPU where there is one.
-        net: The class of a net of one's own, or a net of `ImageClassifier.of` that takes the checkpoint's weights; None
-            finds the class by its name.
+        net: The class of a net of one's own, or a net of `ImageClassifier.of`, of which a copy takes the checkpoint's
+            weights; None finds the class by its name.
 
     Raises:
         InputError: There is no such run, it has no checkpoint, or the checkpoint's net is not known or does not fit.
@@ -184,6 +185,11 @@ def load(
     if Path(run).suffix.lower() == SUFFIX and Path(run).expanduser().is_file():
         exported = open_exported(Path(run).expanduser())
         return Classifier(cast(ImageClassifier, exported), Path(run).expanduser())
+    if Path(run).suffix.lower() in (".pt2", ".safetensors") and Path(run).expanduser().is_file():
+        raise InputError(
+            f"{run} is an exported file that cannot be asked here: torch.export.load reads .pt2, and .safetensors "
+            "holds the weights alone; give an ONNX file or the run"
+        )
     try:
         file = find_checkpoint(run)
         checkpoint = read_checkpoint(file)
@@ -191,7 +197,7 @@ def load(
         # In Python there is no option; the words after its name are the same.
         raise InputError(str(error).removeprefix("--run ").removeprefix("--ckpt_path ")) from error
     config = _config_of(checkpoint, file)
-    module = net if isinstance(net, ImageClassifier) else _build(checkpoint, config, file, net)
+    module = _copied(net) if isinstance(net, ImageClassifier) else _build(checkpoint, config, file, net)
     try:
         module.on_load_checkpoint(checkpoint)
     except InputError as error:
@@ -201,6 +207,15 @@ def load(
     module.class_names = check_names(names, module.num_classes) if names else module.class_names
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return Classifier(module.to(torch.device(chosen)), file)
+
+
+def _copied(net: ImageClassifier) -> ImageClassifier:
+    """A copy, so that a net that is given can be trained further."""
+    trainer, net._trainer = net._trainer, None
+    try:
+        return copy.deepcopy(net)
+    finally:
+        net._trainer = trainer
 
 
 def find_checkpoint(run: str | Path) -> Path:

@@ -58,7 +58,7 @@ def _is_table(path: Path) -> bool:
     except OSError:
         return False
     if path.suffix.lower() == ".csv":
-        return head.startswith(",".join(FIRST))
+        return head.replace('"', "").startswith(",".join(FIRST))
     return re.match(r'[\[\s]*\{\s*"path": ".*",\s*"prediction": ', head) is not None
 
 
@@ -124,7 +124,8 @@ def _text(found: Sequence[dict[str, Any]], suffix: str) -> str:
     if suffix == ".jsonl":
         return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in found)
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(found[0]) if found else FIRST)
+    # Quoted cells stay whole in spreadsheets that take other separators.
+    writer = csv.DictWriter(stream, list(found[0]) if found else FIRST, quoting=csv.QUOTE_NONNUMERIC)
     writer.writeheader()
     writer.writerows({name: _cell(value) for name, value in record.items()} for record in found)
     return stream.getvalue()
@@ -172,9 +173,8 @@ def _answer(row: Row, top: int) -> str:
 
 def summary(rows: Sequence[Row]) -> str:
     """One line that counts the classes."""
-    counts = Counter(row.prediction.label for row in rows if row.prediction is not None)
-    words = [f"{count} {printable(name)}" for name, count in counts.most_common(10)]
-    words += [f"{counts.total() - sum(n for _, n in counts.most_common(10))} others"] if len(counts) > 10 else []
-    outliers = sum(row.prediction.none_of_these for row in rows if row.prediction is not None)
-    words += [f"of them {outliers} are called {NONE_OF_THESE}"] if outliers else []
+    predictions = [row.prediction for row in rows if row.prediction is not None]
+    counts = Counter(NONE_OF_THESE if one.none_of_these else one.label for one in predictions)
+    words = [f"{printable(name)} {count}" for name, count in counts.most_common(10)]
+    words += [f"others {counts.total() - sum(n for _, n in counts.most_common(10))}"] if len(counts) > 10 else []
     return f"{counts.total()} pictures: {', '.join(words) or 'none could be read'}"

@@ -1,6 +1,7 @@
 """The pictures that words of the command line name: files, folders, patterns, zip archives and lists."""
 
 import glob
+import lzma
 import stat
 import zipfile
 import zlib
@@ -18,7 +19,7 @@ MAX_BYTES = 512 * 2**20
 """A file of more bytes, or one that unpacks to more, is not read, because it may be meant to fill the memory."""
 
 # zipfile raises these for damage, encryption, and compressions that it does not know.
-_DAMAGE = (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, zlib.error, ValueError)
+_DAMAGE = (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, zlib.error, lzma.LZMAError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -103,13 +104,20 @@ def find_sources(words: Sequence[str], listed: Iterable[str] = ()) -> Found:
 
 
 def _listed(line: str, passed_over: list[str]) -> Iterator[Source]:
+    """What one of many names stands for; one that holds no pictures, or cannot be read, stops no other."""
     path = Path(line).expanduser()
-    if _is(path, Path.is_dir):
-        yield from _of_folder(path, passed_over)
-    elif _is(path, Path.exists):
-        yield from _of_file(path, passed_over)
-    else:
-        yield Source(line, path)
+    try:
+        if _is(path, Path.is_dir):
+            yield from _of_folder(path, passed_over)
+        elif _is(path, Path.exists):
+            yield from _of_file(path, passed_over)
+        else:
+            yield Source(line, path)
+    except InputError:  # It is listed with what is passed over, or as a picture that cannot be read.
+        if _is_archive(path):
+            yield Source(line, path)
+        else:
+            passed_over.append(line)
 
 
 def _named(word: str, passed_over: list[str]) -> Iterator[Source]:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+import zlib
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -74,14 +75,14 @@ def _of_archive(file: Path) -> Runtime:
         with tarfile.open(file) as archive:
             found = [archive.extractfile(f"package/{name}") for name in (SCRIPT, BINARY)]
             script, binary = (stream.read() if stream else b"" for stream in found)
-    except (OSError, KeyError, tarfile.TarError, EOFError) as error:
+    except (OSError, KeyError, tarfile.TarError, EOFError, zlib.error) as error:
         raise InputError(
             f"--onnxruntime_web {file}: it cannot be read as that package ({error}); {FROM_NPM}"
         ) from error
     return Runtime(script, binary)
 
 
-def write(folder: Path, net: Path, card: Card, runtime: Runtime) -> Path:
+def write(folder: Path, net: Path, card: Card, runtime: Runtime, size: int) -> Path:
     """Writes the page and its scripts.
 
     Args:
@@ -89,6 +90,7 @@ def write(folder: Path, net: Path, card: Card, runtime: Runtime) -> Path:
         net: The ONNX file, which takes one picture of any size.
         card: What it says of itself.
         runtime: What runs it.
+        size: The side in pixels that the net makes of a picture.
 
     Returns:
         The page.
@@ -98,7 +100,9 @@ def write(folder: Path, net: Path, card: Card, runtime: Runtime) -> Path:
     """
     source = files("pet_cifar.runs").joinpath("web_page.html.jinja").read_text(encoding="utf-8")
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
-    html = page.render(card=card, run=printable(card.run), names=list(card.class_names), knows=len(card.outputs) > 1)
+    html = page.render(
+        card=card, run=printable(card.run), names=list(card.class_names), knows=len(card.outputs) > 1, size=size
+    )
     scripts = {
         "net.js": f'window.NET = "{_text(net.read_bytes())}";\n',
         "runtime.js": f'window.RUNTIME = {{script: "{_text(runtime.script)}", binary: "{_text(runtime.binary)}"}};\n',

@@ -242,12 +242,21 @@ class ImageClassifier(LightningModule):
         Raises:
             InputError: The net cannot do what its options ask for.
         """
+        self._refuse_other_classes()
         self._arrange_memory()
         if stage == "fit":
             self.class_names = tuple(self._class_names())
             self._start_anew_or_go_on()
             self._weigh_classes()
             self._compile()
+
+    def _refuse_other_classes(self) -> None:
+        data = image_data_of(self.trainer)
+        if data is not None and data.num_classes != self.num_classes:
+            raise InputError(
+                f"num_classes is {self.num_classes}: the net tells {self.num_classes} classes apart, and the data has "
+                f"{data.num_classes}; give a net of {data.num_classes} classes"
+            )
 
     def _arrange_memory(self) -> None:
         if self.trainer.strategy.root_device.type == "cpu":

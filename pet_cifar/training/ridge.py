@@ -70,9 +70,15 @@ def fit_ridge(
         hat = squares @ (1 / (values + penalty)) + 1 / len(labels)
         residuals = (targets - fitted) / (1 - hat)[:, None]
         for rows in blocks:
-            inside = rotated[rows]
-            block = (inside / (values + penalty)) @ inside.transpose(0, 2, 1) + 1 / len(labels)
-            residuals[rows] = np.linalg.solve(np.eye(rows.shape[1]) - block, (targets - fitted)[rows])
+            # The intercept is one more input, whose penalty is the number of pictures.
+            inside = np.concatenate([rotated[rows], np.ones((*rows.shape, 1))], 2)
+            weights, own = np.append(values + penalty, len(labels)), (targets - fitted)[rows]
+            if inside.shape[1] <= inside.shape[2]:
+                block = (inside / weights) @ inside.transpose(0, 2, 1)
+                residuals[rows] = np.linalg.solve(np.eye(rows.shape[1]) - block, own)
+            else:  # This is the same by Woodbury's identity, with a matrix of as many rows as there are inputs.
+                across = inside.transpose(0, 2, 1)
+                residuals[rows] = own + inside @ np.linalg.solve(np.diag(weights) - across @ inside, across @ own)
         return np.asarray(targets - residuals)
 
     errors = [((left_out(penalty) - targets) ** 2).mean() for penalty in PENALTIES]

@@ -30,13 +30,15 @@ class Interrupted(Callback):
             raise KeyboardInterrupt
 
 
-def test_help_imports_nothing_heavy() -> None:
+@pytest.mark.parametrize("words", [[], ["predict"], ["draw"], ["export"]])
+def test_help_imports_nothing_heavy(words: list[str]) -> None:
     code = (
-        "import sys; from pet_cifar.cli.main import main; main(['--help']); "
+        f"import sys\nfrom pet_cifar.cli.main import main\ntry:\n    main([*{words}, '--help'])\n"
+        "except SystemExit as end:\n    assert not end.code\n"
         "sys.exit(any(name in sys.modules for name in ('torch', 'numpy', 'lightning', 'PIL')))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "pet-cifar fit --config" in done.stdout
+    assert "usage: pet-cifar" in done.stdout
 
 
 def test_help_answers_within_half_a_second() -> None:

@@ -73,6 +73,27 @@ def test_every_channel_of_a_named_picture_is_drawn(digits_run: Path, pictures: P
         assert np.abs(cell.astype(int) - wanted).max() <= 1
 
 
+def test_layers_without_maps_stop_no_others(digits_run: Path, pictures: Path) -> None:
+    assert draw(digits_run, "--images", min(pictures.iterdir()), "--layers", "*", "--output", "out") == 0
+    (folder,) = Path("out/feature_maps").iterdir()
+    assert len(list(folder.iterdir())) >= len(convolutions(pet_cifar.load(digits_run).module))
+
+
+def test_nothing_is_downloaded_for_a_drawing(
+    digits_run: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("urllib.request.OpenerDirector.open", lambda *_, **__: pytest.fail("a download"))
+    checkpoint = torch.load(digits_run / "checkpoints/best.ckpt", weights_only=True)
+    checkpoint["config"] = "data: {class_path: CatsDogsDataModule, init_args: {root: nowhere}}"
+    torch.save(checkpoint, "alone.ckpt")
+    capsys.readouterr()
+    assert draw(Path("alone.ckpt"), "--images", min(pictures.iterdir()), "--output", "out") == 1
+    error = capsys.readouterr().err
+    assert "not drawn: samples: " in error
+    assert "--data.root DIR" in error
+    assert not Path("nowhere").exists()
+
+
 def test_the_same_run_gives_the_same_curves(digits_run: Path) -> None:
     for name in ("a", "b"):
         draw(digits_run, "--layers", "backbone.0", "--output", name)
@@ -127,7 +148,7 @@ def test_a_checkpoint_alone_is_drawn_from_pictures(
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["--layers", "nothing"], ["--layers nothing", "backbone."]),
+        (["--layers", "nothing"], ["layers", "nothing", "backbone."]),
         (["--images", "nowhere.jpg"], ["nowhere.jpg"]),
         (["--output", "full"], ["--output full"]),
         (["--layer", "all"], ["--layer", "--layers"]),
@@ -148,10 +169,10 @@ def test_a_run_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_missing_packages_are_named(
     digits_run: Path, pictures: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("curves", "drawings"):
+    for module in ("curves", "explanation"):
         monkeypatch.setattr(f"pet_cifar.runs.{module}.find_spec", lambda name: None)
     assert draw(digits_run, "--images", min(pictures.iterdir()), "--output", "out") == 1
     error = capsys.readouterr().err
     assert "not drawn: curves" in error
     assert "not drawn: Grad-CAM" in error
-    assert error.count("pip install 'pet_cifar[draw]'") == 2
+    assert error.count("pip install 'pet_cifar[") == 2

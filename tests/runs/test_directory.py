@@ -68,7 +68,7 @@ def test_the_best_checkpoint_goes_before_the_last(tmp_path: Path) -> None:
 
 def test_checkpoints_of_other_names_must_be_named(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", "epoch=3.ckpt")
-    with pytest.raises(InputError, match="name one with --ckpt_path"):
+    with pytest.raises(InputError, match="give the checkpoint's file itself"):
         best_checkpoint(run)
 
 

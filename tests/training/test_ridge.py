@@ -36,9 +36,10 @@ def test_left_out_scores_are_those_of_a_loop(shape: tuple[int, int, int]) -> Non
         np.testing.assert_allclose(found.left_out[row], np.ravel(model.predict(inputs[row : row + 1])), atol=1e-8)
 
 
-def test_left_out_groups_are_those_of_a_loop() -> None:
+@pytest.mark.parametrize("number", [25, 3])
+def test_left_out_groups_are_those_of_a_loop(number: int) -> None:
     features, labels = problem()
-    groups = np.random.default_rng(1).integers(0, 25, len(labels))
+    groups = np.random.default_rng(1).integers(0, number, len(labels))
     found = fit_ridge(features, labels, 3, groups)
     inputs = (features - features.mean(0)) / features.std(0)
     targets = np.where(labels[:, None] == np.arange(3), 1.0, -1.0)

@@ -193,7 +193,13 @@ def normalized_maps(output: Tensor, most: int, side: int) -> Tensor:
 
 
 def maps_of(
-    module: nn.Module, images: Tensor, layers: Mapping[str, nn.Module], most: int, side: int
+    module: nn.Module,
+    images: Tensor,
+    layers: Mapping[str, nn.Module],
+    most: int,
+    side: int,
+    *,
+    only_maps: bool = False,
 ) -> dict[str, LayerMaps]:
     """Collects what layers answer to pictures, one picture at a time, since a large net's maps take gigabytes.
 
@@ -203,6 +209,7 @@ def maps_of(
         layers: Layers of the net by name.
         most: The number of channels to keep, spread over all of them.
         side: The side in pixels that larger maps are reduced to.
+        only_maps: Passes over the layers that give no maps.
 
     Returns:
         What each layer gave; one that does not run, such as an auxiliary head of training, has no maps. Where a layer
@@ -214,6 +221,8 @@ def maps_of(
     shapes: dict[str, tuple[int, ...]] = {}
 
     def keep(name: str, output: Tensor) -> Tensor:
+        if output.ndim != 4 and only_maps:
+            return output.new_empty(0)
         if output.ndim != 4:
             raise InputError(f"layers: {name} gives {output[0].numel()} numbers a picture and no maps; leave it out")
         shapes[name] = tuple(output.shape[1:])
@@ -225,6 +234,7 @@ def maps_of(
     last = {
         name: maps[len(maps) // len(images) - 1 :: len(maps) // len(images)] for name, maps in found.items() if maps
     }
+    last = {name: maps for name, maps in last.items() if name in shapes}
     return {
         name: LayerMaps(shapes[name], spread(range(shapes[name][0]), most), [one[0].numpy() for one in last[name]])
         if name in last

@@ -6,7 +6,9 @@ import re
 import shutil
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from email.message import Message
 from functools import partial
@@ -65,6 +67,19 @@ class _Wanted:
         return None
 
 
+_IS_FORBIDDEN: ContextVar[bool] = ContextVar("is_forbidden", default=False)
+
+
+@contextmanager
+def without_downloads() -> Iterator[None]:
+    """Refuses every download within the block, for commands that can do without the data."""
+    token = _IS_FORBIDDEN.set(True)
+    try:
+        yield
+    finally:
+        _IS_FORBIDDEN.reset(token)
+
+
 def fetch(
     urls: Sequence[str],
     target: Path,
@@ -96,6 +111,8 @@ def fetch(
     Raises:
         InputError: No mirror gave the file, or the disk cannot take it.
     """
+    if _IS_FORBIDDEN.get():
+        raise InputError(f"{missing.removesuffix(' and').removesuffix(',') or target}; give --data.root DIR")
     if _exists(target):
         return target
     if not urls:
