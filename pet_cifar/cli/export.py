@@ -107,8 +107,6 @@ def _target(options: Any, run: Path, card: "Card") -> Path:
     ending = FORMATS[options.format]
     if options.output is not None:
         target: Path = options.output.expanduser()
-        if options.format == "safetensors" and target.suffix == ".json":
-            raise InputError(f"--output {target}: the weights cannot be JSON; give a name that ends with .safetensors")
         taken = next((path for path in _beside(target, options) if path.exists()), None)
         if taken is not None and not (options.format == "web" and taken.is_dir() and not any(taken.iterdir())):
             raise InputError(f"--output {target}: {taken} is there already; give another name")
@@ -168,6 +166,9 @@ def _write(
 
 
 def _check_options(options: Any) -> None:
+    ending = FORMATS[options.format]
+    if options.output and ending and options.output.suffix.lower() != ending:
+        raise InputError(f"--output {options.output}: give a name that ends with {ending}, by which it is known later")
     if options.most < 1:
         raise InputError(f"--most {options.most}: it is a number of pictures, at least 1")
     if options.int8 and (options.format != "onnx" or options.input == "picture"):

@@ -136,6 +136,9 @@ def run_predict(words: Sequence[str]) -> int:
         raise InputError(f"--move: {printable(inside.name)} lies in an archive; give --copy")
     name, run = ("--ckpt_path", options.ckpt_path) if options.ckpt_path else ("--run", options.run)
     net = load_run(run, options.device, option=name)
+    is_sorted = True
+    named = ", ".join(net.class_names[:10]) + (" and more" if len(net.class_names) > 10 else "")
+    print(f"{printable(str(net.checkpoint))}: {len(net.class_names)} classes, {named}", file=sys.stderr)
     if options.explain:
         net.check_layers("--explain")
         explanation.explained_layer(net.module)
@@ -152,11 +155,11 @@ def run_predict(words: Sequence[str]) -> int:
         page = explanation.write(net.module, rows, options.explain, max(2, top), str(net.checkpoint))
         print(f"page written to {page}")
     if options.copy or options.move:
-        _sort_into_folders(net, rows, options.copy or options.move, move=bool(options.move))
+        is_sorted = _sort_into_folders(net, rows, options.copy or options.move, move=bool(options.move))
     bad = [row for row in rows if row.prediction is None]
     if bad:
         print(f"pet-cifar: {len(bad)} of {len(rows)} pictures could not be read", file=sys.stderr)
-    return 1 if bad else 0
+    return 1 if bad or not is_sorted else 0
 
 
 def _tell_passed_over(found: "Found") -> None:
@@ -180,14 +183,21 @@ def _print_rows(rows: "Sequence[Row]", top: int, most: int | None) -> None:
     print(prediction_table.summary(rows))
 
 
-def _sort_into_folders(net: "Classifier", rows: "Sequence[Row]", folder: Path, *, move: bool) -> None:
+def _sort_into_folders(net: "Classifier", rows: "Sequence[Row]", folder: Path, *, move: bool) -> bool:
+    """Puts the pictures into the folders of their classes; returns whether all could be."""
+    from pet_cifar.data.files.names import printable
     from pet_cifar.runs.class_folders import OUTLIERS, folder_names, put_into
 
     names = folder_names(net.class_names)
-    count = 0
+    count = failed = 0
     for row in rows:
         if row.prediction is not None:
             name = OUTLIERS if row.prediction.none_of_these else names[row.prediction.label]
-            put_into(row.source, folder / name, move=move)
-            count += 1
+            try:
+                put_into(row.source, folder / name, move=move)
+                count += 1
+            except (InputError, ValueError) as error:  # The others go on.
+                failed += 1
+                print(f"pet-cifar: {printable(str(error))}", file=sys.stderr)
     print(f"{count} pictures {'moved' if move else 'copied'} into {folder}")
+    return not failed

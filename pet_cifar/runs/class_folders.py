@@ -44,6 +44,8 @@ def put_into(source: Source, folder: Path, *, move: bool) -> Path:
     Raises:
         InputError: It cannot be written there, is gone, or is to be moved out of an archive.
     """
+    if move and not source.member and source.path.absolute().parent == folder.absolute():
+        return source.path  # It lies there already.
     if move and source.member:
         raise InputError(f"--move: {printable(source.name)} lies in an archive; give --copy")
     with disk_errors(folder, "; give another folder"):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from pet_cifar import __version__
@@ -209,7 +209,7 @@ def write_safetensors(classifier: Classifier, card: Card, file: Path) -> None:
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in classifier.module.state_dict().items()}
     with disk_errors(file, "; give another --output"):
-        save_file(tensors, file, {METADATA: card.text()})
+        file.write_bytes(save(tensors, {METADATA: card.text()}))
         file.with_suffix(".json").write_text(card.text() + "\n", encoding="utf-8")
 
 

@@ -97,7 +97,8 @@ def find_sources(words: Sequence[str], listed: Iterable[str] = ()) -> Found:
         lines = (line.rstrip("\r\n") for line in listed)
         sources = (one for line in lines if line.strip() for one in _listed(line, passed_over))
         for source in sources if word == "-" else _named(word, passed_over):
-            found.setdefault(source.name, source)
+            # A file may be named once from here and once from the root; a link is a file of its own.
+            found.setdefault(f"{source.path.absolute()}/{source.member}", source)
     if not found:
         raise InputError("PATH -: standard input names no file; write one path in each line")
     return Found(list(found.values()), passed_over)

@@ -214,7 +214,8 @@ def test_nothing_is_replaced(digits_run: Path, tmp_path: Path, capsys: pytest.Ca
         Path(name).write_text("mine")
         assert name in refused(capsys, "export", "--run", str(own), *words)
         assert Path(name).read_text() == "mine"
-    assert "w.json" in refused(capsys, "export", "--run", str(own), "--format", "safetensors", "--output", "w.json")
+    for name, words in (("w.json", ["--format", "safetensors"]), ("w.bin", [])):
+        assert name in refused(capsys, "export", "--run", str(own), *words, "--output", name)
 
 
 def test_a_file_that_is_not_proved_is_not_there(

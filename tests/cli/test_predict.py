@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -202,3 +203,50 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
         main(["predict", "--help"])
     shown = capsys.readouterr().out
     assert all(option in shown for option in ("PATH", "--output", "--explain", "--sort", "--copy", "--move", "--top"))
+
+
+def test_one_that_cannot_be_copied_stops_no_other(
+    digits_run: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = sorted(pictures.iterdir())[:2]
+    with zipfile.ZipFile("all.zip", "w") as archive:
+        archive.write(first, f"{'x' * 300}.png")
+        archive.write(second, "good.png")
+    assert predict(digits_run, "all.zip", "--copy", "sorted") == 1
+    assert [path.name for path in Path("sorted").rglob("*.png")] == ["good.png"]
+    assert "1 pictures copied" in capsys.readouterr().out
+
+
+def test_what_lies_in_its_folder_stays_under_its_name(digits_run: Path, pictures: Path) -> None:
+    shutil.copytree(pictures, "new")
+    assert predict(digits_run, "new", "--move", "new/sorted") == 0
+    names = sorted(path.name for path in Path("new").rglob("*.png"))
+    assert predict(digits_run, "new", "--move", "new/sorted") == 0
+    assert sorted(path.name for path in Path("new").rglob("*.png")) == names
+
+
+def test_a_file_that_is_named_in_two_ways_counts_once(digits_run: Path, pictures: Path) -> None:
+    shutil.copy(min(pictures.iterdir()), "a.png")
+    assert predict(digits_run, "a.png", Path("a.png").absolute(), "--output", "out.csv") == 0
+    assert len(rows_of(Path("out.csv"))) == 1
+
+
+def test_damage_and_empty_folders_stop_no_others(digits_run: Path, pictures: Path) -> None:
+    Path("mixed/empty").mkdir(parents=True)
+    shutil.copy(min(pictures.iterdir()), "mixed/a.png")
+    Path("mixed/bad.zip").write_bytes(b"PK nothing")
+    with zipfile.ZipFile("mixed/lzma.zip", "w", zipfile.ZIP_LZMA) as archive:
+        archive.write(min(pictures.iterdir()), "b.png")
+    damaged = bytearray(Path("mixed/lzma.zip").read_bytes())
+    damaged[60:90] = bytes(30)
+    Path("mixed/lzma.zip").write_bytes(damaged)
+    assert predict(digits_run, "mixed/*", "--output", "out.csv") == 1
+    assert [row["prediction"] != "" for row in rows_of(Path("out.csv"))].count(True) == 1
+
+
+def test_a_cell_stays_whole_with_other_separators(digits_run: Path, pictures: Path) -> None:
+    Path("odd").mkdir()
+    shutil.copy(min(pictures.iterdir()), "odd/x;=1+1.png")
+    assert predict(digits_run, "odd", "--output", "out.csv") == 0
+    assert '"odd/x;=1+1.png"' in Path("out.csv").read_text()
+    assert predict(digits_run, "odd", "--output", "out.csv") == 0, "its own table may be written again"
