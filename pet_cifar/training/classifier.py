@@ -242,7 +242,6 @@ class ImageClassifier(LightningModule):
         Raises:
             InputError: The net cannot do what its options ask for.
         """
-        self._refuse_other_classes()
         self._arrange_memory()
         if stage == "fit":
             self.class_names = tuple(self._class_names())
@@ -250,7 +249,12 @@ class ImageClassifier(LightningModule):
             self._weigh_classes()
             self._compile()
 
-    def _refuse_other_classes(self) -> None:
+    def on_fit_start(self) -> None:
+        """Refuses data of more or fewer classes; where a checkpoint does not fit, its own refusal has said so before.
+
+        Raises:
+            InputError: The numbers of classes differ.
+        """
         data = image_data_of(self.trainer)
         if data is not None and data.num_classes != self.num_classes:
             raise InputError(

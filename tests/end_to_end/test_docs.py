@@ -144,7 +144,7 @@ def run_pet_cifar(options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     elif options[:2] == ["data", "doctor"]:  # Its own tests run it, and it may want to download weights.
         monkeypatch.setattr("pet_cifar.cli.doctor.run_doctor", stop)
     elif verb == "export":  # Its own tests make a page with the runtime of a browser.
-        monkeypatch.setattr("pet_cifar.cli.export._export_page", stop)
+        monkeypatch.setattr("pet_cifar.runs.web_page.read_runtime", stop)
     elif verb == "board":
         monkeypatch.setattr("tensorboard.program.TensorBoard.launch", stop)
     status: object = None
