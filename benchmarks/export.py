@@ -8,8 +8,6 @@ the pictures a second in batches of 32 and one at a time (medians of ``--rounds`
 its answers differ from the run's. The 8-bit file is calibrated with training pictures, so that it needs the data.
 """
 
-import time
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,14 +18,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from report import Measured, Report, parser, peak_gigabytes, positive, run_or_explain
-from torch import Tensor
 
 from pet_cifar.cli.run_option import data_of_run
 from pet_cifar.hardware import keep_freed_memory
 from pet_cifar.runs import export, export_check
 from pet_cifar.runs.directory import read_checkpoint
+from pet_cifar.runs.exported_net import FromPixels
 from pet_cifar.runs.load import load
-from pet_cifar.runs.quantize import quantize
+from pet_cifar.runs.quantize import pictures_a_second, quantize
 
 LARGE, SINGLE = 32, 1
 """The sizes of the batches."""
@@ -66,8 +64,8 @@ def write_files(run: Path, data_root: str | None, folder: Path) -> dict[str, Pat
     checkpoint = read_checkpoint(classifier.checkpoint)
     card = export.card_of(classifier, checkpoint, "pixels")
     files = {"the run": run, "torch": folder / "net.pt2", "onnx": folder / "net.onnx", "int8": folder / "int8.onnx"}
-    export.write_torch(classifier, card, "pixels", files["torch"])
-    export.write_onnx(classifier, card, "pixels", files["onnx"])
+    export.write_torch(export.torch_program(classifier, "pixels"), card, files["torch"])
+    export.write_onnx(classifier, card, files["onnx"])
     data = data_of_run(checkpoint, data_root)
     train = export_check.batches_of(data.pixels("train"), len(data.splits["train"]), 256, size=32)
     quantize(files["onnx"], files["int8"], train)
@@ -78,35 +76,19 @@ def measure(kind: str, file: str, pixels: NDArray[np.uint8], rounds: int) -> dic
     """Measures one format; this runs in a process of its own."""
     ask, images = answering(kind, Path(file)), torch.from_numpy(pixels)
     return {
-        "large": Measured([speed(ask, images[:LARGE]) for _ in range(rounds)]),
-        "single": Measured([speed(ask, images[:SINGLE]) for _ in range(rounds)]),
+        "large": Measured([pictures_a_second(ask, images, LARGE, 1.0) for _ in range(rounds)]),
+        "single": Measured([pictures_a_second(ask, images, SINGLE, 1.0) for _ in range(rounds)]),
         "peak": peak_gigabytes(),
-        "answers": ask(images),
+        "answers": export_check.answers_of(ask, images),
     }
 
 
-def answering(kind: str, file: Path) -> Callable[[Tensor], export_check.Answers]:
+def answering(kind: str, file: Path) -> export_check.Ask:
     """What asks a format about pictures in the net's size."""
+    keep_freed_memory()
     if kind == "the run":
-        net = load(file, "cpu").module
-        keep_freed_memory()
-        return lambda pixels: export_check.run_answers(net, pixels)
-    if kind == "torch":
-        module = torch.export.load(file).module()
-        keep_freed_memory()
-        return lambda pixels: export_check.module_answers(module, pixels)
-    session = export_check.session_of(file)
-    return lambda pixels: export_check.onnx_answers(session, pixels)
-
-
-def speed(ask: Callable[[Tensor], object], pixels: Tensor, seconds: float = 1.0) -> float:
-    """Pictures a second of one batch that is asked again and again; the first time does not count."""
-    ask(pixels)
-    began, count = time.perf_counter(), 0
-    while (passed := time.perf_counter() - began) < seconds:
-        ask(pixels)
-        count += len(pixels)
-    return count / passed
+        return export_check.module_asker(FromPixels(load(file, "cpu").module))
+    return export_check.file_asker(file, "torch" if kind == "torch" else "onnx")
 
 
 if __name__ == "__main__":

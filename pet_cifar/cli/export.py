@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pet_cifar.cli.plain_parser import PlainParser
 from pet_cifar.cli.run_option import add_root_option, add_run_option, data_of_run, load_run
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pet_cifar.data import ImageDataModule
     from pet_cifar.runs.export import Card
+    from pet_cifar.runs.export_check import Answers
     from pet_cifar.runs.load import Classifier
 
 FORMATS = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors", "web": ""}
@@ -146,23 +147,24 @@ def _write(
     if options.format == "safetensors":
         export.write_safetensors(classifier, card, file)
         return []
+    asked = _asked(classifier, data, options.most)
     if options.format == "torch":
-        export.write_torch(classifier, card, card.input, file)
-        proved, lines = _prove(classifier, card, file, data, options.most, "torch")
-        # The program is written again with what came of it, which changes no answer.
-        export.write_torch(classifier, proved, card.input, file)
+        program = export.torch_program(classifier, card.input)
+        export.write_torch(program, card, file)
+        proved, lines = _prove(classifier, card, file, asked, "torch")
+        export.write_torch(program, proved, file)
         return lines
     if options.format == "web":
         from pet_cifar.runs import web_page
 
         file.mkdir()
-        export.write_onnx(classifier, card, "picture", file / "net.onnx")
-        proved, lines = _prove(classifier, card, file / "net.onnx", data, options.most, "onnx")
+        export.write_onnx(classifier, card, file / "net.onnx")
+        proved, lines = _prove(classifier, card, file / "net.onnx", asked, "onnx")
         web_page.write(file, file / "net.onnx", proved, runtime, classifier.image_size)
         return [*lines, "open index.html in a browser; it needs no network"]
-    export.write_onnx(classifier, card, card.input, file)
-    _, lines = _prove(classifier, card, file, data, options.most, "onnx")
-    return lines + (_quantize(classifier, card, file, data, options.most) if options.int8 and data else [])
+    export.write_onnx(classifier, card, file)
+    _, lines = _prove(classifier, card, file, asked, "onnx")
+    return lines + (_quantize(card, file, data, asked) if options.int8 and data else [])
 
 
 def _check_options(options: Any) -> None:
@@ -194,20 +196,38 @@ def _in_words(card: "Card") -> str:
     return f"{card.input} (uint8, {shape}) to {' and '.join(card.outputs)}"
 
 
-def _pixels(classifier: "Classifier", data: "ImageDataModule | None", most: int) -> "tuple[Tensor, str]":
-    """The pictures that a file is checked with, in the net's size, and what they are called."""
+class _Asked(NamedTuple):
+    """What files are compared by; it is computed once for all of them.
+
+    Attributes:
+        pixels: Pictures in the net's size.
+        called: What they are called.
+        expected: What the run says of them.
+        data: Where they come from; None for drawn ones.
+        most: How many of the test pictures are taken at most.
+    """
+
+    pixels: "Tensor"
+    called: str
+    expected: "Answers"
+    data: "ImageDataModule | None"
+    most: int
+
+
+def _asked(classifier: "Classifier", data: "ImageDataModule | None", most: int) -> _Asked:
     import torch
 
-    from pet_cifar.runs.export_check import batches_of, drawn_pictures
+    from pet_cifar.runs import export_check as check
 
     if data is None:
-        return drawn_pictures(classifier.module, DRAWN), "drawn pictures"
-    return torch.cat(list(batches_of(data.pixels("test"), len(data.splits["test"]), most))), "test pictures"
+        pixels, called = check.drawn_pictures(classifier.module, DRAWN), "drawn pictures"
+    else:
+        batches = check.batches_of(data.pixels("test"), len(data.splits["test"]), most)
+        pixels, called = torch.cat(list(batches)), "test pictures"
+    return _Asked(pixels, called, check.run_answers(classifier.module, pixels), data, most)
 
 
-def _prove(
-    classifier: "Classifier", card: "Card", file: Path, data: "ImageDataModule | None", most: int, kind: str
-) -> "tuple[Card, list[str]]":
+def _prove(classifier: "Classifier", card: "Card", file: Path, asked: _Asked, kind: str) -> "tuple[Card, list[str]]":
     """Compares the file with the run; also returns the card with what came of it, and the lines to print.
 
     Raises:
@@ -215,27 +235,23 @@ def _prove(
     """
     from pet_cifar.runs import export_check as check
 
-    net = classifier.module
-    pixels, called = _pixels(classifier, data, most)
-    expected = check.run_answers(net, pixels)
+    net, called, expected = classifier.module, asked.called, asked.expected
+    ask = check.file_asker(file, kind)
     if card.input == "pixels":
-        ask = check.torch_answers if kind == "torch" else check.onnx_file_answers
-        found = check.compare(expected, ask(file, pixels), called)
-        check.refuse_difference(net, found, pixels if kind == "onnx" else None)
+        found = check.compare(expected, check.answers_of(ask, asked.pixels), called)
+        check.refuse_difference(net, found, asked.pixels if kind == "onnx" else None)
         told = [str(found)]
     else:
-        answer = check.picture_asker(file, kind)
-        found = check.compare(
-            expected, check.picture_answers(answer, check.as_pictures(pixels)), f"{called} in its size"
-        )
+        same_size = check.picture_answers(ask, check.as_pictures(asked.pixels))
+        found = check.compare(expected, same_size, f"{called} in its size")
         check.refuse_difference(net, found, None)
-        pictures = check.whole_pictures(data, most) if data is not None else None
+        pictures = check.whole_pictures(asked.data, asked.most) if asked.data is not None else None
         if pictures is not None:
-            whole = check.compare(expected, check.picture_answers(answer, pictures), f"{called} in their own size")
+            whole = check.compare(expected, check.picture_answers(ask, pictures), f"{called} in their own size")
         else:  # The data has no files, or is not there.
             drawn = check.large_pictures(net)
             expected = check.run_answers(net, check.in_its_size(net, drawn))
-            whole = check.compare(expected, check.picture_answers(answer, drawn), "drawn pictures of other sizes")
+            whole = check.compare(expected, check.picture_answers(ask, drawn), "drawn pictures of other sizes")
         told = [str(found), str(whole)]
     card = replace(card, check="; ".join(told))
     if kind == "onnx":
@@ -243,23 +259,21 @@ def _prove(
     return card, [f"checked: {told[0]}", *(f"measured: {line}" for line in told[1:])]
 
 
-def _quantize(classifier: "Classifier", card: "Card", file: Path, data: "ImageDataModule", most: int) -> list[str]:
+def _quantize(card: "Card", file: Path, data: "ImageDataModule", asked: _Asked) -> list[str]:
     """Writes the file of 8-bit numbers; returns the lines that compare both."""
     from pet_cifar.runs import export_check as check
     from pet_cifar.runs.quantize import pictures_a_second, quantize
 
     target = _int8_name(file)
     quantize(file, target, check.batches_of(data.pixels("train"), len(data.splits["train"]), 256, size=32))
-    pixels, called = _pixels(classifier, data, most)
-    expected = check.run_answers(classifier.module, pixels)
-    labels = check.labels_of(data, most)
+    labels = check.labels_of(data, asked.most)
     lines = []
     for name, one in (("float32", file), ("int8", target)):
-        session = check.session_of(one)
-        answers = check.onnx_answers(session, pixels)
+        ask = check.file_asker(one, "onnx")
+        answers = check.answers_of(ask, asked.pixels)
         right = 100 * float((answers[0].argmax(1) == labels).mean())
-        speed = pictures_a_second(session, pixels)
-        found = check.compare(expected, answers, called)
+        speed = pictures_a_second(ask, asked.pixels)
+        found = check.compare(asked.expected, answers, asked.called)
         lines.append(
             f"{name}: {one.stat().st_size / 1e6:.1f} MB, {speed:,.0f} pictures/s, {right:.2f} % right; {found}"
         )

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from pet_cifar import __version__
 from pet_cifar.data.files.names import printable
@@ -31,7 +32,6 @@ from pet_cifar.training.classifier import ImageClassifier
 from pet_cifar.training.prediction import evaluating
 
 Input = Literal["pixels", "picture"]
-INPUTS: tuple[Input, ...] = ("pixels", "picture")
 OPSET = 18
 """The version of ONNX's operators; 18 is the oldest that torch's exporter writes, and the most runtimes take it."""
 OUTPUTS = ("probabilities", "none_of_these")
@@ -124,25 +124,28 @@ def check_packages(*names: str) -> None:
         )
 
 
-def write_onnx(classifier: Classifier, card: Card, takes: Input, file: Path) -> None:
+def dynamic_shapes(takes: Input) -> tuple[dict[int, Any]]:
+    """The dimensions of the input that may change."""
+    names = ("batch",) if takes == "pixels" else ("height", "width")
+    return ({place: torch.export.Dim(name) for place, name in enumerate(names)},)
+
+
+def write_onnx(classifier: Classifier, card: Card, file: Path) -> None:
     """Writes an ONNX file that holds the weights too.
 
     Args:
         classifier: The net.
-        card: What the file says of itself.
-        takes: ``pixels``, pictures in the net's size in batches of any size; or ``picture``, one of any size.
+        card: What the file says of itself, and what it takes.
         file: The file.
 
     Raises:
         InputError: The net cannot be exported, or the file cannot be written.
     """
-    program = onnx_program(wrapped(classifier.module, takes), classifier.module, takes, card.outputs)
+    program = onnx_program(wrapped(classifier.module, card.input), classifier.module, card.input, card.outputs)
     model = program.model_proto
     model.metadata_props.add(key=METADATA, value=card.text())
-    content = BytesIO()
-    content.write(model.SerializeToString())
     with disk_errors(file, "; give another --output"):
-        file.write_bytes(content.getvalue())
+        file.write_bytes(model.SerializeToString())
 
 
 def onnx_program(module: nn.Module, net: ImageClassifier, takes: Input, outputs: tuple[str, ...]) -> Any:
@@ -151,15 +154,13 @@ def onnx_program(module: nn.Module, net: ImageClassifier, takes: Input, outputs:
     Raises:
         InputError: It has an operator that ONNX does not have, or code that depends on values.
     """
-    batch = torch.export.Dim("batch")
-    shapes = {0: batch} if takes == "pixels" else {0: torch.export.Dim("height"), 1: torch.export.Dim("width")}
     with _on_the_cpu(net), _quiet(), torch.no_grad():
         try:
             return torch.onnx.export(
                 module.eval(),
                 (example_of(net, takes),),
                 dynamo=True,
-                dynamic_shapes=(shapes,),
+                dynamic_shapes=dynamic_shapes(takes),
                 input_names=[takes],
                 output_names=list(outputs),
                 opset_version=OPSET,
@@ -179,22 +180,29 @@ def _reason(error: BaseException) -> str:
     return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
 
 
-def write_torch(classifier: Classifier, card: Card, takes: Input, file: Path) -> None:
-    """Writes a program of ``torch.export``, which ``torch.export.load`` reads without this package.
+def torch_program(classifier: Classifier, takes: Input) -> ExportedProgram:
+    """Converts a net by ``torch.export``.
 
     Raises:
-        InputError: The net cannot be exported, or the file cannot be written.
+        InputError: The net cannot be exported.
     """
     net = classifier.module
-    shapes = {0: torch.export.Dim("batch")} if takes == "pixels" else {
-        0: torch.export.Dim("height"), 1: torch.export.Dim("width")
-    }  # fmt: skip
     with _on_the_cpu(net), _quiet(), torch.no_grad():
         try:
             module = wrapped(net, takes).eval()
-            program = torch.export.export(module, (example_of(net, takes),), dynamic_shapes=(shapes,), strict=False)
+            return torch.export.export(
+                module, (example_of(net, takes),), dynamic_shapes=dynamic_shapes(takes), strict=False
+            )
         except Exception as error:
             raise InputError(f"{type(net).__name__} cannot be exported by torch: {_reason(error)}") from error
+
+
+def write_torch(program: ExportedProgram, card: Card, file: Path) -> None:
+    """Writes a program of ``torch.export``, which ``torch.export.load`` reads without this package.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
     content = BytesIO()
     torch.export.save(program, content, extra_files={"card.json": card.text()})
     with disk_errors(file, "; give another --output"):

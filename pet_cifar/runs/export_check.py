@@ -18,7 +18,7 @@ from pet_cifar.data.pixels.decode import decode, fit_array
 from pet_cifar.data.synthetic import synthetic_picture
 from pet_cifar.errors import InputError
 from pet_cifar.runs.export import Card, onnx_program
-from pet_cifar.runs.exported_file import METADATA
+from pet_cifar.runs.exported_file import METADATA, session_of
 from pet_cifar.runs.exported_net import FromPixels
 from pet_cifar.training.classifier import ImageClassifier
 from pet_cifar.training.prediction import evaluating
@@ -78,47 +78,50 @@ def drawn_pictures(net: ImageClassifier, count: int) -> Tensor:
     return pictures.contiguous() if channels == 3 else pictures.float().mean(1, keepdim=True).byte()
 
 
-def run_answers(net: ImageClassifier, pixels: Tensor) -> Answers:
-    """What the run says of pictures in its size."""
-    with evaluating(net):
-        return module_answers(FromPixels(net), pixels.to(net.device))
+Ask = Callable[[Tensor], Sequence[NDArray[Any]]]
+"""What asks a net or a file: from pixels of shape (B, C, S, S), or a picture of shape (H, W, 3), to its outputs."""
 
 
-def session_of(file: Path) -> Any:
-    """An onnxruntime session on the CPU."""
-    import onnxruntime
+def module_asker(module: nn.Module) -> Ask:
+    """What asks a module of torch."""
 
-    return onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    def ask(given: Tensor) -> list[NDArray[Any]]:
+        with torch.inference_mode():
+            return [one.cpu().numpy() for one in module(given)]
 
-
-def onnx_answers(session: Any, pixels: Tensor) -> Answers:
-    """What an ONNX file that takes ``pixels`` says of pictures in its size."""
-    parts = [session.run(None, {"pixels": batch.numpy()}) for batch in torch.split(pixels, BATCH)]
-    return [np.concatenate(part) for part in zip(*parts, strict=True)]
+    return ask
 
 
-Ask = Callable[[NDArray[np.uint8]], Sequence[Any]]
-"""What asks a file about one picture of any size, shape (H, W, 3)."""
-
-
-def picture_asker(file: Path, kind: str) -> Ask:
-    """What asks a file that takes one ``picture``.
+def file_asker(file: Path, kind: str) -> Ask:
+    """What asks a file.
 
     Args:
         file: The file.
         kind: ``onnx`` or ``torch``.
     """
     if kind == "torch":
-        module = torch.export.load(file).module()
-        return lambda picture: [one.detach() for one in module(torch.from_numpy(picture))]
+        return module_asker(torch.export.load(file).module())
     session = session_of(file)
-    return lambda picture: session.run(None, {"picture": picture})
+    (given,) = session.get_inputs()
+    return lambda pixels: session.run(None, {given.name: pixels.numpy()})
+
+
+def answers_of(ask: Ask, pixels: Tensor) -> Answers:
+    """The answers to pictures in the net's size, asked in batches."""
+    parts = [ask(batch) for batch in torch.split(pixels, BATCH)]
+    return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
 
 def picture_answers(ask: Ask, pictures: Iterable[NDArray[np.uint8]]) -> Answers:
-    """What a file says of each picture; one at a time is in memory."""
-    parts = [ask(picture) for picture in pictures]
-    return [np.stack([np.asarray(one) for one in part]) for part in zip(*parts, strict=True)]
+    """The answers to pictures of any size, of which one at a time is in memory."""
+    parts = [ask(torch.from_numpy(picture)) for picture in pictures]
+    return [np.stack(part) for part in zip(*parts, strict=True)]
+
+
+def run_answers(net: ImageClassifier, pixels: Tensor) -> Answers:
+    """What the run says of pictures in its size."""
+    with evaluating(net):
+        return answers_of(module_asker(FromPixels(net)), pixels.to(net.device))
 
 
 def large_pictures(net: ImageClassifier) -> list[NDArray[np.uint8]]:
@@ -139,23 +142,6 @@ def in_its_size(net: ImageClassifier, pictures: Sequence[NDArray[np.uint8]]) -> 
     """Pictures as a run resizes them, shape (n, C, S, S)."""
     channels, size = net.picture_shape
     return torch.from_numpy(np.stack([fit_array(picture, size, channels) for picture in pictures]))
-
-
-def onnx_file_answers(file: Path, pixels: Tensor) -> Answers:
-    """The same of a file."""
-    return onnx_answers(session_of(file), pixels)
-
-
-def torch_answers(file: Path, pixels: Tensor) -> Answers:
-    """What a torch program that takes ``pixels`` says of pictures in its size."""
-    return module_answers(torch.export.load(file).module(), pixels)
-
-
-def module_answers(module: nn.Module, pixels: Tensor) -> Answers:
-    """What a module that takes ``pixels`` says of pictures in its size."""
-    with torch.inference_mode():
-        parts = [[one.cpu().numpy() for one in module(batch)] for batch in torch.split(pixels, BATCH)]
-    return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
 
 def refuse_difference(net: ImageClassifier, found: Comparison, pixels: Tensor | None) -> None:
@@ -213,15 +199,13 @@ def first_difference(net: ImageClassifier, pixels: Tensor) -> str | None:
         net: The net.
         pixels: A few pictures in its size.
     """
-    import onnxruntime
-
     module = _Layers(net)
     with torch.no_grad():
         expected = module(pixels.to(net.device))
     names = list(module.names)
     outputs = tuple(f"layer_{number}" for number in range(len(names)))
     model = onnx_program(module, net, "pixels", outputs).model_proto
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = session_of(model.SerializeToString())
     for name, one, other in zip(names, expected, session.run(None, {"pixels": pixels.numpy()}), strict=True):
         scale = max(1.0, float(one.abs().max()))
         if not np.allclose(one.cpu().numpy() / scale, other / scale, atol=TOLERANCE):

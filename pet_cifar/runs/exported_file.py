@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,6 @@ class ExportedNet(nn.Module):
     ) -> None:
         super().__init__()
         self.class_names = class_names
-        self.num_classes = len(class_names)
         self.picture_shape = picture_shape
         self._ask = ask
 
@@ -56,6 +55,15 @@ class ExportedNet(nn.Module):
         raise InputError("an exported file has no layers and no logits; load the run, or ask predict_pictures")
 
 
+def session_of(model: Path | bytes) -> Any:
+    """An onnxruntime session on the CPU, of a file or of its content."""
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(
+        model if isinstance(model, bytes) else str(model), providers=["CPUExecutionProvider"]
+    )
+
+
 def open_exported(file: Path) -> ExportedNet:
     """Opens an ONNX file.
 
@@ -64,15 +72,13 @@ def open_exported(file: Path) -> ExportedNet:
             missing.
     """
     try:
-        import onnxruntime
+        session = session_of(file)
+        card = json.loads(session.get_modelmeta().custom_metadata_map.get(METADATA, "null"))
+        (given, *others), shapes = session.get_inputs(), {one.name: one.shape for one in session.get_outputs()}
     except ImportError as error:
         raise InputError(
             f"{file} needs onnxruntime, which is not installed: pip install 'pet_cifar[export]'"
         ) from error
-    try:
-        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-        card = json.loads(session.get_modelmeta().custom_metadata_map.get(METADATA, "null"))
-        (given, *others), shapes = session.get_inputs(), {one.name: one.shape for one in session.get_outputs()}
     # onnxruntime has many errors for damage.
     except Exception as error:
         reason = printable((str(error) or type(error).__name__).splitlines()[0])

@@ -282,10 +282,12 @@ def test_a_file_that_answers_otherwise_is_removed_and_its_layer_named(digits_run
     net.module.backbone = nn.Sequential(*net.module.backbone.children(), Wobbly())
     file = tmp_path / "net.onnx"
     card = export.card_of(net, {}, "pixels")
-    export.write_onnx(net, card, "pixels", file)
+    export.write_onnx(net, card, file)
     pixels = export_check.drawn_pictures(net.module, 8)
     expected = export_check.run_answers(net.module, pixels)
-    found = export_check.compare(expected, export_check.onnx_file_answers(file, pixels), "drawn pictures")
+    found = export_check.compare(
+        expected, export_check.answers_of(export_check.file_asker(file, "onnx"), pixels), "drawn pictures"
+    )
     assert not found.is_exact
     number = len(net.module.backbone) - 1
     line = rf"nothing was written.*the first layer that differs is .*backbone\.{number}"
@@ -303,15 +305,15 @@ def test_an_operator_that_cannot_be_exported_is_named(digits_run: Path, tmp_path
     net = pet_cifar.load(digits_run)
     net.module.backbone = nn.Sequential(net.module.backbone, Unknown())
     with pytest.raises(InputError, match=r"ResidualCNN cannot be exported to ONNX: .*aten\._cdist_forward"):
-        export.write_onnx(net, export.card_of(net, {}, "pixels"), "pixels", tmp_path / "net.onnx")
+        export.write_onnx(net, export.card_of(net, {}, "pixels"), tmp_path / "net.onnx")
 
 
 def test_several_views_go_into_the_file(digits_run: Path, tmp_path: Path) -> None:
     net = pet_cifar.load(digits_run)
     net.module.test_views = "shift"
-    export.write_onnx(net, export.card_of(net, {}, "pixels"), "pixels", tmp_path / "net.onnx")
+    export.write_onnx(net, export.card_of(net, {}, "pixels"), tmp_path / "net.onnx")
     pixels = export_check.drawn_pictures(net.module, 8)
-    answers = export_check.onnx_file_answers(tmp_path / "net.onnx", pixels)
+    answers = export_check.answers_of(export_check.file_asker(tmp_path / "net.onnx", "onnx"), pixels)
     assert export_check.compare(export_check.run_answers(net.module, pixels), answers, "pictures").is_exact
 
 
