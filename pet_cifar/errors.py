@@ -34,6 +34,20 @@ def disk_errors(path: Path, otherwise: str = ANOTHER_ROOT) -> Iterator[None]:
         ) from error
 
 
+def check_new_folder(option: str, folder: Path) -> None:
+    """Refuses a folder in which something lies already.
+
+    Args:
+        option: The option that names it.
+        folder: The folder.
+
+    Raises:
+        InputError: Something lies there, or it is a file.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{option} {folder}: there is something already; give a new folder")
+
+
 def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
     """Refuses a word that an argument does not know.
 

@@ -9,7 +9,7 @@ from jsonargparse import Namespace
 from pet_cifar.cli.parser import Parser
 from pet_cifar.data import ImageDataModule
 from pet_cifar.data.files.names import printable
-from pet_cifar.errors import InputError
+from pet_cifar.errors import InputError, check_new_folder
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +94,5 @@ def _new_folder(output: Path | None) -> Path:
         taken = [int(path.name[8:]) for path in FOLDER.glob("version_*") if path.name[8:].isdecimal()]
         return FOLDER / f"version_{max(taken, default=-1) + 1}"
     output = output.expanduser()
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise InputError(f"--output {output}: there is something already; give a new folder")
+    check_new_folder("--output", output)
     return output

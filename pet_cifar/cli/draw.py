@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pet_cifar.cli.plain_parser import PlainParser
 from pet_cifar.cli.run_option import add_root_option, add_run_option, data_of_run, load_run
-from pet_cifar.errors import InputError
+from pet_cifar.errors import InputError, check_new_folder
 
 if TYPE_CHECKING:
     from pet_cifar.data import ImageDataModule
@@ -80,12 +80,12 @@ def run_draw(words: Sequence[str]) -> int:
     if run is None:
         missing.append(f"curves, confusion matrix: {classifier.checkpoint} lies in no run directory")
     else:
-        attempt("curves", lambda: len(drawings.draw_run_curves(run, folder)))
-        attempt("confusion matrix", lambda: len(list(drawings.draw_confusions(run, folder))))
+        attempt("curves", lambda: drawings.draw_run_curves(run, folder))
+        attempt("confusion matrix", lambda: drawings.draw_confusions(run, folder))
     attempt("first-layer filters", lambda: drawings.draw_filters(net, checkpoint, folder))
     try:
         data = data_of_run(checkpoint, options.root)
-        attempt("samples", lambda: int(drawings.draw_samples(data, folder).exists()))
+        attempt("samples", lambda: drawings.draw_samples(data, folder))
     except InputError as error:
         data = None
         missing.append(f"samples: the run's data cannot be read: {error}; give --data.root DIR")
@@ -119,6 +119,5 @@ def _new_folder(output: Path | None, run: Path) -> Path:
             number += 1
         return folder
     output = output.expanduser()
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise InputError(f"--output {output}: there is something already; give a new folder")
+    check_new_folder("--output", output)
     return output

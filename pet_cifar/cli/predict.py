@@ -136,7 +136,6 @@ def run_predict(words: Sequence[str]) -> int:
         raise InputError(f"--move: {printable(inside.name)} lies in an archive; give --copy")
     name, run = ("--ckpt_path", options.ckpt_path) if options.ckpt_path else ("--run", options.run)
     net = load_run(run, options.device, option=name)
-    is_sorted = True
     named = ", ".join(net.class_names[:10]) + (" and more" if len(net.class_names) > 10 else "")
     print(f"{printable(str(net.checkpoint))}: {len(net.class_names)} classes, {named}", file=sys.stderr)
     if options.explain:
@@ -154,6 +153,7 @@ def run_predict(words: Sequence[str]) -> int:
     if options.explain:
         page = explanation.write(net.module, rows, options.explain, max(2, top), str(net.checkpoint))
         print(f"page written to {page}")
+    is_sorted = True
     if options.copy or options.move:
         is_sorted = _sort_into_folders(net, rows, options.copy or options.move, move=bool(options.move))
     bad = [row for row in rows if row.prediction is None]
@@ -163,12 +163,11 @@ def run_predict(words: Sequence[str]) -> int:
 
 
 def _tell_passed_over(found: "Found") -> None:
-    from pet_cifar.data.files.names import printable
+    from pet_cifar.data.files.names import listed
 
     if found.passed_over:
-        some = ", ".join(printable(name) for name in found.passed_over[:3])
-        more = f" and {len(found.passed_over) - 3} more" if len(found.passed_over) > 3 else ""
-        print(f"passed over, since they are no pictures by their names: {some}{more}", file=sys.stderr)
+        some = listed(found.passed_over, 3)
+        print(f"passed over, since they are no pictures by their names: {some}", file=sys.stderr)
 
 
 def _print_rows(rows: "Sequence[Row]", top: int, most: int | None) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pet_cifar.data.files.names import printable
+from pet_cifar.data.files.names import listed, printable
 from pet_cifar.data.manifest import EXCLUDED, NO_CLASS, ImageRecord
 from pet_cifar.data.manifest_report import warn_line
 from pet_cifar.errors import InputError
@@ -59,16 +59,15 @@ def exclude(records: Sequence[ImageRecord], paths: Sequence[str], file: Path, fo
     """
     prefix = f"{folder.absolute().as_posix()}/"
     named = dict.fromkeys(path.removeprefix(prefix) for path in paths)
-    listed = {record.path for record in records}
-    strangers = [path for path in named if path not in listed]
+    known = {record.path for record in records}
+    strangers = [path for path in named if path not in known]
     if strangers and len(strangers) == len(named):
         raise InputError(
             f"exclude is {file}, and none of its {len(named)} paths is listed, such as {printable(strangers[0])}; give "
             f"paths relative to {folder}"
         )
     if strangers:
-        more = f" and {len(strangers) - 5} more" if len(strangers) > 5 else ""
-        warn_line(f"exclude: {file} names what is not listed: {', '.join(map(printable, strangers[:5]))}{more}")
+        warn_line(f"exclude: {file} names what is not listed: {listed(strangers, 5)}")
     return [
         replace(record, verdict=EXCLUDED) if record.path in named and record.verdict != NO_CLASS else record
         for record in records

@@ -113,9 +113,8 @@ def _grouped(labels: Sequence[str], groups: Sequence[str], size: float | int, se
     """
     share = Fraction(size if isinstance(size, float) else size / len(labels)).limit_denominator(20)
     every = set(labels)
-    for count in sorted({max(2, share.denominator), 10, 5, 4, 3, 2}, reverse=True):
-        if count > max(2, share.denominator):
-            continue
+    most = max(2, share.denominator)
+    for count in sorted({most, *(fewer for fewer in (10, 5, 4, 3, 2) if fewer < most)}, reverse=True):
         number = min(count - 1, max(1, round(share * count)))
         folds = _group_folds(labels, groups, count, seed)
         for first in range(len(folds)):

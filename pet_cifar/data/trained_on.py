@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from pet_cifar.data.files.names import printable
+from pet_cifar.data.files.names import listed
 from pet_cifar.data.manifest import OK, ImageRecord
 from pet_cifar.errors import InputError
 
@@ -74,13 +74,9 @@ def refuse_other_classes(checkpoint: Mapping[str, Any], class_names: Sequence[st
         return
     if [name.casefold() for name in known] != [name.casefold() for name in class_names]:
         raise InputError(
-            f"the checkpoint's net knows the classes {_some(known)}, and {root} holds {_some(class_names)}; give data "
-            "whose classes have the same names"
+            f"the checkpoint's net knows the classes {listed(known, 10)}, and {root} holds {listed(class_names, 10)}; "
+            "give data whose classes have the same names"
         )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(map(printable, names[:10])) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
 def refuse_other_data(states: Mapping[str, Any], own: str, current: str, root: Path) -> None:

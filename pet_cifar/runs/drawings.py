@@ -1,7 +1,6 @@
 """The pictures of a run as files: what the callbacks show in TensorBoard, for any picture and for every channel."""
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,23 +15,24 @@ from pet_cifar.callbacks.images.base import EvalSplit
 from pet_cifar.callbacks.images.confusion_matrix import confusion_sheet, read_confusions
 from pet_cifar.callbacks.images.drawing import PixelArray, channels_last, encode, grid, in_rows
 from pet_cifar.callbacks.images.first_layer_filters import filter_sheet
+from pet_cifar.callbacks.images.grad_cam import check_captum
 from pet_cifar.callbacks.images.inspection import (
     balanced_rows,
     convolutions,
     filters_of,
     layers_like,
+    leaf_layers,
     maps_of,
-    named_layers,
     pictures_of,
     untouched,
 )
 from pet_cifar.callbacks.images.sample_pictures import sample_sheet
 from pet_cifar.data.datamodule import ImageDataModule
-from pet_cifar.data.files.names import printable
+from pet_cifar.data.files.names import plain_stem, printable
 from pet_cifar.data.pixels.decode import DecodeError, decode, decode_whole
 from pet_cifar.errors import InputError, did_you_mean, disk_errors
 from pet_cifar.runs.curves import draw_curves, read_curves
-from pet_cifar.runs.explanation import SIDE, check_captum, explained_layer, overlay_of
+from pet_cifar.runs.explanation import SIDE, explained_layer, overlay_of
 from pet_cifar.runs.sources import Source
 from pet_cifar.training.classifier import ImageClassifier
 
@@ -106,8 +106,7 @@ def _enlarged(picture: PixelArray) -> PixelArray:
 
 
 def _stem(number: int, name: str) -> str:
-    # The name of a file that comes from elsewhere is cut down to letters that no disk minds.
-    return f"{number + 1:03d}_{re.sub(r'[^A-Za-z0-9_-]+', '_', name)[:60]}"
+    return f"{number + 1:03d}_{plain_stem(name)}"
 
 
 def chosen_layers(net: ImageClassifier, patterns: Sequence[str]) -> dict[str, nn.Module]:
@@ -121,7 +120,7 @@ def chosen_layers(net: ImageClassifier, patterns: Sequence[str]) -> dict[str, nn
     try:
         return layers_like(net, patterns)
     except KeyError as error:
-        valid = [name for name, layer in named_layers(net).items() if not list(layer.children())]
+        valid = list(leaf_layers(net))
         raise InputError(
             f"layers: {type(net).__name__} has no layer like {error.args[0]}; give all, or some of its {len(valid)}, "
             f"such as {', '.join(valid[:10])}{did_you_mean(error.args[0], valid)}"
@@ -214,7 +213,7 @@ def draw_grad_cam(net: ImageClassifier, pictures: Sequence[NamedPicture], folder
     Raises:
         InputError: No layer gives maps, or captum is not installed.
     """
-    check_captum()
+    check_captum("Grad-CAM")
     layer = explained_layer(net)
     for picture in tqdm(pictures, desc="Grad-CAM", unit="", disable=None, leave=False):
         sheet, explained = overlay_of(net, layer, picture.pixels, picture.look)
@@ -229,23 +228,29 @@ def draw_grad_cam(net: ImageClassifier, pictures: Sequence[NamedPicture], folder
     return len(pictures)
 
 
-def draw_confusions(run: Path, folder: Path) -> Iterator[Path]:
+def draw_confusions(run: Path, folder: Path) -> int:
     """Draws ``confusion_matrix_<split>.png`` of validation and test, as far as the run has their tables.
+
+    Returns:
+        The number of files.
 
     Raises:
         InputError: A table is damaged.
     """
-    for split in EVAL_SPLITS:
-        table = run / split / "confusion_matrix.csv"
-        if table.is_file():
-            names, counts = read_confusions(table)
-            file = folder / f"confusion_matrix_{split}.png"
-            _write(confusion_sheet(counts, [printable(name) for name in names], split), file)
-            yield file
+    tables = {split: run / split / "confusion_matrix.csv" for split in EVAL_SPLITS}
+    there = {split: table for split, table in tables.items() if table.is_file()}
+    for split, table in there.items():
+        names, counts = read_confusions(table)
+        sheet = confusion_sheet(counts, [printable(name) for name in names], split)
+        _write(sheet, folder / f"confusion_matrix_{split}.png")
+    return len(there)
 
 
-def draw_run_curves(run: Path, folder: Path) -> list[Path]:
+def draw_run_curves(run: Path, folder: Path) -> int:
     """Draws ``curves.png`` and ``curves.svg``.
+
+    Returns:
+        The number of files.
 
     Raises:
         InputError: The run has no metrics, or matplotlib is not installed.
@@ -255,13 +260,13 @@ def draw_run_curves(run: Path, folder: Path) -> list[Path]:
     with disk_errors(folder, "; give another --output"):
         folder.mkdir(parents=True, exist_ok=True)
     draw_curves(curves, f"{run.parent.name}/{run.name}" if run.parent.name else run.name, files)
-    return files
+    return len(files)
 
 
-def draw_samples(data: ImageDataModule, folder: Path) -> Path:
-    """Draws ``sample_pictures.png``: training pictures of every class."""
+def draw_samples(data: ImageDataModule, folder: Path) -> int:
+    """Draws ``sample_pictures.png``, training pictures of every class, and returns that it is one file."""
     _write(sample_sheet(data), folder / "sample_pictures.png")
-    return folder / "sample_pictures.png"
+    return 1
 
 
 def _write(picture: PixelArray, file: Path) -> None:

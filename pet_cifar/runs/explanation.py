@@ -1,9 +1,7 @@
 """Shows for each picture what the decision looked at: overlays as PNG files, and a page of all of them."""
 
-import re
 from collections.abc import Sequence
 from importlib.resources import files
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,11 +13,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pet_cifar.callbacks.images.drawing import PixelArray
-from pet_cifar.callbacks.images.grad_cam import blend, explain, last_layer_with_maps
+from pet_cifar.callbacks.images.grad_cam import blend, check_captum, explain, last_layer_with_maps
 from pet_cifar.callbacks.images.inspection import as_input, untouched
-from pet_cifar.data.files.names import printable
+from pet_cifar.data.files.names import plain_stem, printable
 from pet_cifar.data.pixels.decode import DecodeError, decode, decode_whole
-from pet_cifar.errors import InputError, disk_errors
+from pet_cifar.errors import InputError, check_new_folder, disk_errors
 from pet_cifar.runs.stream import Row
 from pet_cifar.training.classifier import ImageClassifier
 from pet_cifar.training.prediction import Prediction
@@ -38,25 +36,14 @@ class Shown(NamedTuple):
     explained: str
 
 
-def check_captum() -> None:
-    """Refuses to work without captum.
-
-    Raises:
-        InputError: It is not installed.
-    """
-    if find_spec("captum") is None:
-        raise InputError("explaining needs captum, which is not installed: pip install 'pet_cifar[gradcam]'")
-
-
 def check_folder(folder: Path) -> None:
     """Refuses a folder that holds something, and to work without captum.
 
     Raises:
         InputError: It does, or captum is missing.
     """
-    check_captum()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"--explain {folder}: there is something already; give a new folder")
+    check_captum("explaining")
+    check_new_folder("--explain", folder)
 
 
 def write(net: ImageClassifier, rows: Sequence[Row], folder: Path, top: int, run: str) -> Path:
@@ -89,8 +76,7 @@ def write(net: ImageClassifier, rows: Sequence[Row], folder: Path, top: int, run
         except (DecodeError, OSError, ValueError):  # It was there when it was predicted, and has no overlay now.
             continue
         sheet, explained = overlay_of(net, layer, torch.from_numpy(pixels), picture)
-        # The name of a file that comes from elsewhere is cut down to letters that no page and no disk minds.
-        stem = f"{len(shown) + 1:05d}_{re.sub(r'[^A-Za-z0-9_-]+', '_', Path(row.source.name).stem)[:60]}"
+        stem = f"{len(shown) + 1:05d}_{plain_stem(Path(row.source.name).stem)}"
         with disk_errors(folder, "; give another --explain"):
             Image.fromarray(sheet).save(folder / f"{stem}.png")
             Image.fromarray(picture).save(folder / f"{stem}.jpg", quality=90)

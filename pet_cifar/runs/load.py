@@ -17,6 +17,7 @@ from PIL import Image
 from pet_cifar import __version__, models
 from pet_cifar import data as datamodules
 from pet_cifar.callbacks.images.confusion_matrix import read_confusions
+from pet_cifar.callbacks.images.grad_cam import check_captum
 from pet_cifar.data.files.names import printable
 from pet_cifar.data.pixels.convert import Picture, pixels_of
 from pet_cifar.errors import InputError, did_you_mean
@@ -143,7 +144,7 @@ class Classifier:
         Raises:
             InputError: It is no picture, no layer of the net gives maps, or captum is not installed.
         """
-        explanation.check_captum()
+        check_captum("explaining")
         self.check_layers("explain")
         pixels = pixels_of(picture, self.image_size, self.num_channels)
         levels = pixels if pixels.dtype == torch.uint8 else pixels * 255

@@ -29,3 +29,12 @@ def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
     assert lines[-1].startswith("pet-cifar: error: ")
     assert sum(line.startswith("pet-cifar: ") for line in lines) == 1
     return lines[-1]
+
+
+def status_of(*words: object) -> int:
+    """Runs a command, and gives its exit status."""
+    try:
+        main([str(word) for word in words])
+    except SystemExit as end:
+        return int(str(end.code))
+    return 0

@@ -11,20 +11,15 @@ from PIL import Image
 
 import pet_cifar
 from pet_cifar.callbacks.images.inspection import as_input, convolutions
-from pet_cifar.cli.main import main
 from pet_cifar.runs.curves import read_curves
-from tests.cli.commands import refused
+from tests.cli.commands import refused, status_of
 from tests.runs.conftest import digits_run as digits_run
 from tests.runs.conftest import pictures as pictures
 
 
 def draw(run: Path, *words: object) -> int:
     """Runs the command, and gives its exit status."""
-    try:
-        main(["draw", "--run", str(run), *map(str, words)])
-    except SystemExit as end:
-        return int(str(end.code))
-    return 0
+    return status_of("draw", "--run", run, *words)
 
 
 @pytest.fixture(autouse=True)
@@ -169,8 +164,8 @@ def test_a_run_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_missing_packages_are_named(
     digits_run: Path, pictures: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("curves", "explanation"):
-        monkeypatch.setattr(f"pet_cifar.runs.{module}.find_spec", lambda name: None)
+    for module in ("runs.curves", "callbacks.images.grad_cam"):
+        monkeypatch.setattr(f"pet_cifar.{module}.find_spec", lambda name: None)
     assert draw(digits_run, "--images", min(pictures.iterdir()), "--output", "out") == 1
     error = capsys.readouterr().err
     assert "not drawn: curves" in error

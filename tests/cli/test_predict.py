@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from pet_cifar.cli.main import main
+from tests.cli.commands import status_of
 from tests.runs.conftest import digits_run as digits_run
 from tests.runs.conftest import pictures as pictures
 from tests.runs.conftest import predictions_of
@@ -20,11 +21,7 @@ from tests.runs.conftest import predictions_of
 
 def predict(run: Path, *words: object) -> int:
     """Runs the command, and gives its exit status."""
-    try:
-        main(["predict", "--run", str(run), *map(str, words)])
-    except SystemExit as end:
-        return int(str(end.code))
-    return 0
+    return status_of("predict", "--run", run, *words)
 
 
 def rows_of(file: Path) -> list[dict[str, str]]:

@@ -9,8 +9,8 @@ from pet_cifar.callbacks.images.inspection import (
     balanced_rows,
     convolutions,
     layers_like,
+    leaf_layers,
     maps_of,
-    named_layers,
     pictures_of,
     spread,
 )
@@ -59,10 +59,9 @@ class FeatureMaps(ImageCallback):
             if not self._layers(module):
                 warn(f"no feature maps are drawn: {type(module).__name__} has no convolution")
         except KeyError as error:
-            valid = [name for name, layer in named_layers(module).items() if not list(layer.children())]
             raise InputError(
                 f"FeatureMaps' layers: {type(module).__name__} has no layer like {error.args[0]}; it has "
-                f"{', '.join(valid)}"
+                f"{', '.join(leaf_layers(module))}"
             ) from error
 
     def _layers(self, module: ImageClassifier) -> dict[str, nn.Module]:

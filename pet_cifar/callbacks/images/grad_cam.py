@@ -42,8 +42,7 @@ class GradCAM(ImageCallback):
 
     def prepare(self, module: ImageClassifier, data: ImageDataModule) -> None:
         """Refuses a layer that the net does not have, and to work without captum."""
-        if find_spec("captum") is None:
-            raise InputError("GradCAM needs captum, which is not installed: pip install 'pet_cifar[gradcam]'")
+        check_captum("GradCAM")
         layers = named_layers(module)
         if self.layer is not None and self.layer not in layers:
             raise InputError(
@@ -77,6 +76,19 @@ class GradCAM(ImageCallback):
             gap=8,
         )
         board.image("grad_cam", sheet)
+
+
+def check_captum(what: str) -> None:
+    """Refuses to explain anything without captum.
+
+    Args:
+        what: What needs it, for the message.
+
+    Raises:
+        InputError: It is not installed.
+    """
+    if find_spec("captum") is None:
+        raise InputError(f"{what} needs captum, which is not installed: pip install 'pet_cifar[gradcam]'")
 
 
 def explain(module: ImageClassifier, name: str, image: Tensor, side: int) -> tuple[NDArray[np.float32], int, float]:

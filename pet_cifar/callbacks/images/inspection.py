@@ -120,13 +120,18 @@ def named_layers(module: nn.Module) -> dict[str, nn.Module]:
     return {name: layer for name, layer in layers.items() if "_metrics" not in name.partition(".")[0]}
 
 
+def leaf_layers(module: nn.Module) -> dict[str, nn.Module]:
+    """Lists the layers of the net by name that hold no others."""
+    return {name: layer for name, layer in named_layers(module).items() if not list(layer.children())}
+
+
 def layers_like(module: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Module]:
     """Lists the layers whose names match one of the patterns, such as ``backbone.*``, in the net's order.
 
     Raises:
         KeyError: A pattern matches no layer.
     """
-    layers = {name: layer for name, layer in named_layers(module).items() if not list(layer.children())}
+    layers = leaf_layers(module)
     found: dict[str, nn.Module] = {}
     for pattern in patterns:
         matching = {name: layer for name, layer in layers.items() if fnmatchcase(name, pattern)}
@@ -232,9 +237,8 @@ def maps_of(
         for image in images:
             module(as_input(module, image[None]))
     last = {
-        name: maps[len(maps) // len(images) - 1 :: len(maps) // len(images)] for name, maps in found.items() if maps
+        name: found[name][len(found[name]) // len(images) - 1 :: len(found[name]) // len(images)] for name in shapes
     }
-    last = {name: maps for name, maps in last.items() if name in shapes}
     return {
         name: LayerMaps(shapes[name], spread(range(shapes[name][0]), most), [one[0].numpy() for one in last[name]])
         if name in last

@@ -1,28 +1,26 @@
 """Anybody's own pictures: a folder, an archive or a table of them, with any classes."""
 
-import logging
 import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info
 
 from pet_cifar.data.datamodule import ImageDataModule
-from pet_cifar.data.files.names import printable
+from pet_cifar.data.files.names import listed, printable
 from pet_cifar.data.files.unpacked import ARCHIVES, is_archive, unpacked
 from pet_cifar.data.files.walk import SYSTEM_FILES, is_hidden, walk
 from pet_cifar.data.labels_file import LabelsFile, read_labels_file
 from pet_cifar.data.layout import NAMES, SPLIT_WORDS, Layout, read_layout
 from pet_cifar.data.manifest import ImageRecord, Split
+from pet_cifar.data.manifest_report import warn_line
 from pet_cifar.data.pixels.decode import DecodeError, decode
 from pet_cifar.data.root import expanded
 from pet_cifar.data.split import check_fraction, check_images_per_class, first_of_each_class
 from pet_cifar.data.synthetic import write_pictures
 from pet_cifar.errors import InputError, did_you_mean
-
-log = logging.getLogger(__name__)
 
 CAMERA_WORDS = {
     *("img", "dsc", "dscn", "dscf", "pxl", "dcim", "mvimg", "gopr", "cimg", "pict", "p", "image", "photo", "picture"),
@@ -122,7 +120,8 @@ class ImageFolderDataModule(ImageDataModule):
             )
         if not layout.files:
             lies = (
-                _some(sorted(path.name for path in self.folder.iterdir() if not path.name.startswith("."))) or "nothing"
+                listed(sorted(path.name for path in self.folder.iterdir() if not path.name.startswith(".")), 5)
+                or "nothing"
             )
             raise InputError(
                 f"root is {self.root}, where no pictures in folders of classes are found; there lies {lies}; put the "
@@ -142,7 +141,9 @@ class ImageFolderDataModule(ImageDataModule):
             )
         tables = [path for path in layout.others if path.lower().endswith((".csv", ".tsv"))]
         if tables:
-            _warn(f"the classes are read from the names of the files; {tables[0]} is not read without --data.labels")
+            warn_line(
+                f"the classes are read from the names of the files; {tables[0]} is not read without --data.labels"
+            )
 
     def _find_by_table(self, file: Path) -> Layout:
         self._table = read_labels_file(file, self.root)
@@ -152,7 +153,7 @@ class ImageFolderDataModule(ImageDataModule):
         found = [row for row in self._table.files if (self.folder / row.path).exists()]
         missing = [row.path for row in self._table.files if not (self.folder / row.path).exists()]
         if missing:
-            _warn(f"{file} names {len(missing)} file(s) that are not there: {_some(missing)}")
+            warn_line(f"{file} names {len(missing)} file(s) that are not there: {listed(missing, 5)}")
         if not found:
             raise InputError(
                 f"labels is {file}, and none of its {len(missing)} files is there, such as {missing[-1]} below "
@@ -160,7 +161,7 @@ class ImageFolderDataModule(ImageDataModule):
                 "relative to this folder"
             )
         if self._table.repeated:
-            _warn(f"{file} repeats {self._table.repeated} row(s), which count once")
+            warn_line(f"{file} repeats {self._table.repeated} row(s), which count once")
         named = {row.path for row in self._table.files}
         return Layout(found, [path for path in walk(self.folder) if path not in named], f"the table {file.name}")
 
@@ -236,11 +237,11 @@ class ImageFolderDataModule(ImageDataModule):
         )
         if passed:
             kinds = ", ".join(f"{count} {suffix}" for suffix, count in passed.most_common(5))
-            _warn(f"{self.folder}: files in the folders of classes are no pictures by their names: {kinds}")
+            warn_line(f"{self.folder}: files in the folders of classes are no pictures by their names: {kinds}")
         verb = "is" if len(missing) == 1 else "are"
         taken = f"; {' and '.join(missing)} {verb} taken out of train" if missing else ""
         rank_zero_info(
-            f"{self.folder}: {len(self.class_names)} classes ({_some(self.class_names)}) in the layout "
+            f"{self.folder}: {len(self.class_names)} classes ({listed(self.class_names, 5)}) in the layout "
             f"'{self._layout.kind}'{taken}"
         )
 
@@ -261,13 +262,3 @@ def _named(groups: dict[str, str]) -> dict[str, str]:
     if empty:
         rank_zero_info(f"group_by: {empty} of {len(groups)} pictures have no group, and are one each")
     return {path: f"group {group}" if group else f"picture {path}" for path, group in groups.items()}
-
-
-def _some(names: "list[str] | tuple[str, ...]", most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(printable, names[:most])) + more
-
-
-@rank_zero_only
-def _warn(line: str) -> None:
-    log.warning(line)
