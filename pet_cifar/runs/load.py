@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -19,13 +18,15 @@ from pet_cifar import data as datamodules
 from pet_cifar.callbacks.images.confusion_matrix import read_confusions
 from pet_cifar.callbacks.images.grad_cam import check_captum
 from pet_cifar.data.files.names import printable
+from pet_cifar.data.files.plain_yaml import read_yaml
 from pet_cifar.data.pixels.convert import Picture, pixels_of
-from pet_cifar.errors import InputError, did_you_mean
+from pet_cifar.errors import InputError, check_local, did_you_mean
 from pet_cifar.runs import drawings, explanation
 from pet_cifar.runs.directory import best_checkpoint, find_run, read_checkpoint, run_of_checkpoint
 from pet_cifar.runs.exported_file import SUFFIX, open_exported
 from pet_cifar.runs.sources import Found, find_sources
 from pet_cifar.runs.stream import predict_sources
+from pet_cifar.runs.trusted import import_trusted
 from pet_cifar.training.classifier import ImageClassifier
 from pet_cifar.training.prediction import Prediction, check_names, predict
 
@@ -183,6 +184,7 @@ def load(
     Raises:
         InputError: There is no such run, it has no checkpoint, or the checkpoint's net is not known or does not fit.
     """
+    check_local("run", run)
     if Path(run).suffix.lower() == SUFFIX and Path(run).expanduser().is_file():
         exported = open_exported(Path(run).expanduser())
         return Classifier(cast(ImageClassifier, exported), Path(run).expanduser())
@@ -237,8 +239,8 @@ def _config_of(checkpoint: Mapping[str, Any], file: Path) -> dict[str, Any]:
         texts += [(run / "config.yaml").read_text(encoding="utf-8")] if run else []
     for text in texts:
         try:
-            config = yaml.safe_load(text)
-        except yaml.YAMLError:
+            config = read_yaml(text, str(file))
+        except InputError:
             continue
         if isinstance(config, dict):
             return config
@@ -267,6 +269,7 @@ def _build(checkpoint: Mapping[str, Any], config: Mapping[str, Any], file: Path,
 
 
 def _class_of(name: str, file: Path) -> type:
+    import_trusted()
     known: dict[str, type] = {
         cls.__name__: cls for cls in (*vars(models).values(), *_subclasses(ImageClassifier)) if _is_net(cls)
     }
@@ -278,7 +281,8 @@ def _class_of(name: str, file: Path) -> type:
     if name not in known:
         raise InputError(
             f"{file} holds a {name or 'net without a name'}, which is none of {', '.join(sorted(known))}"
-            f"{did_you_mean(name, known)}; import the module that defines it first, or give load(..., net=CLASS)"
+            f"{did_you_mean(name, known)}; give --trust MODULE, or in "
+            "Python import its module first or give load(..., net=CLASS)"
         )
     return known[name]
 

@@ -72,7 +72,7 @@ class ImageFolderDataModule(ImageDataModule):
         self.images_per_class = images_per_class
         self.test_fraction = test_fraction
         self.group_by = group_by
-        self.labels_file = None if labels is None else expanded(labels)
+        self.labels_file = None if labels is None else expanded(labels, "labels")
         if self.labels_file is not None:
             self.root = self.labels_file.parent if root is None else self.root
         self._table: LabelsFile | None = None
