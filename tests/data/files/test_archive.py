@@ -192,7 +192,7 @@ def test_encrypted_and_unknown_zip_members_are_told(tmp_path: Path) -> None:
 @both
 def test_bomb_is_stopped(tmp_path: Path, name: str) -> None:
     run, archive = make(tmp_path / name, {"a": bytes(600_000), "b": bytes(600_000)})
-    with pytest.raises(InputError, match="holds over 1000000 bytes"):
+    with pytest.raises(InputError, match="over 1,000,000 bytes"):
         run(archive, tmp_path / "into", every, max_bytes=1_000_000)
     assert {path.name for path in tmp_path.iterdir()} == {name, "into.lock"}
     run(archive, tmp_path / "into", every, max_bytes=1_200_000)
