@@ -294,6 +294,8 @@ def test_of_a_large_file_little_stays_in_memory(tmp_path: Path) -> None:
     array = np.lib.format.open_memmap(tmp_path / "large.npy", "w+", np.uint8, (count, 1, 200, 200))
     array[::100] = 7
     del array
+    with (tmp_path / "large.npy").open("ab") as file:
+        file.write(b"".join(checksum(bytes([0 if row % 100 else 7]) * size) for row in range(count)))
 
     def resident() -> int:
         lines = Path("/proc/self/status").read_text().splitlines()
