@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pet_cifar.data.files.names import printable
+from pet_cifar.data.files.names import as_cell, from_cell, printable
 from pet_cifar.data.files.parallel import map_in_threads
 from pet_cifar.data.pixels.decode import DecodeError, decode, inspect
 from pet_cifar.errors import InputError, disk_errors
@@ -232,7 +232,8 @@ def write_csv(records: Sequence[ImageRecord], path: Path) -> None:
                 writer = csv.writer(file)
                 writer.writerow(COLUMNS)
                 # asdict would copy every value, which for small pictures takes a tenth of the time of checking them.
-                writer.writerows(map(attrgetter(*COLUMNS), records))
+                rows = map(attrgetter(*COLUMNS), records)
+                writer.writerows((as_cell(path), as_cell(label), *others) for path, label, *others in rows)
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
@@ -259,7 +260,9 @@ def read_csv(path: Path) -> list[ImageRecord]:
             return []
         # Values are taken by position, since there may be 60,000 rows.
         return [
-            ImageRecord(path, label, split, int(a), int(b), int(c), int(d), int(e), mode, digest, verdict)
+            ImageRecord(
+                from_cell(path), from_cell(label), split, int(a), int(b), int(c), int(d), int(e), mode, digest, verdict
+            )
             for path, label, split, a, b, c, d, e, mode, digest, verdict in rows
         ]
     except (OSError, ValueError, IndexError, csv.Error):  # The list is damaged, so everything is checked anew.
