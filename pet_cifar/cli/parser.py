@@ -2,20 +2,37 @@
 
 import functools
 import operator
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
-from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+import yaml
+from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader, set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser
 
 from pet_cifar.cli import constructors, diagnosis
 from pet_cifar.cli.options import Option, alternatives, classes_in, find_class, options_of, options_of_class
+from pet_cifar.data.files.plain_yaml import PlainLoader
 from pet_cifar.errors import InputError, check_local
 
 # Lightning lets jsonargparse read configs from any address, and jsonargparse would build a class that is given for a
 # value of any type.
 set_parsing_settings(config_read_mode_fsspec_enabled=False, instantiate_subclass_spec_in_any=False)
+_read_in_c = get_loader("yaml")
+
+
+def _read(text: str) -> Any:
+    """Reads YAML as the library does, and also names that are no UTF-8, which its loader in C refuses."""
+    try:
+        return _read_in_c(text)
+    except (yaml.YAMLError, UnicodeEncodeError):
+        if not re.search(r"[\ud800-\udfff]|\\u[dD][89a-fA-F]", text):
+            raise
+        return yaml.load(text, Loader=PlainLoader)
+
+
+set_loader("yaml", _read, (yaml.YAMLError,))
 
 
 class Parser(LightningArgumentParser):

@@ -201,7 +201,7 @@ class ImageDataModule(LightningDataModule):
         Returns:
             uint8, shape (num_channels, image_size, image_size).
         """
-        return manifest.read_listed(self.folder / record.path, self.image_size, self.num_channels)
+        return manifest.read_listed(self.folder / record.path, self.image_size, self.num_channels, record.hash)
 
     @classmethod
     def write_sample(cls, root: Path) -> None:

@@ -167,14 +167,26 @@ def _unreadable(file: Path, error: OSError) -> InputError:
     return InputError(f"cannot read {printable(str(file))}: {error.strerror}; give it read permission or take it away")
 
 
-def read_listed(file: Path, image_size: int, channels: Literal[1, 3]) -> NDArray[np.uint8]:
+def read_listed(file: Path, image_size: int, channels: Literal[1, 3], digest: str) -> NDArray[np.uint8]:
     """Decodes a file that was listed as usable; see `decode`.
 
+    Args:
+        file: The file.
+        image_size: The side of the square picture in pixels.
+        channels: 1 for gray, 3 for color.
+        digest: The sha256 that it was listed with. Computing it takes a hundredth of the time of decoding.
+
     Raises:
-        InputError: It has gone, or is damaged by now.
+        InputError: It has gone, or is another by now.
     """
     try:
-        return decode(file.read_bytes(), image_size, channels)
+        encoded = file.read_bytes()
+        if hashlib.sha256(encoded).hexdigest() != digest:
+            raise InputError(
+                f"{printable(str(file))} was changed after the pictures were checked; put it back and go on from the "
+                "last checkpoint, or run again with the new one"
+            )
+        return decode(encoded, image_size, channels)
     except (OSError, DecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(

@@ -18,7 +18,7 @@ from pet_cifar import data as datamodules
 from pet_cifar.callbacks.images.confusion_matrix import read_confusions
 from pet_cifar.callbacks.images.grad_cam import check_captum
 from pet_cifar.data.files.names import printable
-from pet_cifar.data.files.plain_yaml import read_yaml
+from pet_cifar.data.files.plain_yaml import check_plain, read_yaml
 from pet_cifar.data.pixels.convert import Picture, pixels_of
 from pet_cifar.errors import InputError, check_local, did_you_mean
 from pet_cifar.runs import drawings, explanation
@@ -203,9 +203,16 @@ def load(
     module = _copied(net) if isinstance(net, ImageClassifier) else _build(checkpoint, config, file, net)
     try:
         module.on_load_checkpoint(checkpoint)
+        module.load_state_dict(checkpoint["state_dict"])
     except InputError as error:
         raise InputError(f"{file}: {error}") from error
-    module.load_state_dict(checkpoint["state_dict"])
+    # What goes wrong with a part of another shape differs from part to part.
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(
+            f"{file} cannot be loaded ({reason}): a part of it has another shape than a run gives it; give a "
+            "checkpoint that a run of this version has written"
+        ) from error
     names = _class_names(checkpoint, config, file, module.num_classes)
     module.class_names = check_names(names, module.num_classes) if names else module.class_names
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -252,7 +259,9 @@ def _build(checkpoint: Mapping[str, Any], config: Mapping[str, Any], file: Path,
         raise InputError(f"net is {net!r}; give a class derived from ImageClassifier, or a net of ImageClassifier.of")
     name = str(checkpoint.get("net") or _class_path(config, "model").rpartition(".")[2])
     cls = net or _class_of(OLD_NAMES.get(name, name), file)
-    options = {str(key): value for key, value in dict(checkpoint.get("hyper_parameters") or {}).items()}
+    hyper_parameters = checkpoint.get("hyper_parameters") or {}
+    check_plain(hyper_parameters, f"{file}: its hyper_parameters")
+    options = {str(key): value for key, value in dict(hyper_parameters).items()}
     if "weights" in options:  # The checkpoint holds all weights.
         options["weights"] = "none"
     version = checkpoint.get("pet_cifar_version", "another version")
@@ -260,8 +269,9 @@ def _build(checkpoint: Mapping[str, Any], config: Mapping[str, Any], file: Path,
         return cast(ImageClassifier, cls(**options))
     except InputError as error:
         raise InputError(f"{file}: {error}") from error
-    except (TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    # What a constructor raises where a value has another shape differs from one to the next.
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(
             f"{file} holds a {name} that cannot be built ({reason}); it was saved by pet_cifar {version}, and this is "
             f"{__version__}: load it with the version that it was saved by"
@@ -311,7 +321,7 @@ def _class_names(
     for names in (checkpoint.get("class_names"), getattr(data_class, "class_names", None), _tested_names(file)):
         if isinstance(names, list | tuple) and len(names) == num_classes:
             return [printable(str(name)) for name in names]
-    log.warning("%s does not name its classes; they are called 0 to %d", file, num_classes - 1)
+    log.warning("%s does not name its classes; they are called 0 to %d", printable(str(file)), num_classes - 1)
     return None
 
 

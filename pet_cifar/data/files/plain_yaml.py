@@ -17,14 +17,14 @@ MAX_LETTERS = 10_000
 """The letters of one value; PyYAML reads a long number in quadratic time."""
 
 
-class _Loader(yaml.SafeLoader):
+class PlainLoader(yaml.SafeLoader):
     """Takes a date for text, as the parser of the command line does.
 
     PyYAML's own loader in Python, unlike the one in C, reads the escapes of names that are no UTF-8.
     """
 
 
-_Loader.yaml_implicit_resolvers = {
+PlainLoader.yaml_implicit_resolvers = {
     letter: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
     for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
@@ -43,8 +43,8 @@ def read_yaml(text: str, source: str) -> Any:
     if len(text) > MAX_BYTES:
         raise InputError(f"{source} has more than {MAX_BYTES // 2**10} kB of YAML; give a config, which is short")
     try:
-        _check_events(yaml.parse(text, Loader=_Loader), source)
-        return yaml.load(text, Loader=_Loader)
+        _check_events(yaml.parse(text, Loader=PlainLoader), source)
+        return yaml.load(text, Loader=PlainLoader)
     # A number of thousands of digits and a wrong escape raise what is no error of YAML's.
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise InputError(f"{source} cannot be read as YAML: {' '.join(str(error).split())}") from error

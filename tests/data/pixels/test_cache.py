@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pet_cifar.data.pixels import cache as caching
 from pet_cifar.data.pixels.cache import DevicePixels, FilePixels, Pixels, open_pixels
+from pet_cifar.data.pixels.checksum import checksum
 from pet_cifar.data.pixels.placement import Placement
 from pet_cifar.errors import InputError
 from tests.conftest import WITHOUT_LIGHTNING, set_free_space
