@@ -25,6 +25,7 @@ from pet_cifar.errors import InputError
 from pet_cifar.runs.load import load
 from pet_cifar.runs.trusted import VARIABLE
 from tests.cli.commands import refused, status_of
+from tests.cli.forging import CONFIG, forged, written
 from tests.conftest import HOME
 
 MARKER = Path("CODE_RAN")
@@ -32,12 +33,7 @@ CALL = {"class_path": "os.system", "init_args": {"command": f"touch {MARKER}"}}
 LAMBDA = "lightning.pytorch.callbacks.LambdaCallback"
 HOOK = {"class_path": LAMBDA, "init_args": {"on_fit_start": CALL}}
 PROFILER = "lightning.pytorch.profilers.PyTorchProfiler"
-NET = {"class_path": "ResidualCNN", "init_args": {"widths": [8]}}
-CONFIG: dict[str, Any] = {
-    "model": NET,
-    "data": {"class_path": "DigitsDataModule"},
-    "trainer": {"max_epochs": 1, "limit_train_batches": 2},
-}
+NET: dict[str, Any] = CONFIG["model"]
 
 IN_THE_TRAINER: dict[str, Any] = {
     "a function in a hook": {"callbacks": [HOOK]},
@@ -98,29 +94,6 @@ def _stranger(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert not (here / MARKER).exists()
 
 
-def written(config: dict[str, Any], name: str = "a_config.yaml") -> str:
-    Path(name).write_text(yaml.safe_dump(CONFIG | config))
-    return name
-
-
-@pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The last checkpoint of a short run."""
-    home, folder = Path.cwd(), tmp_path_factory.mktemp("own")
-    os.chdir(folder)
-    try:
-        main(["fit", "--config", written({}), "--trainer.enable_progress_bar", "false"])
-    finally:
-        os.chdir(home)
-    return folder / "lightning_logs/a_config/version_0/checkpoints/last.ckpt"
-
-
-def forged(own: Path, **parts: Any) -> str:
-    """A checkpoint whose parts, such as its config, are others."""
-    torch.save(torch.load(own, weights_only=True) | parts, "forged.ckpt")
-    return "forged.ckpt"
-
-
 @pytest.fixture(scope="module")
 def parser() -> ArgumentParser:
     """The parser of ``fit``."""
@@ -150,8 +123,8 @@ def test_a_config_file_runs_no_code(name: str, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize("name", ["a function in a hook", "a logger", "a net", "another file"])
-def test_a_checkpoint_runs_no_code(name: str, own: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = forged(own, config=yaml.safe_dump(CONFIG | HOSTILE[name]))
+def test_a_checkpoint_runs_no_code(name: str, own_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = forged(own_checkpoint, config=yaml.safe_dump(CONFIG | HOSTILE[name]))
     for verb in ("fit", "test"):
         words = (verb, "--ckpt_path", file, "--trainer.max_epochs", "2", "--trainer.logger", "false")
         # What a test does not take out of a checkpoint does no harm.
@@ -212,9 +185,9 @@ def test_trust_needs_the_name_of_a_module(capsys: pytest.CaptureFixture[str]) ->
     assert "--trust" in refused(capsys, "fit", "--config", written({}), "--trust")
 
 
-def test_the_program_imports_nothing_that_a_checkpoint_names(own: Path) -> None:
+def test_the_program_imports_nothing_that_a_checkpoint_names(own_checkpoint: Path) -> None:
     # The working directory is on the path here, and the stranger lies in it.
-    file = forged(own, config=yaml.safe_dump(CONFIG | ELSEWHERE["a net"]))
+    file = forged(own_checkpoint, config=yaml.safe_dump(CONFIG | ELSEWHERE["a net"]))
     words = [sys.executable, "-m", "pet_cifar", "fit", "--ckpt_path", file]
     ended = subprocess.run(
         words, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(HOME)}, check=False
@@ -224,10 +197,18 @@ def test_the_program_imports_nothing_that_a_checkpoint_names(own: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_a_checkpoint_decides_no_logger(own: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_checkpoint_decides_no_logger(own_checkpoint: Path, caplog: pytest.LogCaptureFixture) -> None:
     logger = {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": "elsewhere"}}
     config = CONFIG | {"trainer": CONFIG["trainer"] | {"logger": [logger], "max_epochs": 2}}
-    main(["fit", "--ckpt_path", forged(own, config=yaml.safe_dump(config)), "--trainer.enable_progress_bar", "false"])
+    main(
+        [
+            "fit",
+            "--ckpt_path",
+            forged(own_checkpoint, config=yaml.safe_dump(config)),
+            "--trainer.enable_progress_bar",
+            "false",
+        ]
+    )
     assert not Path("elsewhere").exists()
     assert "--trainer.logger" in caplog.text
 
@@ -308,13 +289,13 @@ def test_an_address_of_any_kind_is_none(scheme: str, capsys: pytest.CaptureFixtu
 
 @pytest.mark.parametrize("key", ["data", "model", "trainer"])
 def test_a_file_that_names_an_address_sends_nothing(
-    key: str, own: Path, server: tuple[str, list[str]], capsys: pytest.CaptureFixture[str]
+    key: str, own_checkpoint: Path, server: tuple[str, list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     address, seen = server
     assert address in refused(capsys, "fit", "--config", written({key: address}))
     root = {"data": {"class_path": "DigitsDataModule", "init_args": {"root": address}}}
     assert address in refused(capsys, "fit", "--config", written(root))
-    file = forged(own, config=yaml.safe_dump(CONFIG | {key: address}))
+    file = forged(own_checkpoint, config=yaml.safe_dump(CONFIG | {key: address}))
     assert address in refused(capsys, "fit", "--ckpt_path", file)
     main(["test", "--ckpt_path", file]) if key == "trainer" else refused(capsys, "test", "--ckpt_path", file)
     load(file)

@@ -142,7 +142,7 @@ class ImageFolderDataModule(ImageDataModule):
         tables = [path for path in layout.others if path.lower().endswith((".csv", ".tsv"))]
         if tables:
             warn_line(
-                f"the classes are read from the names of the files; {printable(tables[0])} is not read without --data.labels"
+                f"the classes are read from the names of the files; {tables[0]} is not read without --data.labels"
             )
 
     def _find_by_table(self, file: Path) -> Layout:
@@ -153,7 +153,7 @@ class ImageFolderDataModule(ImageDataModule):
         found = [row for row in self._table.files if (self.folder / row.path).exists()]
         missing = [row.path for row in self._table.files if not (self.folder / row.path).exists()]
         if missing:
-            warn_line(f"{printable(str(file))} names {len(missing)} file(s) that are not there: {listed(missing, 5)}")
+            warn_line(f"{file} names {len(missing)} file(s) that are not there: {listed(missing, 5)}")
         if not found:
             raise InputError(
                 f"labels is {file}, and none of its {len(missing)} files is there, such as {missing[-1]} below "
@@ -161,7 +161,7 @@ class ImageFolderDataModule(ImageDataModule):
                 "relative to this folder"
             )
         if self._table.repeated:
-            warn_line(f"{printable(str(file))} repeats {self._table.repeated} row(s), which count once")
+            warn_line(f"{file} repeats {self._table.repeated} row(s), which count once")
         named = {row.path for row in self._table.files}
         return Layout(found, [path for path in walk(self.folder) if path not in named], f"the table {file.name}")
 
@@ -237,14 +237,12 @@ class ImageFolderDataModule(ImageDataModule):
         )
         if passed:
             kinds = ", ".join(f"{count} {suffix}" for suffix, count in passed.most_common(5))
-            warn_line(
-                f"{printable(str(self.folder))}: files in the folders of classes are no pictures by their names: {printable(kinds)}"
-            )
+            warn_line(f"{self.folder}: files in the folders of classes are no pictures by their names: {kinds}")
         verb = "is" if len(missing) == 1 else "are"
         taken = f"; {' and '.join(missing)} {verb} taken out of train" if missing else ""
         rank_zero_info(
-            f"{printable(str(self.folder))}: {len(self.class_names)} classes ({listed(self.class_names, 5)}) in the layout "
-            f"'{self._layout.kind}'{taken}"
+            f"{printable(str(self.folder))}: {len(self.class_names)} classes ({listed(self.class_names, 5)}) in the "
+            f"layout '{self._layout.kind}'{taken}"
         )
 
     def _in_class(self, path: str) -> bool:
