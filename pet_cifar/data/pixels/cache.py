@@ -25,6 +25,8 @@ from pet_cifar.hardware import available_memory
 
 FLUSHED = 16 * 10**6
 """Bytes of decoded pictures that are sent to the disk while the next ones are decoded."""
+CHECKED = 512
+"""Rows that one thread compares with their checksums at a time."""
 NO_CACHE = ", or give cache: none"
 """Ends an error's line: what else the user can do where the file cannot be written."""
 
@@ -85,9 +87,13 @@ class FilePixels:
 
     def check_all(self, num_threads: int) -> None:
         """Compares every row at once, which is for those that read past `take`."""
-        for _ in map_in_threads(
-            lambda row: self._check(row, self.memmap.array[row]), range(len(self.checksums)), num_threads, "checking"
-        ):
+
+        def check(first: int) -> None:
+            for row in range(first, min(first + CHECKED, len(self.checksums))):
+                self._check(row, self.memmap.array[row])
+
+        blocks = range(0, len(self.checksums), CHECKED)
+        for _ in map_in_threads(check, blocks, num_threads, "checking decoded pictures"):
             pass
         self._checked[:] = True
 
