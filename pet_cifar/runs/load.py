@@ -291,8 +291,8 @@ def _class_of(name: str, file: Path) -> type:
     if name not in known:
         raise InputError(
             f"{file} holds a {name or 'net without a name'}, which is none of {', '.join(sorted(known))}"
-            f"{did_you_mean(name, known)}; give --trust MODULE, or in "
-            "Python import its module first or give load(..., net=CLASS)"
+            f"{did_you_mean(name, known)}; import the module that defines it first, which --trust "
+            "MODULE does, or give load(..., net=CLASS)"
         )
     return known[name]
 
