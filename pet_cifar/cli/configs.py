@@ -89,7 +89,8 @@ def config_of_checkpoint(checkpoint: Mapping[str, Any], verb: str, source: str) 
     taken = {key: config[key] for key in keys if config.get(key) is not None}
     if isinstance(trainer := taken.get("trainer"), dict):
         # A logger, a strategy or a plugin writes, sends or starts what the file says, so that the user gives it again.
-        others = [key for key, value in trainer.items() if key != "callbacks" and not _is_plain(value)]
+        plain = {key for key, value in trainer.items() if _is_plain(value) and key != "model_registry"}
+        others = [key for key, value in trainer.items() if value is not None and key not in (*plain, "callbacks")]
         taken["trainer"] = {key: value for key, value in trainer.items() if key not in others}
         for key in others:
             warn_line(f"{source}: --trainer.{key} is not taken out of a checkpoint; give it again where you need it")

@@ -110,6 +110,8 @@ def find_class(bases: Iterable[type], name: str) -> type | None:
     """The class of this name, or at this dotted path; None where there is none."""
     bases = tuple(bases)
     module, _, last = name.rpartition(".")
+    if not all(part.isidentifier() for part in name.split(".")):
+        return None
     if not module:
         return next((cls for cls in subclasses_of(bases) if cls.__name__ == name), None)
     try:

@@ -50,6 +50,12 @@ def check_config(parser: ArgumentParser, config: Mapping[str, Any], source: str)
     for key in ("trust", "config"):
         if config.get(key):
             raise InputError(f"{source}: {key} {config[key]} is refused in a file; give --{key} on the command line")
+    trainer = config.get("trainer")
+    if isinstance(trainer, Mapping) and trainer.get("model_registry") is not None:
+        raise InputError(
+            f"{source}: --trainer.model_registry {trainer['model_registry']} would send the net there; give it on the "
+            "command line"
+        )
     _Check(source).keys(config, options_of(parser), "", "")
 
 
@@ -115,7 +121,9 @@ class _Check:
         value = self.parsed(value, path)
         if value is None or isinstance(value, bool | int | float):
             return
-        if _takes_code(option.kind) and value != option.default:
+        # Only what has a dot can be the name of a function.
+        is_word = isinstance(value, str) and "." not in value and str in alternatives(option.kind)
+        if _takes_code(option.kind) and value != option.default and not is_word:
             raise InputError(
                 f"{self.source}: --{path} takes a function or a class, and none is taken out of a file; give it on the "
                 "command line"

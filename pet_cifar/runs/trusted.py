@@ -13,6 +13,8 @@ from importlib import import_module
 from pet_cifar.errors import InputError
 
 PACKAGES = ("pet_cifar", "lightning", "torch", "torchvision", "torchmetrics", "timm")
+SENDING = tuple(f"lightning.pytorch.loggers.{name}" for name in ("comet", "litlogger", "mlflow", "neptune", "wandb"))
+"""Modules of these packages that send what a run logs to where the file says; the user names them to have them."""
 VARIABLE = "PET_CIFAR_TRUST"
 HELP = "A module whose classes files may name, beside those of this package and of the libraries that it uses."
 
@@ -49,7 +51,11 @@ def trusted_modules() -> tuple[str, ...]:
 
 def is_trusted(path: str) -> bool:
     """Whether a file may name what is at this dotted path."""
-    return any(path == name or path.startswith(f"{name}.") for name in (*PACKAGES, *trusted_modules()))
+
+    def is_in(modules: Sequence[str]) -> bool:
+        return any(path == name or path.startswith(f"{name}.") for name in modules)
+
+    return is_in(trusted_modules()) or (is_in(PACKAGES) and not is_in(SENDING))
 
 
 def import_trusted() -> None:

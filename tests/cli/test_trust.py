@@ -56,6 +56,8 @@ IN_THE_TRAINER: dict[str, Any] = {
     "a handler": {"profiler": {"class_path": PROFILER, "init_args": {"schedule": CALL}}},
     "a logger": {"logger": CALL},
     "a logger as text": {"logger": json.dumps(CALL)},
+    "a logger that sends": {"logger": {"class_path": "lightning.pytorch.loggers.MLFlowLogger"}},
+    "a registry that takes the net": {"model_registry": "there/net"},
     "a strategy by name": {"strategy": "stranger.Stranger"},
     "a plugin by name": {"plugins": ["stranger.Stranger"]},
 }
@@ -108,6 +110,30 @@ def test_no_hostile_config_passes(name: str, parser: ArgumentParser) -> None:
         check_config(parser, CONFIG | HOSTILE[name], "--config a.yaml")
     assert "--config a.yaml" in str(caught.value)
     assert next(iter(HOSTILE[name])).partition(".")[0] in str(caught.value)
+
+
+def test_what_harms_nobody_passes(parser: ArgumentParser, monkeypatch: pytest.MonkeyPatch) -> None:
+    pruning = {"class_path": "ModelPruning", "init_args": {"pruning_fn": "l1_unstructured", "amount": 0.5}}
+    logger = {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": "there", "name": "a.b"}}
+    weights = {"class_weights": {"a.b": 2.0}, "lr": "1e-3", "optimizer": "sgd"}
+    config = {
+        "seed_everything": 3,
+        "model": {"class_path": "pet_cifar.models.ResidualCNN", "init_args": weights},
+        "data": "DigitsDataModule",
+        "trainer": {
+            "callbacks": [pruning, "EarlyStopping"],
+            "logger": [logger],
+            "strategy": "ddp",
+            "max_time": {"hours": 1},
+        },
+        "optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1}},
+        "trust": None,
+        "ckpt_path": None,
+    }
+    check_config(parser, config, "a.yaml")
+    mlflow = {"trainer": {"logger": {"class_path": "lightning.pytorch.loggers.MLFlowLogger"}}}
+    monkeypatch.setenv(VARIABLE, "lightning.pytorch.loggers.mlflow")
+    check_config(parser, mlflow, "a.yaml")
 
 
 def test_the_shipped_configs_pass(parser: ArgumentParser) -> None:
