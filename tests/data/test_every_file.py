@@ -104,7 +104,7 @@ def test_names_that_are_no_utf8_are_used_like_others(tmp_path: Path, capsys: pyt
     quick = ["--data.image_size", "16", "--model", "ResidualCNN", "--model.widths", "[4]", "--trainer.max_epochs", "1"]
     main(["fit", "--data", "CatsDogsDataModule", "--data.root", str(tmp_path), *quick])
     main(["test", "--run", "lightning_logs/ResidualCNN"])
-    assert "\\udce9.png" in Path("lightning_logs/ResidualCNN/version_0/test/predictions.csv").read_text()
+    assert "caf\\xe9.png" in Path("lightning_logs/ResidualCNN/version_0/test/predictions.csv").read_text()
 
 
 @pytest.mark.parametrize("size", [(0, 0), (5, 7)])

@@ -1,6 +1,7 @@
 """Reads YAML that may come from anyone: it is small, names no type of Python's, and cannot grow when it is read."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,11 @@ class PlainLoader(yaml.SafeLoader):
     """
 
 
-PlainLoader.yaml_implicit_resolvers = {
+class _FastLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """PyYAML's loader in C, with which the parser of the command line reads."""
+
+
+PlainLoader.yaml_implicit_resolvers = _FastLoader.yaml_implicit_resolvers = {
     letter: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
     for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
@@ -38,16 +43,21 @@ def read_yaml(text: str, source: str) -> Any:
         source: What it is, for the message, such as ``--config FILE``.
 
     Raises:
-        InputError: It is no YAML, is large or deep, has tags, or would grow beyond `MAX_VALUES` values.
+        InputError: It is no YAML, is large or deep, has tags, would grow beyond `MAX_VALUES` values, or is not the same
+            to all that read it.
     """
     if len(text) > MAX_BYTES:
         raise InputError(f"{source} has more than {MAX_BYTES // 2**10} kB of YAML; give a config, which is short")
     try:
         _check_events(yaml.parse(text, Loader=PlainLoader), source)
-        return yaml.load(text, Loader=PlainLoader)
+        found = yaml.load(text, Loader=PlainLoader)
     # A number of thousands of digits and a wrong escape raise what is no error of YAML's.
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise InputError(f"{source} cannot be read as YAML: {' '.join(str(error).split())}") from error
+    with suppress(yaml.YAMLError, ValueError):  # Names that are no UTF-8 are read by one of the two alone.
+        if repr(yaml.load(text, Loader=_FastLoader)) != repr(found):
+            raise InputError(f"{source} can be read in two ways; put a space behind each colon and each comma")
+    return found
 
 
 def read_yaml_file(path: Path, source: str) -> Any:

@@ -41,6 +41,8 @@ def test_plain_values_are_read() -> None:
         "a: " + "x" * 20_000,
         "a: \x00",
         "{[1]: 2}",
+        # The two loaders of PyYAML do not agree on where this mark may stand.
+        "---\n\ufeffclass_path: os.system",
         "x" * (MAX_BYTES + 1),
     ],
     ids=lambda text: text[:20],
