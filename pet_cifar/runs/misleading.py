@@ -44,6 +44,12 @@ def reasons_against(first: TestedRun, second: TestedRun) -> str | None:
     """Why two runs cannot be compared at all; None where they can."""
     if first.class_names != second.class_names:
         return f"one tells {_classes(first)} apart, the other {_classes(second)}"
+    for run, other in ((first, second), (second, first)):
+        if "contents" in other.scored and "contents" not in run.scored:
+            return (
+                f"{run.name} was tested by an earlier version, which does not tell on which pictures; test it again: "
+                f"pet-cifar test --run {run.directory}"
+            )
     if first.pictures != second.pictures:
         if len(first.paths) == len(second.paths) and set(first.paths) == set(second.paths):
             return (
