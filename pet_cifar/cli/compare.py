@@ -51,7 +51,7 @@ def run_compare(words: Sequence[str]) -> int:
 
     runs = _read(options.runs)
     found = compare(runs, _logged(runs, options.root))
-    for line in (*terminal_table(found), "", *(f"{verdict.words}" for verdict in found.verdicts)):
+    for line in (*terminal_table(found), "", *found.verdict_lines()):
         print(printable(line))
     for finding in found.findings:
         print(printable(f"{'beware' if finding.is_serious else 'note'}: {finding.text}"))

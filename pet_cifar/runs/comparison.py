@@ -27,6 +27,7 @@ class Verdict:
         p: The p-value, with all pairs (Holm) and all looks after further seeds counted; 1 where there is none.
         is_better: Whether the first is better than the second.
         words: The verdict as a sentence.
+        reason: Why they cannot be compared; empty where they can.
     """
 
     first: str
@@ -35,6 +36,7 @@ class Verdict:
     p: float
     is_better: bool
     words: str
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,15 @@ class Comparison:
     experiments: tuple[Experiment, ...]
     verdicts: tuple[Verdict, ...]
     findings: tuple[Finding, ...]
+
+    def verdict_lines(self) -> list[str]:
+        """The verdicts in words; pairs that cannot be compared for one reason share a line."""
+        lines = [verdict.words for verdict in self.verdicts if not verdict.reason]
+        for reason in dict.fromkeys(verdict.reason for verdict in self.verdicts if verdict.reason):
+            own = [verdict for verdict in self.verdicts if verdict.reason == reason]
+            more = f" ({len(own)} pairs, such as this)" if len(own) > 1 else ""
+            lines.append(own[0].words + more)
+        return lines
 
     def differing_options(self) -> dict[str, list[str]]:
         """The options that differ between the experiments, with the value of each; an unknown one is a dash."""
@@ -123,7 +134,7 @@ def _verdicts(experiments: Sequence[Experiment]) -> list[Verdict]:
     for (first, second), reason, difference in zip(pairs, against, found, strict=True):
         if difference is None:
             words = f"{first.name} and {second.name} cannot be compared: {reason}"
-            verdicts.append(Verdict(first.name, second.name, None, 1.0, False, words))
+            verdicts.append(Verdict(first.name, second.name, None, 1.0, False, words, reason or ""))
         else:
             p = next(corrected)
             verdicts.append(_verdict(first, second, difference, p))

@@ -76,6 +76,8 @@ COLUMNS = (
     Column("accuracy_low", "from", lambda one: one.accuracy.low, _percent, True),
     Column("accuracy_high", "to", lambda one: one.accuracy.high, _percent, True),
     Column("interval_over", "95 % interval over", lambda one: one.noise, str, True),
+    Column("pictures_low", "by pictures from", lambda one: one.interval_of_pictures.low, _percent),
+    Column("pictures_high", "by pictures to", lambda one: one.interval_of_pictures.high, _percent),
     Column("deviation", "SD of seeds", lambda one: one.deviation, _percent, True),
     Column("forecast_deviation", "SD forecast", lambda one: one.forecast_deviation, _percent),
     Column("balanced_accuracy", "balanced", lambda one: one.mean(lambda run: run.balanced_accuracy), _percent),
@@ -118,7 +120,7 @@ def as_markdown(found: Comparison) -> str:
     heads = [column.head for column in COLUMNS]
     rows = [heads, ["---"] * len(heads), *(cells(one, COLUMNS) for one in found.experiments)]
     lines = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
-    lines += ["", *(f"- {verdict.words}." for verdict in found.verdicts)]
+    lines += ["", *(f"- {line}." for line in found.verdict_lines())]
     if found.findings:
         lines += ["", "What could mislead:", "", *(f"- {finding.text}." for finding in found.findings)]
     return "\n".join(lines) + "\n"

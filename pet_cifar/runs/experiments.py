@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pet_cifar.runs import statistics
 from pet_cifar.runs.statistics import Interval
 from pet_cifar.runs.tested_run import TestedRun
+from pet_cifar.training.ridge import wilson_interval
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,9 @@ class Experiment:
 
     @cached_property
     def interval_of_pictures(self) -> Interval:
-        """The interval of the first run's accuracy over the test pictures."""
-        return statistics.accuracy_of_pictures(self.rights[0])
+        """The mean accuracy, with Wilson's interval over the test pictures."""
+        count = self.rights.shape[1]
+        return Interval(self.accuracy.value, *wilson_interval(self.accuracy.value * count, count))
 
     @property
     def deviation(self) -> float | None:

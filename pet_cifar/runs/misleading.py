@@ -43,7 +43,7 @@ class Finding:
 def reasons_against(first: TestedRun, second: TestedRun) -> str | None:
     """Why two runs cannot be compared at all; None where they can."""
     if first.class_names != second.class_names:
-        return f"one tells {_classes(first)} apart, the other {_classes(second)}"
+        return f"one tells the classes {_classes(first)} apart, the other {_classes(second)}"
     for run, other in ((first, second), (second, first)):
         if "contents" in other.scored and "contents" not in run.scored:
             return (
@@ -86,6 +86,15 @@ def findings_of(
     found: list[Finding] = []
     for run in runs:
         found += _of_run(run)
+    if without := [run.name for run in runs if not run.record]:
+        found.append(
+            Finding(
+                "no record",
+                f"{listed(without, 3)}: there is no run.json, as in runs of earlier versions, so that it is not known "
+                "on what and how long they were trained",
+                is_serious=False,
+            )
+        )
     found += _same_predictions(runs)
     for first, second in itertools.combinations(experiments, 2):
         if reasons_against(first.runs[0], second.runs[0]) is None:
@@ -103,12 +112,6 @@ def _of_run(run: TestedRun) -> Iterable[Finding]:
         yield Finding(
             "unfinished",
             f"{run.name} is not finished: {epochs} of {planned} epochs; go on with pet-cifar fit before it is compared",
-        )
-    if not run.record:
-        yield Finding(
-            "no record",
-            f"{run.name} has no run.json, as runs of earlier versions: on what and how long it was trained is unknown",
-            is_serious=False,
         )
     if len(set(run.predicted.tolist())) == 1 and len(set(run.labels.tolist())) > 1:
         yield Finding("one answer", f"{run.name} calls every picture {run.class_names[int(run.predicted[0])]}")
