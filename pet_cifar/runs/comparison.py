@@ -136,8 +136,8 @@ def _verdicts(experiments: Sequence[Experiment]) -> list[Verdict]:
             words = f"{first.name} and {second.name} cannot be compared: {reason}"
             verdicts.append(Verdict(first.name, second.name, None, 1.0, False, words, reason or ""))
         else:
-            p = next(corrected)
-            verdicts.append(_verdict(first, second, difference, p))
+            spread = max(first.forecast_deviation, second.forecast_deviation)
+            verdicts.append(verdict_on(first.name, second.name, difference, next(corrected), spread))
     return verdicts
 
 
@@ -147,7 +147,16 @@ def _difference(first: Experiment, second: Experiment) -> Difference:
     return statistics.difference(first.rights, theirs, first.runs[0].groups, deviations)
 
 
-def _verdict(first: Experiment, second: Experiment, found: Difference, p: float) -> Verdict:
+def verdict_on(first: str, second: str, found: Difference, p: float, spread: float) -> Verdict:
+    """Puts a difference into words.
+
+    Args:
+        first: The name of the first experiment.
+        second: The name of the second one.
+        found: How much better the first is.
+        p: The p-value, with all pairs and looks counted.
+        spread: The standard deviation between seeds that is forecast, for experiments of one run.
+    """
     shown = f"{100 * abs(found.mean):.2f} points [{100 * found.low:.2f}, {100 * found.high:.2f}]"
     of_nets = found.runs == 1
     if p < LEVEL:
@@ -155,14 +164,13 @@ def _verdict(first: Experiment, second: Experiment, found: Difference, p: float)
         if found.mean < 0:
             shown = f"{-100 * found.mean:.2f} points [{-100 * found.high:.2f}, {-100 * found.low:.2f}]"
         what = "the net of " if of_nets else ""
-        words = f"{what}{better.name} is better than {what}{worse.name} by {shown}, p = {_short(p)}"
+        words = f"{what}{better} is better than {what}{worse} by {shown}, p = {_short(p)}"
         if of_nets:
-            spread = 100 * max(first.forecast_deviation, second.forecast_deviation)
-            words += f"; another seed is expected to move each by {spread:.2f} points, so give each more seeds"
+            words += f"; another seed is expected to move each by {100 * spread:.2f} points, so give each more seeds"
         signed = found if found.mean > 0 else found.turned()
-        return Verdict(better.name, worse.name, signed, p, True, words)
-    words = f"these runs cannot tell {first.name} and {second.name} apart: {shown}, p = {_short(p)}"
-    return Verdict(first.name, second.name, found, p, False, words + _what_would(found))
+        return Verdict(better, worse, signed, p, True, words)
+    words = f"these runs cannot tell {first} and {second} apart: {shown}, p = {_short(p)}"
+    return Verdict(first, second, found, p, False, words + _what_would(found))
 
 
 def _what_would(found: Difference) -> str:
