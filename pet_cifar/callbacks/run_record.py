@@ -45,6 +45,7 @@ class RunRecord(Callback):
         self._speeds: list[float] = []
         self._seconds = 0.0
         self._since = 0.0
+        self._place: Path | None = None
         self._record: dict[str, Any] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -65,7 +66,9 @@ class RunRecord(Callback):
         self._since = time.perf_counter()
         if trainer.global_step == 0:
             self._seconds, self._speeds = 0.0, []
-        if not trainer.is_global_zero or (directory := self._place(trainer)) is None:
+        # All processes ask together, since Lightning tells the others what the first one knows.
+        self._place = directory = self._directory_of(trainer)
+        if not trainer.is_global_zero or directory is None:
             return
         data = image_data_of(trainer)
         options = read_options(directory) or {
@@ -97,7 +100,7 @@ class RunRecord(Callback):
         self._write(trainer, "stopped" if trainer.interrupted else "finished")
 
     def _write(self, trainer: Trainer, state: str) -> None:
-        directory = self._place(trainer)
+        directory = self._place
         if not self._record or directory is None or not trainer.is_global_zero:
             return
         memory = trainer.callback_metrics.get("memory_gb")
@@ -118,7 +121,7 @@ class RunRecord(Callback):
             partial.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
             partial.replace(file)
 
-    def _place(self, trainer: Trainer) -> Path | None:
+    def _directory_of(self, trainer: Trainer) -> Path | None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return None
         return self.directory or (Path(trainer.log_dir) if trainer.log_dir and trainer.loggers else None)
