@@ -90,9 +90,14 @@ def _logged(runs: "Sequence[TestedRun]", root: str | None) -> list[object]:
 
 
 def _write(found: "Comparison", output: Path, root: str | None) -> None:
+    from pet_cifar.cli.run_option import data_of_run
+    from pet_cifar.data.files.names import printable
     from pet_cifar.runs.comparison_table import as_csv, as_json, as_markdown
+    from pet_cifar.runs.report.page import write
 
     with disk_errors(output, "; give another --output"):
         output.parent.mkdir(parents=True, exist_ok=True)
         for suffix, text in ((".md", as_markdown(found)), (".csv", as_csv(found)), (".json", as_json(found))):
             output.with_suffix(suffix).write_text(text, encoding="utf-8", errors="backslashreplace")
+    for line in write(found, output, lambda checkpoint: data_of_run(checkpoint, root)):
+        print(f"not drawn: {printable(line)}", file=sys.stderr)
