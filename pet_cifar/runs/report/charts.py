@@ -33,6 +33,13 @@ MOST_BARS = 4
 """The number of experiments that have bars."""
 
 
+class Styled(NamedTuple):
+    """An experiment and how it looks, which is the same in every drawing of a page."""
+
+    experiment: Experiment
+    style: Style
+
+
 class Series(NamedTuple):
     """The curves of one experiment, or of one split.
 
@@ -52,14 +59,16 @@ def percent(share: float) -> str:
     return f"{100 * share:.2f} %"
 
 
-def accuracies(experiments: Sequence[Experiment]) -> Svg:
+def accuracies(shown: Sequence[Styled]) -> Svg:
     """The test accuracy of each experiment with its interval, and a dot for each seed."""
-    all_values = [one for e in experiments for one in (e.accuracy.low, e.accuracy.high, *(r.accuracy for r in e.runs))]
-    scale = scale_of(all_values, NAMES + 8, WIDTH - 74, limits=(0, 1))
+    experiments = [one for one, _ in shown]
+    values = [value for one in experiments for value in (one.accuracy.low, one.accuracy.high)]
+    values += [run.accuracy for one in experiments for run in one.runs]
+    scale = scale_of(values, NAMES + 8, WIDTH - 74, limits=(0, 1))
     said = "; ".join(f"{one.name} {percent(one.accuracy.value)}" for one in experiments)
-    sheet, rows = _rows(len(experiments), scale, f"Test accuracy with 95 % intervals: {said}")
-    for number, (one, y) in enumerate(zip(experiments, rows, strict=True)):
-        style, found = Style(number), one.accuracy
+    sheet, rows = _rows(len(shown), scale, f"Test accuracy with 95 % intervals: {said}")
+    for (one, style), y in zip(shown, rows, strict=True):
+        found = one.accuracy
         words = f"{one.name}: {percent(found.value)}, 95 % interval {percent(found.low)} to {percent(found.high)}"
         _name(sheet, one.name, y)
         sheet.line((scale(found.low), y), (scale(found.high), y), f"whisker {style.css}", words)
@@ -79,17 +88,17 @@ def differences(verdicts: Sequence[Verdict]) -> Svg | None:
     edges = [100 * edge for _, found in pairs for edge in (found.low, found.high, 0.0)]
     scale = scale_of(edges, 16, WIDTH - 86)
     said = "; ".join(f"{one.first} minus {one.second} {100 * found.mean:.2f} points" for one, found in pairs)
-    sheet, rows = _rows(len(pairs), scale, f"Differences of accuracy with 95 % intervals: {said}", height=38)
-    sheet.line((scale(0), TOP), (scale(0), rows[-1] + 14), "axis")
+    sheet, rows = _rows(len(pairs), scale, f"Differences of accuracy with 95 % intervals: {said}", height=42)
+    sheet.line((scale(0), TOP), (scale(0), rows[-1] + 21), "axis")
     for (one, found), y in zip(pairs, rows, strict=True):
         css = "better" if one.is_better else "unclear"
-        shown = f"{100 * found.mean:+.2f} [{100 * found.low:.2f}, {100 * found.high:.2f}]"
+        shown = f"{100 * found.mean:+.2f}{' *' if one.is_better else ''}"
         half = int(WIDTH - 60) // 2
         names = f"{shorten(one.first, half, LETTERS)} less {shorten(one.second, half, LETTERS)}"
-        sheet.text((16, y - 8), names, "name", title=f"{one.first} less {one.second}")
-        sheet.line((scale(100 * found.low), y + 4), (scale(100 * found.high), y + 4), f"whisker {css}", one.words)
-        sheet.mark((scale(100 * found.mean), y + 4), Style(0), one.words)
-        sheet.text((WIDTH - 4, y + 8), shown.partition(" [")[0] + (" *" if one.is_better else ""), "value", "end")
+        sheet.text((16, y - 6), names, "name", title=f"{one.first} less {one.second}")
+        sheet.line((scale(100 * found.low), y + 8), (scale(100 * found.high), y + 8), f"whisker {css}", one.words)
+        sheet.mark((scale(100 * found.mean), y + 8), Style(0), one.words)
+        sheet.text((WIDTH - 4, y + 12), shown, "value", "end")
     return sheet
 
 
@@ -123,25 +132,24 @@ def curves(series: Sequence[Series], words: str, *, is_share: bool) -> Svg | Non
     return sheet
 
 
-def accuracy_against(experiments: Sequence[Experiment], keys: Sequence[str], words: str) -> Svg | None:
+def accuracy_against(shown: Sequence[Styled], keys: Sequence[str], words: str) -> Svg | None:
     """The test accuracy with its interval against a cost; None where no experiment's cost is known.
 
     Args:
-        experiments: The experiments.
+        shown: The experiments.
         keys: Where the cost stands in a run's record.
         words: What it is called.
     """
-    costs = [one.recorded(*keys) for one in experiments]
-    known = [(n, e, cost) for n, (e, cost) in enumerate(zip(experiments, costs, strict=True)) if cost is not None]
+    known = [(one, style, cost) for one, style in shown if (cost := one.recorded(*keys)) is not None]
     if not known:
         return None
-    x = scale_of([cost for _, _, cost in known], LEFT, WIDTH - RIGHT, log_from=8)
-    edges = [edge for _, one, _ in known for edge in (one.accuracy.low, one.accuracy.high)]
+    x = scale_of([cost for *_, cost in known], LEFT, WIDTH - RIGHT, log_from=8)
+    edges = [edge for one, *_ in known for edge in (one.accuracy.low, one.accuracy.high)]
     y = scale_of(edges, HEIGHT - BOTTOM, TOP, limits=(0, 1))
-    said = "; ".join(f"{one.name} {percent(one.accuracy.value)} at {cost:,.4g}" for _, one, cost in known)
+    said = "; ".join(f"{one.name} {percent(one.accuracy.value)} at {cost:,.4g}" for one, _, cost in known)
     sheet = _plot(x, y, words + (" (logarithmic)" if x.is_log else ""), f"Test accuracy against {words}: {said}")
-    for number, one, cost in known:
-        style, found = Style(number), one.accuracy
+    for one, style, cost in known:
+        found = one.accuracy
         title = f"{one.name}: {percent(found.value)} [{percent(found.low)}, {percent(found.high)}], {words} {cost:,.4g}"
         sheet.line((x(cost), y(found.low)), (x(cost), y(found.high)), f"whisker {style.css}", title)
         sheet.mark((x(cost), y(found.value)), style, title, size=5.5)
@@ -202,20 +210,20 @@ def classes_for_bars(experiments: Sequence[Experiment]) -> list[int]:
     return [int(number) for number in known[order[:MOST_CLASSES]]]
 
 
-def class_bars(experiments: Sequence[Experiment], classes: Sequence[int]) -> Svg:
+def class_bars(shown: Sequence[Styled], classes: Sequence[int]) -> Svg:
     """The accuracy of each class as a bar for each experiment, with the interval over the pictures of the class."""
-    thick, first = 8.0 if len(experiments) > 1 else 12.0, experiments[0].runs[0]
+    thick, first = 8.0 if len(shown) > 1 else 12.0, shown[0].experiment.runs[0]
     scale = Scale(0, 1, NAMES + 8, WIDTH - RIGHT, is_percent=True)
     counts = np.bincount(first.labels, minlength=len(first.class_names))
-    label = f"Accuracy of {len(classes)} classes for {', '.join(one.name for one in experiments)}"
-    height = thick * len(experiments) + 10
+    label = f"Accuracy of {len(classes)} classes for {', '.join(one.name for one, _ in shown)}"
+    height = thick * len(shown) + 10
     sheet, rows = _rows(len(classes), scale, label, height=height)
     for number, middle in zip(classes, rows, strict=True):
         name = first.class_names[number]
         _name(sheet, name, middle)
-        top = middle - thick * len(experiments) / 2
-        for place, one in enumerate(experiments):
-            style, share, count = Style(place), float(_class_accuracies(one)[number]), int(counts[number])
+        top = middle - thick * len(shown) / 2
+        for place, (one, style) in enumerate(shown):
+            share, count = float(_class_accuracies(one)[number]), int(counts[number])
             low, high = wilson_interval(share * count, count)
             y, words = top + place * thick, f"{one.name}, {name}: {percent(share)} of {count:,} pictures"
             sheet.box((scale(0), y), (scale(share) - scale(0), thick - 1.5), f"fill {style.css}", words)

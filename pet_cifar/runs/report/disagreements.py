@@ -29,8 +29,8 @@ from pet_cifar.training.classifier import ImageClassifier
 
 SIDE = 168
 """The longer side of a picture in pixels."""
-EACH = 4
-"""The number of pictures of each direction of a pair, and twice as many of a single experiment."""
+EACH = 6
+"""The number of pictures of each direction of a pair, and half of those of a single experiment."""
 MOST_PAIRS = 3
 """The number of pairs, of the most accurate experiment with the next ones."""
 MOST_BYTES = 1_500_000

@@ -1,6 +1,5 @@
 """Writes the report of a comparison, and the report card of a single experiment."""
 
-import shlex
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -13,7 +12,7 @@ from pet_cifar.errors import disk_errors
 from pet_cifar.runs.comparison import Comparison
 from pet_cifar.runs.comparison_table import COLUMNS, cells
 from pet_cifar.runs.report import matrices
-from pet_cifar.runs.report.charts import MOST_BARS, percent
+from pet_cifar.runs.report.charts import MOST_BARS, Styled, percent
 from pet_cifar.runs.report.disagreements import Gallery, Group, OpenData
 from pet_cifar.runs.report.sections import comparable, overview, sections_of
 from pet_cifar.runs.report.svg import COLORS, MOST_STYLES, Style, Svg
@@ -39,13 +38,14 @@ class RunLine(NamedTuple):
     command: str
 
 
-def write(found: Comparison, output: Path, open_data: OpenData) -> list[str]:
+def write(found: Comparison, output: Path, open_data: OpenData, command: str) -> list[str]:
     """Writes the page.
 
     Args:
         found: The comparison.
         output: The file.
         open_data: Opens the data of a run; see `OpenData`.
+        command: The command that makes the page again.
 
     Returns:
         A line for each thing that the page lacks, because something is not there.
@@ -53,16 +53,15 @@ def write(found: Comparison, output: Path, open_data: OpenData) -> list[str]:
     Raises:
         InputError: The file cannot be written.
     """
-    shown = found.experiments[:MOST_STYLES]
-    gallery = Gallery(shown, open_data)
+    gallery = Gallery(found.experiments[:MOST_STYLES], open_data)
     groups = gallery.groups()
-    html = render(found, groups, gallery.missing, output.stem)
+    html = render(found, groups, gallery.missing, output.stem, command)
     with disk_errors(output, "; give another --output"):
         output.write_text(html, encoding="utf-8", errors="backslashreplace")
     return gallery.missing
 
 
-def render(found: Comparison, groups: Sequence[Group], missing: Sequence[str], stem: str) -> str:
+def render(found: Comparison, groups: Sequence[Group], missing: Sequence[str], stem: str, command: str) -> str:
     """The page.
 
     Args:
@@ -70,8 +69,10 @@ def render(found: Comparison, groups: Sequence[Group], missing: Sequence[str], s
         groups: The pictures on which the experiments disagree.
         missing: A line for each thing that could not be drawn.
         stem: The name of the page's file without its ending, by which the files beside it are named.
+        command: The command that makes the page again.
     """
-    shown = list(found.experiments[:MOST_STYLES])
+    shown = [Styled(one, Style(number)) for number, one in enumerate(found.experiments[:MOST_STYLES])]
+    compared = comparable(shown)[:MOST_BARS]
     source = files("pet_cifar.runs.report").joinpath("page.html.jinja").read_text(encoding="utf-8")
     # Names come from elsewhere. Autoescape keeps them text, and `printable` keeps control codes out of them.
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_plain)
@@ -84,13 +85,15 @@ def render(found: Comparison, groups: Sequence[Group], missing: Sequence[str], s
         tables=_tables(found),
         overview=overview(found, shown),
         sections=sections_of(shown),
-        mistakes=matrices.mistakes(comparable(shown)[:MOST_BARS], MOST_MISTAKES),
-        compared=comparable(shown)[:MOST_BARS],
+        mistakes=matrices.mistakes([one for one, _ in compared], MOST_MISTAKES),
+        compared=compared,
+        styles={one.name: style for one, style in shown},
         groups=groups,
+        gallery_legend=[(one.name, style) for one, style in shown if one.name in _named(groups)],
         missing=missing,
         options=_options(found),
         runs=[_line(run) for one in found.experiments for run in one.runs],
-        command=_command(found, stem),
+        command=command,
         swatch=_swatch,
         colors=range(COLORS),
     )
@@ -134,16 +137,15 @@ def _line(run: TestedRun) -> RunLine:
         run.seed or "-",
         percent(run.accuracy),
         "-" if epoch is None else str(epoch),
-        said("started").replace("+00:00", " UTC").replace("T", " "),
+        said("started").replace("T", " ").replace("+00:00", " UTC"),
         said("state"),
         said("command"),
     )
 
 
-def _command(found: Comparison, stem: str) -> str:
-    """The command that makes the page again."""
-    runs = [str(run.directory) for one in found.experiments for run in one.runs]
-    return shlex.join(["pet-cifar", "compare", *runs, "--output", f"{stem}.html"])
+def _named(groups: Sequence[Group]) -> set[str]:
+    """The experiments whose answers are shown."""
+    return {answer.experiment for group in groups for picture in group.pictures for answer in picture.answers}
 
 
 def _swatch(style: Style) -> Svg:

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from pet_cifar.runs.comparison import Comparison
-from pet_cifar.runs.experiments import Experiment
 from pet_cifar.runs.misleading import reasons_against
 from pet_cifar.runs.report import charts, matrices
-from pet_cifar.runs.report.charts import MOST_BARS, MOST_CLASSES, Series, percent
+from pet_cifar.runs.report.charts import MOST_BARS, MOST_CLASSES, Series, Styled, percent
 from pet_cifar.runs.report.svg import Style, Svg
 
 MOST_PAIRS = 12
@@ -41,7 +40,7 @@ class Section(NamedTuple):
     is_small: bool = False
 
 
-def sections_of(shown: Sequence[Experiment]) -> list[Section]:
+def sections_of(shown: Sequence[Styled]) -> list[Section]:
     """The sections that have something to show, in the order of the page.
 
     Args:
@@ -51,7 +50,7 @@ def sections_of(shown: Sequence[Experiment]) -> list[Section]:
     return [one for one in found if one.figures]
 
 
-def overview(found: Comparison, shown: Sequence[Experiment]) -> list[Figure]:
+def overview(found: Comparison, shown: Sequence[Styled]) -> list[Figure]:
     """The charts that belong to the verdicts: the accuracies, and the differences of the pairs."""
     own = Figure(
         charts.accuracies(shown),
@@ -67,21 +66,23 @@ def overview(found: Comparison, shown: Sequence[Experiment]) -> list[Figure]:
     return [own, Figure(of_pairs, text)]
 
 
-def comparable(shown: Sequence[Experiment]) -> list[Experiment]:
+def comparable(shown: Sequence[Styled]) -> list[Styled]:
     """The experiments that can be compared with the first picture by picture, and itself."""
     first = shown[0]
-    return [one for one in shown if one is first or reasons_against(first.runs[0], one.runs[0]) is None]
+    others = shown[1:]
+    return [first, *(one for one in others if not reasons_against(first.experiment.runs[0], one.experiment.runs[0]))]
 
 
-def _legend(experiments: Sequence[Experiment]) -> list[tuple[str, Style]]:
-    return [(one.name, Style(number)) for number, one in enumerate(experiments)]
+def _legend(shown: Sequence[Styled]) -> list[tuple[str, Style]]:
+    return [(one.name, style) for one, style in shown]
 
 
-def _curves(shown: Sequence[Experiment]) -> Section:
+def _curves(shown: Sequence[Styled]) -> Section:
     if len(shown) == 1:
-        lines = [("validation", Style(0), shown[0], "val"), ("training", Style(1), shown[0], "train")]
+        one = shown[0].experiment
+        lines = [("validation", Style(0), one, "val"), ("training", Style(1), one, "train")]
     else:
-        lines = [(name, style, one, "val") for (name, style), one in zip(_legend(shown), shown, strict=True)]
+        lines = [(one.name, style, one, "val") for one, style in shown]
     figures = []
     for metric, words in (("loss", "loss"), ("acc", "accuracy")):
         series = [
@@ -94,28 +95,28 @@ def _curves(shown: Sequence[Experiment]) -> Section:
     text = "Thick lines are the mean of the seeds, and thin lines the seeds."
     if len(shown) > charts.MOST_WITH_SEEDS:
         text = "Each line is the mean of the seeds."
-    elif all(len(one.runs) == 1 for one in shown):
+    elif all(len(one.runs) == 1 for one, _ in shown):
         text = "Each line is one run."
     return Section("Training", text, figures, [(name, style) for name, style, *_ in lines])
 
 
-def _costs(shown: Sequence[Experiment]) -> Section:
+def _costs(shown: Sequence[Styled]) -> Section:
     figures = []
     plans = (("training seconds", ("train_seconds",)), ("parameters", ("net", "parameters")))
     for words, keys in plans if len(shown) > 1 else ():
         if svg := charts.accuracy_against(shown, keys, words):
-            unknown = sum(1 for one in shown if one.recorded(*keys) is None)
+            unknown = sum(1 for one, _ in shown if one.recorded(*keys) is None)
             more = f"; not known of {unknown} experiment{'s' if unknown > 1 else ''}" if unknown else ""
             figures.append(Figure(svg, f"test accuracy against {words}{more}"))
     text = "The bars are the 95 % intervals. Seconds on other hardware cannot be compared."
     return Section("Accuracy and its cost", text, figures, _legend(shown))
 
 
-def _classes(shown: Sequence[Experiment]) -> Section:
+def _classes(shown: Sequence[Styled]) -> Section:
     same = comparable(shown)
     bars = same[:MOST_BARS]
-    classes = charts.classes_for_bars(bars)
-    total = len(same[0].runs[0].class_names)
+    classes = charts.classes_for_bars([one for one, _ in bars])
+    total = len(same[0].experiment.runs[0].class_names)
     text = "A thin line is the 95 % interval over the pictures of the class."
     if len(classes) < min(total, MOST_CLASSES):
         text += f" {total - len(classes)} of {total} classes have no test pictures."
@@ -128,10 +129,10 @@ def _classes(shown: Sequence[Experiment]) -> Section:
     return Section("Classes", text + _others(shown), figures, _legend(bars))
 
 
-def _confusions(shown: Sequence[Experiment]) -> Section:
+def _confusions(shown: Sequence[Styled]) -> Section:
     same = comparable(shown)
-    best, figures = same[0], []
-    for one in same[:MOST_MATRICES]:
+    best, figures = same[0].experiment, []
+    for one, _ in same[:MOST_MATRICES]:
         if svg := matrices.matrix(one):
             figures.append(Figure(svg, f"{one.name}, in percent"))
         if one is not best and (svg := matrices.difference(best, one)):
@@ -141,18 +142,21 @@ def _confusions(shown: Sequence[Experiment]) -> Section:
     if count > matrices.MOST_NUMBERS:
         text += f" Each dot is one of {count} x {count} cells, in the order of the classes."
     if len(same) > 1:
-        text += " A difference is blue where the first has more, and orange where it has less."
+        text += (
+            " A difference is blue where the first has more, which is good on the diagonal, and orange where it has "
+            "less, which is good elsewhere."
+        )
     if len(same) > MOST_MATRICES:
         text += f" The {MOST_MATRICES} most accurate of {len(same)} experiments are shown."
     return Section("Confusions", text + _others(shown), figures, [], is_small=True)
 
 
-def _reliability(shown: Sequence[Experiment]) -> Section:
+def _reliability(shown: Sequence[Styled]) -> Section:
     figures = [
         Figure(
             charts.reliability(one, style), f"{one.name}: calibration error {percent(charts.calibration_error(one))}"
         )
-        for one, (_, style) in zip(shown, _legend(shown), strict=True)
+        for one, style in shown
     ]
     text = (
         "How often predictions of some confidence are right: on the dashed line as often as they say, below it less "
@@ -161,7 +165,7 @@ def _reliability(shown: Sequence[Experiment]) -> Section:
     return Section("Reliability", text, figures, [], is_small=True)
 
 
-def _others(shown: Sequence[Experiment]) -> str:
+def _others(shown: Sequence[Styled]) -> str:
     count = len(shown) - len(comparable(shown))
     if not count:
         return ""

@@ -53,7 +53,7 @@ class Svg:
         self.width, self.height = width, height
         self.root = ET.Element("svg", {"viewBox": f"0 0 {_text(width)} {_text(height)}", "role": "img"})
         self.root.set("aria-label", printable(label))
-        self.root.set("style", f"max-width: {_text(1.35 * width)}px")
+        self.root.set("style", f"max-width: {_text(1.2 * width)}px")
 
     def add(self, tag: str, attributes: Attributes, title: str = "") -> ET.Element:
         """Adds an element.
