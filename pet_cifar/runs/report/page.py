@@ -83,6 +83,7 @@ def render(found: Comparison, groups: Sequence[Group], missing: Sequence[str], s
         left_out=len(found.experiments) - len(shown),
         most_lines=MOST_LINES,
         tables=_tables(found),
+        everyone=[(one.name, style) for one, style in shown],
         overview=overview(found, shown),
         sections=sections_of(shown),
         mistakes=matrices.mistakes([one for one, _ in compared], MOST_MISTAKES),
