@@ -19,8 +19,8 @@ WIDTH, HEIGHT = 380.0, 250.0
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 12.0, 12.0, 42.0
 NAMES = 118.0
 """The room for names at the left of a chart of rows."""
-LETTERS = 12
-"""The size of letters."""
+LETTERS = 14
+"""The size by which names are shortened; letters have 12, but the fonts of some systems are wide."""
 MOST_POINTS = 200
 """The number of points of a curve that are drawn."""
 MOST_WITH_SEEDS = 6
@@ -116,7 +116,7 @@ def curves(series: Sequence[Series], words: str, *, is_share: bool) -> Svg | Non
         return None
     values = [value for one in known for curve in one.curves for value in curve.values]
     epochs = [epoch for one in known for curve in one.curves for epoch in curve.epochs]
-    x = Scale(min(0.5, *epochs), max(epochs) + 0.5, LEFT, WIDTH - RIGHT)
+    x = Scale(min(0.5, *epochs), max(epochs) + 0.5, LEFT, WIDTH - RIGHT, is_whole=True)
     limits = (0.0, 1.0) if is_share else None
     y = scale_of(values, HEIGHT - BOTTOM, TOP, limits=limits, log_from=math.inf if is_share else 30)
     ends = "; ".join(f"{one.name} ends at {_mean_curve(one.curves).values[-1]:.4g}" for one in known)

@@ -18,7 +18,8 @@ MOST_NUMBERS = 12
 MOST_DRAWN = 200
 """The number of classes up to which a matrix is drawn; one of more would have cells smaller than a dot."""
 SIDE, MARGIN, HEAD = 300.0, 62.0, 20.0
-LETTERS = 11
+LETTERS = 13
+"""The size by which names are shortened; letters have 11, but the fonts of some systems are wide."""
 POSITIVE, NEGATIVE = (18, 102, 188), (217, 102, 10)
 """The colors of shares and of what is more, and of what is less; they are readable on light and on dark."""
 

@@ -26,6 +26,13 @@ MOST_LETTERS = 80
 """The number of letters of an option's value that are shown."""
 
 
+class VerdictLine(NamedTuple):
+    """A verdict in words, and in a word."""
+
+    tag: str
+    words: str
+
+
 class RunLine(NamedTuple):
     """One run in the list of runs."""
 
@@ -78,6 +85,7 @@ def render(found: Comparison, groups: Sequence[Group], missing: Sequence[str], s
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_plain)
     return environment.from_string(source).render(
         found=found,
+        verdicts=_verdicts(found),
         title=_title(found),
         stem=stem,
         left_out=len(found.experiments) - len(shown),
@@ -108,6 +116,12 @@ def _title(found: Comparison) -> str:
     if len(found.experiments) == 1:
         return f"Report card of {found.experiments[0].name}"
     return f"Comparison of {len(found.experiments)} experiments"
+
+
+def _verdicts(found: Comparison) -> list[VerdictLine]:
+    pairs = [one for one in found.verdicts if not one.reason]
+    lines = [VerdictLine("better" if one.is_better else "undecided", one.words) for one in pairs]
+    return lines + [VerdictLine("not comparable", words) for words in found.verdict_lines()[len(pairs) :]]
 
 
 def _tables(found: Comparison) -> list[tuple[str, list[str], list[list[str]]]]:

@@ -150,6 +150,7 @@ class Scale:
         start, end: Where these two lie.
         is_log: Whether equal factors, and not equal differences, are equally far.
         is_percent: Whether the values are shares, which are written as percent.
+        is_whole: Whether only whole numbers are written.
     """
 
     low: float
@@ -158,6 +159,7 @@ class Scale:
     end: float
     is_log: bool = False
     is_percent: bool = False
+    is_whole: bool = False
 
     def __call__(self, value: float) -> float:
         """Where a value lies; one beyond the ends lies at the end."""
@@ -168,6 +170,7 @@ class Scale:
     def ticks(self, most: int = 5) -> list[Tick]:
         """Round values between the ends, at most about so many."""
         values = _log_ticks(self.low, self.high, most) if self.is_log else _ticks(self.low, self.high, most)
+        values = [value for value in values if not self.is_whole or float(value).is_integer()]
         step = min((b - a for a, b in itertools.pairwise(values)), default=1.0)
         if self.is_percent:
             digits = max(0, -math.floor(math.log10(100 * step) + 1e-9))

@@ -14,7 +14,8 @@ def test_the_calibration_error_is_the_one_that_torchmetrics_computes() -> None:
     label = torch.randint(0, 10, (500,), generator=generator)
     probabilities = (3 * torch.randn(500, 10, generator=generator)).softmax(1)
     right = (probabilities.argmax(1) == label).numpy()
-    counts, confidence, accuracy = bin_by_confidence(probabilities.amax(1).double().numpy(), right, np.linspace(0, 1, 16))
+    sure = probabilities.amax(1).double().numpy()
+    counts, confidence, accuracy = bin_by_confidence(sure, right, np.linspace(0, 1, 16))
     error = (counts * np.abs(confidence - accuracy)).sum() / counts.sum()
     assert counts.sum() == 500
     assert error == pytest.approx(multiclass_calibration_error(probabilities, label, 10, n_bins=15).item(), abs=1e-6)
