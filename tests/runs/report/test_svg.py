@@ -106,7 +106,7 @@ def test_any_eye_tells_the_colors_apart(theme: str) -> None:
     found = re.findall(r"--(s\d|paper): (#\w+)", style)
     half = len(found) // 2
     colors = dict(found[:half] if theme == "light" else found[half:])
-    paper = {"#fff": "#ffffff"}.get(colors["paper"], colors["paper"])
+    paper = "#ffffff" if colors["paper"] == "#fff" else colors["paper"]
     series = [color for name, color in colors.items() if name != "paper"]
     assert len(series) == COLORS
     assert min(contrast(color, paper) for color in series) > 3
