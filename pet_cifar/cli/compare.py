@@ -91,6 +91,7 @@ def _logged(runs: "Sequence[TestedRun]", root: str | None) -> list[object]:
 
 
 def _write(found: "Comparison", output: Path, root: str | None, command: str) -> None:
+    from pet_cifar.cli.log_filters import each_once
     from pet_cifar.cli.run_option import data_of_run
     from pet_cifar.data.files.names import printable
     from pet_cifar.runs.comparison_table import as_csv, as_json, as_markdown
@@ -100,5 +101,7 @@ def _write(found: "Comparison", output: Path, root: str | None, command: str) ->
         output.parent.mkdir(parents=True, exist_ok=True)
         for suffix, text in ((".md", as_markdown(found)), (".csv", as_csv(found)), (".json", as_json(found))):
             output.with_suffix(suffix).write_text(text, encoding="utf-8", errors="backslashreplace")
-    for line in write(found, output, lambda checkpoint: data_of_run(checkpoint, root), command):
+    with each_once():
+        missing = write(found, output, lambda checkpoint: data_of_run(checkpoint, root), command)
+    for line in missing:
         print(f"not drawn: {printable(line)}", file=sys.stderr)
