@@ -12,7 +12,7 @@ from pet_cifar.callbacks.images.drawing import shorten
 from pet_cifar.runs.comparison import Verdict
 from pet_cifar.runs.curves import Curve
 from pet_cifar.runs.experiments import Experiment
-from pet_cifar.runs.report.svg import Point, Scale, Style, Svg, scale_of
+from pet_cifar.runs.report.svg import COLORS, Point, Scale, Style, Svg, scale_of
 from pet_cifar.training.ridge import wilson_interval
 
 WIDTH, HEIGHT = 380.0, 250.0
@@ -97,7 +97,7 @@ def differences(verdicts: Sequence[Verdict]) -> Svg | None:
         names = f"{shorten(one.first, half, LETTERS)} less {shorten(one.second, half, LETTERS)}"
         sheet.text((16, y - 6), names, "name", title=f"{one.first} less {one.second}")
         sheet.line((scale(100 * found.low), y + 8), (scale(100 * found.high), y + 8), f"whisker {css}", one.words)
-        sheet.mark((scale(100 * found.mean), y + 8), Style(0), one.words)
+        sheet.mark((scale(100 * found.mean), y + 8), Style(0 if one.is_better else COLORS), one.words)
         sheet.text((WIDTH - 4, y + 12), shown, "value", "end")
     return sheet
 

@@ -52,18 +52,21 @@ def sections_of(shown: Sequence[Styled]) -> list[Section]:
 
 def overview(found: Comparison, shown: Sequence[Styled]) -> list[Figure]:
     """The charts that belong to the verdicts: the accuracies, and the differences of the pairs."""
-    own = Figure(
-        charts.accuracies(shown),
-        "Test accuracy with its 95 % interval. Small dots are seeds; of a single run the interval is over the test "
-        "pictures.",
-    )
+    kinds = {one.noise: len(one.runs) for one, _ in shown}
+    text = f"Test accuracy with its 95 % interval over the {' or the '.join(kinds)}, as the table says."
+    if max(kinds.values()) > 1:
+        text += " Small dots are seeds."
+    own = Figure(charts.accuracies(shown), text)
     pairs = [verdict for verdict in found.verdicts if verdict.difference is not None]
     of_pairs = charts.differences(pairs[:MOST_PAIRS])
     if of_pairs is None:
         return [own]
     more = f" {len(pairs) - MOST_PAIRS} more pairs are in the list." if len(pairs) > MOST_PAIRS else ""
-    text = "Difference of two accuracies in points with its 95 % interval. A star marks those that are better." + more
-    return [own, Figure(of_pairs, text)]
+    text = (
+        "Difference of two accuracies in points with the 95 % interval of this pair alone. A star marks those that are "
+        "better, with all pairs and all looks after further seeds counted."
+    )
+    return [own, Figure(of_pairs, text + more)]
 
 
 def comparable(shown: Sequence[Styled]) -> list[Styled]:
@@ -160,8 +163,10 @@ def _reliability(shown: Sequence[Styled]) -> Section:
     ]
     text = (
         "How often predictions of some confidence are right: on the dashed line as often as they say, below it less "
-        "often. Gray bars are how many predictions there are. The predictions of all seeds are drawn together."
+        "often. Gray bars are how many predictions there are."
     )
+    if any(len(one.runs) > 1 for one, _ in shown):
+        text += " The predictions of all seeds are drawn together."
     return Section("Reliability", text, figures, [], is_small=True)
 
 
