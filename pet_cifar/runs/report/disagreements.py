@@ -193,13 +193,19 @@ class Gallery:
         run = one.runs[0]
         try:
             file = find_checkpoint(run.directory)
-            data = self._open_data(read_checkpoint(file))
-            records = {_written(record.path): record for record in data.splits["test"]}
-            if absent := next((path for path in run.paths if path not in records), None):
-                raise InputError(f"the data has no test picture {printable(absent)}")
+            checkpoint = read_checkpoint(file)
         except InputError as error:
             reason = str(error).removeprefix("--run ").removeprefix("--ckpt_path ")
-            self._miss(f"{run.name}: its pictures cannot be shown: {reason}; give --data.root DIR where they are now")
+            self._miss(f"{run.name}: what it says of pictures cannot be shown: {reason}")
+            return None
+        try:
+            data = self._open_data(checkpoint)
+            records = {_written(record.path): record for record in data.splits["test"]}
+            if absent := next((path for path in run.paths if path not in records), None):
+                raise InputError(f"there is no test picture {printable(absent)}")
+        except InputError as error:
+            advice = "" if "--data.root" in str(error) else "; give --data.root DIR where they are now"
+            self._miss(f"{run.name}: its pictures cannot be shown: {error}{advice}")
             return None
         opened = _Opened(data, records)
         try:

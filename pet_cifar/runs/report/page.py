@@ -13,7 +13,7 @@ from pet_cifar.runs.comparison import Comparison
 from pet_cifar.runs.comparison_table import COLUMNS, cells
 from pet_cifar.runs.report import matrices
 from pet_cifar.runs.report.charts import MOST_BARS, Styled, percent
-from pet_cifar.runs.report.disagreements import Gallery, Group, OpenData
+from pet_cifar.runs.report.disagreements import MOST_PAIRS, Gallery, Group, OpenData
 from pet_cifar.runs.report.sections import comparable, overview, sections_of
 from pet_cifar.runs.report.svg import COLORS, MOST_STYLES, Style, Svg
 from pet_cifar.runs.tested_run import TestedRun
@@ -100,6 +100,7 @@ def render(found: Comparison, groups: Sequence[Group], missing: Sequence[str], s
         groups=groups,
         gallery_legend=[(one.name, style) for one, style in shown if one.name in _named(groups)],
         missing=missing,
+        pairs=MOST_PAIRS,
         options=_options(found),
         runs=[_line(run) for one in found.experiments for run in one.runs],
         command=command,
