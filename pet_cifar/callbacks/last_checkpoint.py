@@ -6,6 +6,8 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from pet_cifar.data.files.names import printable
+
 
 class LastCheckpoint(ModelCheckpoint):
     """Saves ``last.ckpt`` after every epoch, and on Ctrl-C or an error where there is one process.
@@ -25,7 +27,10 @@ class LastCheckpoint(ModelCheckpoint):
             _validate_again(trainer)
             super().on_exception(trainer, pl_module, exception)
             if self._last_checkpoint_saved:
-                print(f"go on with: pet-cifar fit --ckpt_path {shlex.quote(self._last_checkpoint_saved)}", flush=True)
+                print(
+                    f"go on with: pet-cifar fit --ckpt_path {printable(shlex.quote(self._last_checkpoint_saved))}",
+                    flush=True,
+                )
 
 
 def _validate_again(trainer: Trainer) -> None:
