@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pet_cifar.cli.configs import flatten
+from pet_cifar.callbacks.experiment import flatten
 from pet_cifar.cli.plain_parser import split_words
 from pet_cifar.data.files.plain_yaml import read_yaml
 from pet_cifar.errors import InputError

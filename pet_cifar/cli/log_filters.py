@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pet_cifar.data.files.names import lines_without_codes
 
 _LIGHTNING = "lightning.pytorch.utilities.rank_zero"
+_DATA = "pet_cifar.data.manifest_report"
+"""The log of what is left out of the data, and of what else is wrong with it."""
 
 
 def filter_messages() -> None:
@@ -64,6 +66,28 @@ def silence() -> Iterator[None]:
     with _filtered([]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+@contextmanager
+def each_once() -> Iterator[None]:
+    """Shows each message about pictures once, where several runs are of the same data."""
+    seen: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        if message in seen:
+            return False
+        seen.add(message)
+        return True
+
+    logs = [logging.getLogger(name) for name in (_LIGHTNING, _DATA)]
+    for log in logs:
+        log.addFilter(is_new)
+    try:
+        yield
+    finally:
+        for log in logs:
+            log.removeFilter(is_new)
 
 
 @contextmanager

@@ -197,6 +197,11 @@ def _thumbnail(data: ImageDataModule, record: ImageRecord) -> str:
         pixels = np.zeros((3, 8, 8), np.uint8)
     image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
     image.thumbnail((SIDE, SIDE))
+    return as_data_uri(image)
+
+
+def as_data_uri(image: Image.Image) -> str:
+    """A picture as JPEG within the address of an ``img``, so that a page needs no file beside it."""
     stream = BytesIO()
     image.save(stream, "JPEG", quality=80)
     return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
