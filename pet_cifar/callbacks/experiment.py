@@ -31,7 +31,7 @@ def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
         if key in CHANGES_NOTHING or value is None:
             continue
         if key == "trainer.callbacks":
-            value = [one for one in value or [] if not _looks(one)]
+            value = [one for one in (value if isinstance(value, list) else [value]) if not _looks(one)]
         elif key == "model.init_args.weights" and isinstance(value, str):
             value = Path(value).name
         found[key] = value

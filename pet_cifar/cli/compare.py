@@ -63,6 +63,7 @@ def run_compare(words: Sequence[str]) -> int:
 
 
 def _read(paths: Sequence[Path]) -> "list[TestedRun]":
+    from pet_cifar.data.files.names import printable
     from pet_cifar.runs.tested_run import find_tested, read_run
 
     tested: list[Path] = []
@@ -73,20 +74,20 @@ def _read(paths: Sequence[Path]) -> "list[TestedRun]":
     if not tested:
         raise InputError(f"{untested[0]} has no predictions; make them with: pet-cifar test --run {untested[0]}")
     for run in untested:
-        print(f"left out: {run} was not tested; pet-cifar test --run {run}", file=sys.stderr)
+        print(printable(f"left out: {run} was not tested; pet-cifar test --run {run}"), file=sys.stderr)
     return [read_run(run) for run in dict.fromkeys(one.resolve() for one in tested)]
 
 
 def _logged(runs: "Sequence[TestedRun]", root: str | None) -> list[object]:
     """The tests that were made of the same pictures before, as far as the data's folders are where they were."""
-    from pet_cifar.callbacks.experiment import read_config
+    from pet_cifar.callbacks.experiment import flatten, read_config
     from pet_cifar.data.root import data_root
     from pet_cifar.data.test_log import read_tests
 
     places: dict[tuple[Path, str], None] = {}
     for run in runs:
-        init_args = (read_config(run.directory).get("data") or {}).get("init_args") or {}
-        places[data_root(root or init_args.get("root")), run.pictures] = None
+        own = dict(flatten(read_config(run.directory))).get("data.init_args.root")
+        places[data_root(root or (own if isinstance(own, str) else None)), run.pictures] = None
     return [test for place, pictures in places for test in read_tests(place, pictures)]
 
 

@@ -13,7 +13,7 @@ from pet_cifar.cli.main import main
 from pet_cifar.cli.run_option import data_of_run
 from pet_cifar.data import ImageDataModule
 from pet_cifar.data.manifest_report import warn_line
-from tests.cli.commands import fit, refused
+from tests.cli.commands import fit, refused, status_of
 from tests.runs.conftest import digits_run as digits_run
 from tests.runs.report.synthetic import two_runs
 from tests.runs.run_folders import answers, make_run
@@ -164,3 +164,17 @@ def test_the_pictures_of_two_runs_of_the_same_data_are_told_of_once(
     assert asked == ["elsewhere", "elsewhere"]
     assert caplog.messages.count("left out 4 of 4004 files") == 1
     assert Path("report.html").read_text().count("data:image/jpeg") > 20
+
+
+@pytest.mark.parametrize("file", ["config.yaml", "run.json", "test/scored.json", "test/metrics.json"])
+@pytest.mark.parametrize("content", ["[1, 2]", "3", '"abc"', "null", '{"data": [1]}', '{"trainer": {"callbacks": 3}}'])
+def test_a_file_of_another_shape_is_told_in_one_line_or_does_no_harm(file: str, content: str) -> None:
+    runs = two_experiments(1)
+    Path(runs[0], "version_0", file).write_text(content)
+    assert status_of("compare", *runs) in (0, 2)
+
+
+def test_a_config_that_names_an_address_sends_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    runs = two_experiments(1)
+    Path(runs[0], "version_0", "config.yaml").write_text("data: {init_args: {root: 'http://127.0.0.1:9/data'}}")
+    assert "http://127.0.0.1:9/data" in refused(capsys, "compare", *runs)

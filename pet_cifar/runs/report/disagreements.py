@@ -13,7 +13,7 @@ from tqdm import tqdm
 from pet_cifar.callbacks.images.drawing import PixelArray, channels_last
 from pet_cifar.callbacks.images.grad_cam import check_captum
 from pet_cifar.data.datamodule import ImageDataModule
-from pet_cifar.data.files.names import printable
+from pet_cifar.data.files.names import printable, without_codes
 from pet_cifar.data.manifest import ImageRecord
 from pet_cifar.data.pixels.decode import DecodeError, decode_whole
 from pet_cifar.doctor.page import as_data_uri
@@ -200,7 +200,7 @@ class Gallery:
             return None
         try:
             data = self._open_data(checkpoint)
-            records = {_written(record.path): record for record in data.splits["test"]}
+            records = {without_codes(record.path): record for record in data.splits["test"]}
             if absent := next((path for path in run.paths if path not in records), None):
                 raise InputError(f"there is no test picture {printable(absent)}")
         except InputError as error:
@@ -254,8 +254,3 @@ def _look(opened: _Opened, path: str) -> PixelArray:
     if file.is_file():
         return decode_whole(file.read_bytes(), SIDE)
     return enlarged(channels_last(opened.data.read(record)), SIDE)
-
-
-def _written(path: str) -> str:
-    """A path as a table of predictions has it; bytes that are no UTF-8 are escapes there."""
-    return path.encode("utf-8", "backslashreplace").decode()
