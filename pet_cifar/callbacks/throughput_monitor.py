@@ -8,6 +8,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from pet_cifar.data.loader import Batch, FeatureBatch
 from pet_cifar.hardware import peak_memory
+from pet_cifar.training.optimizer import learning_rate
 
 LOGGED = ("epoch_seconds", "images_per_second", "memory_gb")
 """The values that are logged every epoch; a callback can monitor them."""
@@ -41,7 +42,7 @@ class ThroughputMonitor(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Notes the learning rate before the schedule changes it."""
         if trainer.optimizers:
-            self._lr = _learning_rate(trainer.optimizers[0])
+            self._lr = learning_rate(trainer.optimizers[0])
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -84,9 +85,3 @@ def _now(trainer: Trainer) -> float:
     if trainer.strategy.root_device.type == "cuda":
         torch.cuda.synchronize(trainer.strategy.root_device)
     return time.perf_counter()
-
-
-def _learning_rate(optimizer: torch.optim.Optimizer) -> float:
-    # Some parameters have a multiple of the run's rate; the ones that are asked for have a factor of 1.
-    groups = optimizer.param_groups
-    return float(next((group for group in groups if group.get("lr_factor") == 1), groups[0])["lr"])

@@ -67,8 +67,8 @@ def main(args: Sequence[str] | None = None, *, callbacks: "Sequence[Callback]" =
 
     Raises:
         InputError: An input was wrong, in a notebook or at Python's prompt, which SystemExit would end or confuse.
-        SystemExit: Elsewhere an input was wrong, which one line on standard error tells; the status is 2. Where
-            ``predict`` could not read a picture it is 1.
+        SystemExit: Elsewhere an input was wrong, which one line on standard error tells; the status is 2. It is 1
+            where ``predict`` could not read a picture, or where the loss of a run was not finite.
     """
     words = list(sys.argv[1:] if args is None else args)
     if words[:1] == ["help"] and len(words) > 1:
@@ -88,7 +88,7 @@ def main(args: Sequence[str] | None = None, *, callbacks: "Sequence[Callback]" =
 
         # A word of it may come from a stranger's file, and must not steer the terminal.
         print(f"pet-cifar: error: {printable(str(error))}", file=sys.stderr)
-        raise SystemExit(2) from error
+        raise SystemExit(error.status) from error
     except SystemExit:  # Help was asked for, or pictures could not be read, which is told already.
         if is_interactive():
             return None
