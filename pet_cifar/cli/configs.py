@@ -77,7 +77,8 @@ def config_of_checkpoint(checkpoint: Mapping[str, Any], verb: str) -> dict[str, 
     """
     config: dict[str, Any] = yaml.safe_load(checkpoint.get("config", "")) or {}
     if verb == "fit":
-        config = {key: value for key, value in config.items() if key not in ("ckpt_path", "run", "print_model")}
+        of_one_call = ("ckpt_path", "run", "resume", "print_model")
+        config = {key: value for key, value in config.items() if key not in of_one_call}
     else:
         config = {key: config[key] for key in ("seed_everything", "model", "data") if key in config}
     init_args = config.get("model", {}).get("init_args", {})

@@ -7,6 +7,7 @@ from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from pet_cifar import __version__
+from pet_cifar.cli.interactive import is_interactive
 from pet_cifar.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
@@ -93,12 +94,6 @@ def main(args: Sequence[str] | None = None, *, callbacks: "Sequence[Callback]" =
         if is_interactive():
             return None
         raise
-
-
-def is_interactive() -> bool:
-    """Whether a person has typed the call in a notebook, in IPython or at Python's own prompt."""
-    shell = sys.modules.get("IPython")
-    return hasattr(sys, "ps1") or (shell is not None and shell.get_ipython() is not None)
 
 
 def _run(words: Sequence[str], callbacks: "Sequence[Callback]") -> "PetCifarCLI | None":

@@ -68,6 +68,8 @@ class LossWatch:
         Raises:
             NotFiniteError: The loss of this step, or of an earlier one on a GPU, is not finite.
         """
+        if module._trainer is None:  # A program makes the step by itself, and sees its loss.
+            return True
         trainer = module.trainer
         on_cpu = module.device.type == "cpu"
         alone = self.on_nan == "stop" or trainer.world_size == 1
@@ -134,7 +136,7 @@ def _copy(losses: Tensor) -> tuple[Tensor, Callable[[], bool]]:
         return losses.cpu(), lambda: True
     host = torch.empty(losses.shape, dtype=losses.dtype, pin_memory=True)
     host.copy_(losses, non_blocking=True)
-    arrived = torch.cuda.Event()
+    arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
     arrived.record()
     return host, arrived.query
 

@@ -204,5 +204,5 @@ def test_the_command_after_an_interruption_is_quoted(capsys: pytest.CaptureFixtu
     raises: Any = Raises(RuntimeError("a defect"))
     with pytest.raises(RuntimeError):
         main(["fit", *QUICK, "--trainer.max_epochs", "2", "--trainer.default_root_dir", "my $runs"], callbacks=[raises])
-    path = "'my $runs/lightning_logs/digits_residual/version_0/checkpoints/last.ckpt'"
-    assert f"pet-cifar fit --ckpt_path {path}" in capsys.readouterr().out
+    path = "'my $runs/lightning_logs/digits_residual/version_0'"
+    assert f"pet-cifar fit --resume {path}" in capsys.readouterr().out
