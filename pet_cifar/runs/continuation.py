@@ -157,6 +157,9 @@ def _keep_bytes(run: Path, sizes: Mapping[str, int]) -> None:
         kept = sizes.get(str(path.relative_to(run)))
         if kept is None:
             path.unlink()
+            for folder in list(path.relative_to(run).parents)[:-1]:  # torch warns of a folder of embeddings.
+                if not any((run / folder).iterdir()):
+                    (run / folder).rmdir()
         elif path.stat().st_size > kept:
             with path.open("r+b") as file:
                 file.truncate(kept)

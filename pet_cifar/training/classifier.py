@@ -504,8 +504,8 @@ class ImageClassifier(LightningModule):
         checkpoint["net"] = type(self).__name__
         checkpoint["class_names"] = list(self.class_names)
         checkpoint["pet_cifar_version"] = __version__
-        # Of several processes each counts its own pictures, and only the first one's would be saved.
-        if self._trainer is not None and self._trainer.world_size == 1 and (state := self.train_metrics.state()):
+        # All processes come here, each with the counts of its own pictures, and only the first one saves.
+        if self._trainer is not None and (state := self.train_metrics.state(self._trainer.strategy.reduce)):
             checkpoint["train_metrics"] = state
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -522,7 +522,7 @@ class ImageClassifier(LightningModule):
         self.epoch_start = (epoch, step)
         if self._trainer is None or self._trainer.state.fn != "fit":
             return
-        self.train_metrics.load_state(checkpoint.get("train_metrics", {}))
+        self.train_metrics.load_state(checkpoint.get("train_metrics", {}), counts=self._trainer.is_global_zero)
         # The command line's --optimizer replaces configure_optimizers, and has options of its own.
         if "configure_optimizers" in vars(self):
             return

@@ -28,7 +28,7 @@ FIT = [
 ]
 RESUME = ["fit", "--resume", str(RUN)]
 WAYS = {
-    "pictures": [],
+    "pictures": ["--trainer.callbacks+", "Embeddings"],
     "epochs": WITHOUT_PICTURES,
     "steps": [*WITHOUT_PICTURES, "--trainer.max_epochs", "-1", "--trainer.max_steps", "14"],
     "validations": [
@@ -78,11 +78,17 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     return make
 
 
+def names_of(run: Path) -> set[str]:
+    """The names of all files but TensorBoard's events, of which each start has its own."""
+    return {str(path.relative_to(run)) for path in run.rglob("*") if ".tfevents." not in path.name}
+
+
 def assert_same(run: Path, other: Path) -> None:
     assert rows_of(run) == rows_of(other)
     ours, theirs = events_of(run), events_of(other)
     assert [event[:2] for event in ours] == [event[:2] for event in theirs]
     assert [a[:2] for a, b in zip(ours, theirs, strict=True) if a != b] == []
+    assert names_of(run) == names_of(other)
     for name in ("last.ckpt", "best.ckpt"):
         mine, others = weights(run, name), weights(other, name)
         assert all(torch.equal(mine[key], others[key]) for key in others)
