@@ -20,8 +20,9 @@ class StopSignals(Callback):
     """Answers SIGINT (Ctrl-C), SIGTERM, SIGHUP and, under SLURM, SIGUSR1 while a verb runs.
 
     The first one lets a run that trains save a checkpoint after its next step; everything else ends at once, by
-    `Stopped`. After the first one Ctrl-C ends the process without another line of Python. A signal that was ignored
-    when the program started, as nohup does with SIGHUP, stays so.
+    `Stopped`. A second Ctrl-C ends the process, also where torch computes for long: no handler in Python runs
+    meanwhile, but a thread does. A signal that was ignored when the program started, as nohup does with SIGHUP, stays
+    so.
 
     It is a callback, because Lightning sets handlers of its own when a run begins.
 
@@ -36,16 +37,30 @@ class StopSignals(Callback):
         self.stop = stop
         self.has_trained = False
         self._before: dict[signal.Signals, Any] = {}
+        self._pipe: int | None = None
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.getsignal(number) for number in _signals()}
             self._take()
+            if not is_interactive():  # A notebook has such a pipe of its own.
+                self._watch()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self._pipe is not None:
+            signal.set_wakeup_fd(-1)
+            os.close(self._pipe)
+            self._pipe = None
+
+    def _watch(self) -> None:
+        """Starts a thread that ends the process at the second Ctrl-C."""
+        reads, self._pipe = os.pipe()
+        os.set_blocking(self._pipe, False)
+        signal.set_wakeup_fd(self._pipe, warn_on_full_buffer=False)
+        threading.Thread(target=_end_at_second_ctrl_c, args=(reads,), daemon=True).start()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes the signals back that Lightning has taken."""
@@ -61,11 +76,17 @@ class StopSignals(Callback):
         if self.stop.signal or not self.stop.is_heard:
             raise Stopped(number)
         self.stop.signal = number
-        # A step in torch may take long, and no handler written in Python runs until it ends.
-        if not is_interactive():
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
         # print is not made for a handler: it may interrupt itself.
         os.write(2, ASKED.encode())
+
+
+def _end_at_second_ctrl_c(reads: int) -> None:
+    left = 2 if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN else -1
+    with os.fdopen(reads, "rb", buffering=0) as pipe:
+        while number := pipe.read(1):
+            left -= number[0] == signal.SIGINT
+            if left == 0:
+                os._exit(128 + signal.SIGINT)
 
 
 def _signals() -> list[signal.Signals]:
