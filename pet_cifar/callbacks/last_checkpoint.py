@@ -69,11 +69,12 @@ class LastCheckpoint(ModelCheckpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Saves where it is time to, or where the run is to stop; the last step of an epoch is left to its end."""
-        loop = trainer.fit_loop.epoch_loop
-        if loop._num_ready_batches_reached() or loop._should_accumulate() or not self._saves(trainer):
+        wish = self.stop.signal != 0 or monotonic() - self._saved_at >= self._seconds
+        if (not wish and trainer.world_size == 1) or not self._saves(trainer):
             return
-        is_due = monotonic() - self._saved_at >= self._seconds
-        if self._agree(trainer, is_due or self.stop.signal != 0, batch_idx):
+        loop = trainer.fit_loop.epoch_loop
+        is_whole = not loop._num_ready_batches_reached() and not loop._should_accumulate()
+        if is_whole and self._agree(trainer, wish, batch_idx):
             self._save(trainer)
             self._stop_if_asked(trainer)
 

@@ -71,7 +71,7 @@ class LossWatch:
         if module._trainer is None:  # A program makes the step by itself, and sees its loss.
             return True
         trainer = module.trainer
-        on_cpu = module.device.type == "cpu"
+        on_cpu = is_on_host(module)
         alone = self.on_nan == "stop" or trainer.world_size == 1
         if on_cpu and alone and math.isfinite(loss.item()):
             return True
@@ -122,12 +122,19 @@ class LossWatch:
             self._refuse(module, steps, torch.stack([step.loss for step in steps]).cpu())
 
     def _refuse(self, module: LightningModule, steps: list[_Step], losses: Tensor) -> None:
+        if losses.isfinite().all():
+            return
         for step, loss in zip(steps, losses, strict=True):
             if not loss.isfinite():
                 raise NotFiniteError(
                     f"{_describe(module, step)}; give a smaller --model.lr or a longer warmup, look at these files, "
                     "or leave such steps out with --model.on_nan skip"
                 )
+
+
+def is_on_host(module: LightningModule) -> bool:
+    """Whether the loss is where Python reads it without waiting."""
+    return module.device.type == "cpu"
 
 
 def _copy(losses: Tensor) -> tuple[Tensor, Callable[[], bool]]:
