@@ -1,6 +1,8 @@
 """A run that was killed goes on in its own directory, and comes to the same as one that was not."""
 
 import os
+import re
+import resource
 import shutil
 import signal
 from collections.abc import Callable
@@ -239,3 +241,25 @@ def test_what_is_no_run_is_refused(words: list[str], told: list[str], capsys: py
     message = refused(capsys, *words)
     for word in told:
         assert word in message
+
+
+@pytest.mark.parametrize(("way", "what"), [("pictures", ".fit"), ("epochs", ".ckpt")])
+def test_on_a_full_disk_a_run_ends_with_one_line_and_goes_on_later(way: str, what: str, whole: Whole) -> None:
+    largest = max(path.stat().st_size for path in whole(way).rglob(f"*{what}"))
+
+    def less_room() -> None:
+        # The limit of a file's size stands in for a full disk: the largest file of a run meets it.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest - 2000, resource.RLIM_INFINITY))
+
+    status, said = apart([*FIT, *WAYS[way]], before=less_room)
+    assert status == 2, said
+    *_, how, line = said.splitlines()
+    assert how == f"go on with: pet-cifar fit --resume {RUN}"
+    assert re.match(rf"pet-cifar: error: cannot write {RUN}/\S+{what}: File too large; ", line)
+    assert "Traceback" not in said
+    assert apart(["test", "--run", str(RUN)])[0] == 0
+    assert apart(RESUME)[0] == 0
+    shutil.rmtree(RUN / "test")
+    for events in set(RUN.glob("*tfevents*")) - set(RUN.glob("*.fit")):
+        events.unlink()
+    assert_same(RUN, whole(way))
