@@ -17,4 +17,5 @@ from pet_cifar.callbacks.log_position import LogPosition as LogPosition
 from pet_cifar.callbacks.prediction_writer import PredictionWriter as PredictionWriter
 from pet_cifar.callbacks.progress_bar import ProgressBar as ProgressBar
 from pet_cifar.callbacks.run_card import RunCard as RunCard
+from pet_cifar.callbacks.run_record import RunRecord as RunRecord
 from pet_cifar.callbacks.throughput_monitor import ThroughputMonitor as ThroughputMonitor

@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from pet_cifar.callbacks.board import Board
 from pet_cifar.callbacks.run_loggers import RunEvents, RunMetrics, drawn_files
+from pet_cifar.callbacks.run_record import RunRecord
 
 
 class LogPosition(Callback):
@@ -24,10 +25,10 @@ class LogPosition(Callback):
         self.goes_on = goes_on
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Tells the board whether it has drawn the start of this run before."""
+        """Tells the callbacks that note the start of a run whether it is this run's start."""
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         for callback in callbacks:
-            if isinstance(callback, Board):
+            if isinstance(callback, Board | RunRecord):
                 callback.goes_on = self.goes_on
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

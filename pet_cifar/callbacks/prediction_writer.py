@@ -1,27 +1,37 @@
 """Writes what a test or a prediction leaves in the run directory."""
 
 import csv
+import hashlib
 import json
 import math
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from lightning import Callback, LightningModule, Trainer
 
+from pet_cifar import __version__
+from pet_cifar.callbacks.experiment import key_of, read_options, read_seed
 from pet_cifar.callbacks.images.confusion_matrix import count_confusions, write_confusions
 from pet_cifar.callbacks.predictions import PredictionCollector, Predictions
 from pet_cifar.data.datamodule import ImageDataModule, image_data_of
+from pet_cifar.data.identity import contents_of, names_of
 from pet_cifar.data.scored import name_of_results
+from pet_cifar.data.test_log import LoggedTest, log_test
 from pet_cifar.errors import InputError
 from pet_cifar.training.classifier import ImageClassifier
+
+FORMAT = 1
+"""This number changes when ``scored.json`` means something else."""
 
 
 class PredictionWriter(Callback):
     """Writes ``test/metrics.json``, ``test/predictions.csv`` and ``test/confusion_matrix.csv`` after a test.
 
-    A test on other data, or of a part of the pictures, gets a directory of its own beside ``test``; see
-    `pet_cifar.data.scored`. After a prediction it writes ``predict/predictions.csv``. Only rank zero writes, and it
-    writes the pictures of all ranks.
+    ``test/scored.json`` says which pictures were scored, and by which checkpoint, and a line about the test goes into
+    a log beside the data; see `pet_cifar.data.test_log`. A test on other data, or of a part of the pictures, gets a
+    directory of its own beside ``test``; see `pet_cifar.data.scored`. After a prediction it writes
+    ``predict/predictions.csv``. Only rank zero writes, and it writes the pictures of all ranks.
 
     Args:
         directory: The run directory; null takes the trainer's log directory.
@@ -54,7 +64,7 @@ class PredictionWriter(Callback):
     on_predict_batch_end = on_test_batch_end  # type: ignore[assignment]
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the three files."""
+        """Writes the four files."""
         self._write(trainer, "test")
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -84,6 +94,46 @@ class PredictionWriter(Callback):
             (directory / "metrics.json").write_text(
                 json.dumps({"pictures": len(predictions.row), **plain}, indent=2, allow_nan=False) + "\n"
             )
+            self._keep_what_was_scored(trainer, predictions, data, directory)
+
+    def _keep_what_was_scored(
+        self, trainer: Trainer, predictions: Predictions, data: ImageDataModule, directory: Path
+    ) -> None:
+        records = data.splits["test"]
+        groups = {name: number for number, name in enumerate(dict.fromkeys(data.groups.values()))}
+        checkpoint = Path(str(trainer.ckpt_path)) if trainer.ckpt_path else None
+        now, contents = datetime.now(UTC).isoformat(timespec="seconds"), contents_of(data, "test")
+        digest = _sha256(checkpoint) if checkpoint and checkpoint.is_file() else ""
+        scored = {
+            "format": FORMAT,
+            "pet_cifar": __version__,
+            "time": now,
+            "checkpoint": checkpoint.name if checkpoint else None,
+            "checkpoint_sha256": digest or None,
+            "pictures": len(predictions.row),
+            "contents": contents,
+            "names": names_of(data, "test"),
+            "groups": [groups[records[row].path] for row in predictions.row.tolist()] if groups else None,
+        }
+        (directory / "scored.json").write_text(json.dumps(scored) + "\n", encoding="utf-8")
+        run = directory.parent
+        options = read_options(run)
+        log_test(
+            data.root,
+            LoggedTest(
+                time=now,
+                pictures=contents,
+                experiment=key_of(options) if options else type(trainer.lightning_module).__name__,
+                seed=read_seed(run),
+                checkpoint=digest[:16],
+                run=f"{run.parent.name}/{run.name}",
+            ),
+        )
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def write_predictions(path: Path, predictions: Predictions, data: ImageDataModule) -> None:

@@ -1,30 +1,21 @@
 """Writes what a run was into TensorBoard's Text tab: command, config, data, net, versions and hardware."""
 
-import os
-import platform
 import shlex
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from lightning import Trainer
 
-from pet_cifar import __version__
 from pet_cifar.callbacks.board import Board
+from pet_cifar.callbacks.environment import environment
 from pet_cifar.callbacks.images.base import EvalSplit, ImageCallback, escape
 from pet_cifar.data import manifest_report
 from pet_cifar.data.datamodule import ImageDataModule
-from pet_cifar.hardware import cores, processor_name
 from pet_cifar.models.summary import summary
 from pet_cifar.training.classifier import ImageClassifier
-
-PACKAGES = ("torchvision", "lightning", "torchmetrics", "tensorboard", "numpy", "scikit-learn", "pillow")
 
 
 class RunCard(ImageCallback):
@@ -117,31 +108,4 @@ def _data_card(data: ImageDataModule) -> str:
 
 
 def _environment_card(trainer: Trainer) -> str:
-    device = trainer.strategy.root_device
-    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    rows: list[Sequence[object]] = [
-        ["device", f"{trainer.world_size} x {hardware}"],
-        ["processor", f"{cores()} x {processor_name()}, {torch.get_num_threads()} threads used by torch"],
-        ["precision", trainer.precision],
-        ["seed", os.environ.get("PL_GLOBAL_SEED", "not set")],
-        ["pet_cifar", f"{__version__}, {_commit()}"],
-        ["python", f"{platform.python_version()} on {platform.platform()}"],
-        ["torch", torch.__version__],
-        *((name, version(name)) for name in PACKAGES),
-    ]
-    return _table(["what", "which"], rows)
-
-
-def _commit() -> str:
-    """Names the git commit of the source code, and says whether files were changed since."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    # The first command fails where the repository is not this package's, but one that a virtual environment lies in.
-    commands = (["ls-files", "--error-unmatch", Path(__file__).name], ["rev-parse", "HEAD"])
-    try:
-        _, commit, changes = (
-            subprocess.run([*git, *words], capture_output=True, text=True, check=True, timeout=5).stdout.strip()
-            for words in (*commands, ["status", "--porcelain", "--untracked-files=no"])
-        )
-    except (OSError, subprocess.SubprocessError):
-        return "not from a git checkout"
-    return f"git {commit[:12]}{', changed since' if changes else ''}"
+    return _table(["what", "which"], list(environment(trainer).items()))

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from pet_cifar.cli.configs import flatten
+from pet_cifar.callbacks.experiment import flatten
 from pet_cifar.errors import InputError
 
 FOLLOWS_DATA = ("num_classes", "num_channels", "image_size")

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 import pet_cifar
+from pet_cifar.callbacks.experiment import flatten
 from pet_cifar.cli import callback_options
 from pet_cifar.errors import InputError, did_you_mean
 
@@ -108,16 +109,6 @@ def overridden(configs: Sequence[Mapping[str, Any]], final: Mapping[str, Any]) -
                 continue
             elif not _equal(key, old, new):
                 yield f"overridden: --{key.replace('.init_args', '').removesuffix('.class_path')} {old} -> {new}"
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of a nested config, each with its keys joined by dots."""
-    for key, value in config.items():
-        # A mapping whose keys are numbers, such as epochs, is one value.
-        if isinstance(value, Mapping) and not all(str(name).isdigit() for name in value):
-            yield from flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _equal(key: str, old: object, new: object) -> bool:

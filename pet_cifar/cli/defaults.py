@@ -20,6 +20,7 @@ from pet_cifar.callbacks import (
     PredictionWriter,
     ProgressBar,
     RunCard,
+    RunRecord,
     ThroughputMonitor,
 )
 from pet_cifar.callbacks.images.base import ImageCallback
@@ -104,7 +105,7 @@ def default_callbacks(verb: str, command: str, trainer: Mapping[str, Any]) -> li
     if verb != "predict":
         callbacks.append(Board())
     if verb == "fit":
-        callbacks += [RunCard(command), CustomScalars()]
+        callbacks += [RunCard(command), RunRecord(command), CustomScalars()]
         if trainer["enable_autolog_hparams"]:
             callbacks.append(HyperParameters())
     callbacks += [

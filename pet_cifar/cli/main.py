@@ -23,6 +23,7 @@ TRAINER_COMMANDS = {
 }
 COMMANDS = {
     **TRAINER_COMMANDS,
+    "compare": "say which of some runs is better, with intervals, and what could mislead",
     "draw": "draw the pictures of a run as files: curves, confusion matrix, feature maps, filters, Grad-CAM",
     "export": "write a trained net as ONNX, as a torch program or as a web page, proved to answer as the run does",
     "board": "open TensorBoard on the newest runs, or on those that are named",
@@ -43,6 +44,7 @@ examples:
   pet-cifar test --run lightning_logs/digits_residual
   pet-cifar fit --config cats_dogs_cnn --print_model
   pet-cifar predict --run lightning_logs/cats_dogs_cnn photos --output photos.csv
+  pet-cifar compare lightning_logs/cifar10_plain lightning_logs/cifar10_residual --output report.html
   pet-cifar draw --run lightning_logs/cats_dogs_cnn --images photo.jpg
   pet-cifar export --run lightning_logs/cats_dogs_cnn --format onnx
   pet-cifar board lightning_logs/digits_residual
@@ -118,6 +120,11 @@ def _run(words: Sequence[str], callbacks: "Sequence[Callback]") -> "PetCifarCLI 
         if takes_pictures(options):
             _end(run_predict(options))
             return None
+    if command == "compare":
+        from pet_cifar.cli.compare import run_compare
+
+        _end(run_compare(options))
+        return None
     if command == "export":
         from pet_cifar.cli.export import run_export
 

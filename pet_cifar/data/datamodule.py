@@ -257,7 +257,7 @@ class ImageDataModule(LightningDataModule):
 
     def _without_leaks(self, splits: dict[Split, list[ImageRecord]]) -> dict[Split, list[ImageRecord]]:
         if leakage.is_divided_here(splits):
-            splits = leakage.keep_together(splits, self._pairs_to_keep_together(), self.groups)
+            splits = leakage.keep_together(splits, self.known_near_duplicates() or [], self.groups)
         if self.drop_near_duplicates is not None:
             splits = leakage.drop_from_training(splits, self.near_duplicates())
         return splits
@@ -269,17 +269,18 @@ class ImageDataModule(LightningDataModule):
 
     def group_numbers(self, split: Split) -> NDArray[np.int64]:
         """A number for each picture of a split that those share which show the same or belong together, shape (n,)."""
-        return leakage.group_numbers(self.splits[split], self._pairs_to_keep_together(), self.groups)
+        return leakage.group_numbers(self.splits[split], self.known_near_duplicates() or [], self.groups)
 
-    def _pairs_to_keep_together(self) -> list[leakage.NearDuplicates]:
+    def known_near_duplicates(self) -> list[leakage.NearDuplicates] | None:
+        """The near duplicates that this run keeps on one side of a split; None where it has not looked for any."""
         if not self.keeps_near_duplicates_together:
-            return []
+            return None
         if (count := len(self._usable())) > leakage.MOST:
             rank_zero_info(
                 f"near duplicates are not looked for among {count:,} pictures, more than {leakage.MOST:,}, since that "
                 "takes minutes; pet-cifar data doctor looks for them, and so does --data.drop_near_duplicates train"
             )
-            return []
+            return None
         return self.near_duplicates()
 
     def _choose_splits(self, stage: str) -> None:

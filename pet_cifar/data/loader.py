@@ -34,7 +34,9 @@ class Batch:
         label: The class numbers, int64, shape (B,).
         row: The number of each picture in its split, int64, shape (B,).
         uniform: Random numbers for augmentation, float32 in [0, 1), shape (B, `RANDOM_NUMBERS`).
-        seed: The seed of everything else that is random in this step, such as dropout.
+        seed: The seed of everything else that is random in this step, in this process.
+        shared_seed: The seed of the step that all processes share.
+        first: The place of the first picture in the batch of all processes.
     """
 
     image: Tensor
@@ -42,6 +44,8 @@ class Batch:
     row: Tensor
     uniform: Tensor
     seed: int
+    shared_seed: int = 0
+    first: int = 0
 
     def __iter__(self) -> Iterator[Tensor]:
         """The pictures and the labels, which is all that most nets ask for."""
@@ -67,13 +71,17 @@ class FeatureBatch(NamedTuple):
         features: The output of the frozen layers, float16, shape (B, ...).
         label: The class numbers, int64, shape (B,).
         row: The number of each picture in its split, int64, shape (B,).
-        seed: The seed of everything that is random in this step, such as dropout.
+        seed: The seed of everything that is random in this step, in this process.
+        shared_seed: The seed of the step that all processes share.
+        first: The place of the first picture in the batch of all processes.
     """
 
     features: Tensor
     label: Tensor
     row: Tensor
     seed: int
+    shared_seed: int = 0
+    first: int = 0
 
 
 def check_batch_size(batch_size: int) -> None:
@@ -206,14 +214,15 @@ class BatchLoader:
         else:
             rows = np.array_split(places[self.rank :: self.world_size], len(self))[step]
             uniform = np.zeros((len(rows), RANDOM_NUMBERS), np.float32)
-        seed = int(self._generator(STEP, epoch, step, self.rank).integers(2**63))
+        seeds = [int(self._generator(STEP, epoch, step, rank).integers(2**63)) for rank in (self.rank, 0)]
+        numbers = (*seeds, self.rank * self.batch_size)
         label, row = self._pinned(torch.from_numpy(self.labels[rows])), self._pinned(torch.from_numpy(rows))
         if isinstance(self.source, StoredFeatures):
             # The views of all pictures stand one below the other, and the epochs use them in turn.
             view = epoch % len(self.source.files)
-            return FeatureBatch(self._pinned(self.source.take(rows + view * len(self.labels))), label, row, seed)
+            return FeatureBatch(self._pinned(self.source.take(rows + view * len(self.labels))), label, row, *numbers)
         image = self._pinned(self.source.take(rows))
-        return Batch(image, label, row, self._pinned(torch.from_numpy(uniform)), seed)
+        return Batch(image, label, row, self._pinned(torch.from_numpy(uniform)), *numbers)
 
     def _pinned(self, tensor: Tensor) -> Tensor:
         return tensor.pin_memory() if self.pin and not tensor.is_cuda else tensor

@@ -27,15 +27,20 @@ def expanded(path: str | Path) -> Path:
 
 def state_directory(root: Path) -> Path:
     """Makes the directory for what is derived from the data: ``root/.pet_cifar``, or the user's cache if read-only."""
-    beside = root / ".pet_cifar"
+    beside, cache = state_directories(root)
     with suppress(OSError):
         beside.mkdir(exist_ok=True)
     if is_writable(beside):
         return beside
-    cache = user_cache_path("pet_cifar") / hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
     with disk_errors(cache, f", or set the environment variable XDG_CACHE_HOME to another folder than {cache.parent}"):
         cache.mkdir(parents=True, exist_ok=True)
     return cache
+
+
+def state_directories(root: Path) -> tuple[Path, Path]:
+    """Where what is derived from the data may be: beside it, or in the user's cache; neither is made."""
+    own = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
+    return root / ".pet_cifar", user_cache_path("pet_cifar") / own
 
 
 def is_writable(folder: Path) -> bool:

@@ -5,8 +5,8 @@ from typing import Any
 from torch import nn
 
 from pet_cifar.errors import check_positive
-from pet_cifar.models.layers import Dropout
 from pet_cifar.training.classifier import ImageClassifier
+from pet_cifar.training.dropout import Dropout
 
 
 class PlainCNN(ImageClassifier):

@@ -23,6 +23,7 @@ from pet_cifar.hardware import keep_freed_memory
 from pet_cifar.training import own_module, prediction
 from pet_cifar.training.class_weights import ClassWeights, check_class_weights, class_weights
 from pet_cifar.training.compile import compile_parts
+from pet_cifar.training.dropout import Dropout, number_pictures
 from pet_cifar.training.loss import class_probabilities, classification_loss
 from pet_cifar.training.loss_watch import LossWatch, OnNan
 from pet_cifar.training.lr_schedule import LRSchedule, ScheduleName, change_highest_lr, total_steps
@@ -155,6 +156,7 @@ class ImageClassifier(LightningModule):
             else {str(name): weight for name, weight in class_weights.items()}
         )
         self._weight: Tensor | None = None
+        self._dropouts: list[Dropout] = []
         self.mix: Mix = mix
         self.mix_alpha = mix_alpha
         self.test_views: TestViews = test_views
@@ -253,6 +255,7 @@ class ImageClassifier(LightningModule):
             self.class_names = tuple(self._class_names())
             self._start_anew_or_go_on()
             self._weigh_classes()
+            self._dropouts = [layer for layer in self.modules() if isinstance(layer, Dropout)]
             self._compile()
 
     def on_fit_start(self) -> None:
@@ -339,6 +342,7 @@ class ImageClassifier(LightningModule):
         """
         if isinstance(batch, Batch | FeatureBatch):
             self._seed(batch.seed)
+            number_pictures(self._dropouts, batch.shared_seed, batch.first)
         else:
             batch = self._as_batch(batch)
         # What is to be learned by heart is not mixed.

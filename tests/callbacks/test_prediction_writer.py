@@ -30,7 +30,7 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_a_test_leaves_three_files_that_agree(tmp_path: Path) -> None:
+def test_a_test_leaves_four_files_that_agree(tmp_path: Path) -> None:
     model, data = trained(), digits()
     trainer = quiet_trainer(callbacks=[PredictionWriter(tmp_path / "run")])
     trainer.test(model, data, verbose=False)
@@ -39,6 +39,7 @@ def test_a_test_leaves_three_files_that_agree(tmp_path: Path) -> None:
         "metrics.json",
         "predictions.csv",
         "confusion_matrix.csv",
+        "scored.json",
     }
 
     header = (folder / "predictions.csv").read_text().splitlines()[0]

@@ -1,5 +1,6 @@
 """A run that was killed goes on in its own directory, and comes to the same as one that was not."""
 
+import json
 import os
 import re
 import resource
@@ -155,6 +156,9 @@ def test_a_resume_of_a_resume_in_a_moved_directory(whole: Whole) -> None:
     assert status == -signal.SIGKILL, said
     assert apart(["fit", "--resume", str(moved.absolute())])[0] == 0
     assert not NAME.exists()
+    record = json.loads((moved / "run.json").read_text())
+    assert (record["state"], record["steps"]) == ("finished", 14)
+    assert "--resume" not in record["command"]
     assert_same(moved, whole("epochs"))
     state = next(
         state

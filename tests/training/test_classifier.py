@@ -18,11 +18,12 @@ from torch import Tensor
 from pet_cifar.callbacks import ThroughputMonitor
 from pet_cifar.data import CatsDogsDataModule, DigitsDataModule, ImageDataModule
 from pet_cifar.data.augment import Augment
-from pet_cifar.data.loader import Batch
+from pet_cifar.data.loader import Batch, BatchLoader
 from pet_cifar.data.manifest import Split
 from pet_cifar.errors import InputError
 from pet_cifar.models import CatsDogsCNN, PlainCNN, ResidualCNN
 from pet_cifar.training import ImageClassifier, classifier
+from pet_cifar.training.dropout import Dropout, number_pictures
 from pet_cifar.training.lr_schedule import LRSchedule, ScheduleName
 from pet_cifar.training.metrics import StageMetrics
 from pet_cifar.training.optimizer import OptimizerName
@@ -667,3 +668,27 @@ def test_a_steps_dropout_follows_from_its_batch_alone() -> None:
         losses.append(loss_of(model, batch))
     assert torch.equal(*losses)
     assert not torch.equal(losses[0], loss_of(model, replace(batch, seed=batch.seed - 1)))
+
+
+def test_two_processes_make_the_step_that_one_would() -> None:
+    model = CatsDogsCNN(image_size=20, dropout=0.5, mean=[0.5], std=[0.25])
+    data = DigitsDataModule(image_size=20, batch_size=8)
+    data.setup("fit")
+    model._dropouts = [layer for layer in model.modules() if isinstance(layer, Dropout)]
+    assert model._dropouts
+
+    def gradients(rank: int, world_size: int) -> list[Tensor]:
+        loader = BatchLoader(
+            data.pixels("train"), data.labels("train") % 2, 8 // world_size, shuffle=True, rank=rank,
+            world_size=world_size,
+        )  # fmt: skip
+        batch = loader.load(0, 0)
+        model.train().zero_grad()
+        number_pictures(model._dropouts, batch.shared_seed, batch.first)
+        model.loss(model(batch.image[:, :1] / 255), batch.label).backward()  # type: ignore[no-untyped-call]
+        return [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
+
+    alone, first, second = gradients(0, 1), gradients(0, 2), gradients(1, 2)
+    for one, a, b in zip(alone, first, second, strict=True):
+        torch.testing.assert_close((a + b) / 2, one, atol=1e-6, rtol=1e-4)
+        assert not torch.allclose(a, b, atol=1e-6)

@@ -1,0 +1,98 @@
+"""``pet-cifar compare``: which of some runs is better, as far as test pictures and seeds can tell."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pet_cifar.cli.plain_parser import PlainParser
+from pet_cifar.errors import InputError, disk_errors
+
+if TYPE_CHECKING:
+    from pet_cifar.runs.comparison import Comparison
+    from pet_cifar.runs.tested_run import TestedRun
+
+
+def _parser() -> PlainParser:
+    parser = PlainParser(
+        prog="pet-cifar compare",
+        description="Compare runs that were tested: each experiment's accuracy with its interval, a verdict for each "
+        "pair, and what could mislead. Runs that differ by their seeds alone count together.",
+        epilog="A single run gets its report card. The exit status is 2 where a run cannot be read.",
+    )
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN_DIR",
+        help="Run directories, or directories of experiments, of which every tested run counts.",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE",
+        help="A report for a browser, such as report.html; the same as .md, .csv and .json goes beside it.",
+    )  # fmt: skip
+    parser.add_argument("--data.root", dest="root", metavar="DIR", help="Where the runs' pictures are now.")
+    return parser
+
+
+def run_compare(words: Sequence[str]) -> int:
+    """Compares runs, prints what was found, and writes a report where one is asked for.
+
+    Returns:
+        The exit status, 0.
+
+    Raises:
+        InputError: An option is wrong, or a run cannot be read.
+    """
+    options = _parser().parse_args(words)
+    if options.output is not None and options.output.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"--output {options.output}: give a name that ends in .html; .md, .csv and .json go beside it")
+    # These imports take seconds, and --help answers without them.
+    from pet_cifar.data.files.names import printable
+    from pet_cifar.runs.comparison import compare
+    from pet_cifar.runs.comparison_table import terminal_table
+
+    runs = _read(options.runs)
+    found = compare(runs, _logged(runs, options.root))
+    for line in (*terminal_table(found), "", *found.verdict_lines()):
+        print(printable(line))
+    for finding in found.findings:
+        print(printable(f"{'beware' if finding.is_serious else 'note'}: {finding.text}"))
+    if options.output is not None:
+        _write(found, options.output, options.root)
+        print(f"report: {printable(str(options.output))}")
+    return 0
+
+
+def _read(paths: Sequence[Path]) -> "list[TestedRun]":
+    from pet_cifar.runs.tested_run import find_tested, read_run
+
+    tested: list[Path] = []
+    untested: list[Path] = []
+    for path in paths:
+        own, rest = find_tested(path)
+        tested, untested = [*tested, *own], [*untested, *rest]
+    if not tested:
+        raise InputError(f"{untested[0]} has no predictions; make them with: pet-cifar test --run {untested[0]}")
+    for run in untested:
+        print(f"left out: {run} was not tested; pet-cifar test --run {run}", file=sys.stderr)
+    return [read_run(run) for run in dict.fromkeys(one.resolve() for one in tested)]
+
+
+def _logged(runs: "Sequence[TestedRun]", root: str | None) -> list[object]:
+    """The tests that were made of the same pictures before, as far as the data's folders are where they were."""
+    from pet_cifar.callbacks.experiment import read_config
+    from pet_cifar.data.root import data_root
+    from pet_cifar.data.test_log import read_tests
+
+    places: dict[tuple[Path, str], None] = {}
+    for run in runs:
+        init_args = (read_config(run.directory).get("data") or {}).get("init_args") or {}
+        places[data_root(root or init_args.get("root")), run.pictures] = None
+    return [test for place, pictures in places for test in read_tests(place, pictures)]
+
+
+def _write(found: "Comparison", output: Path, root: str | None) -> None:
+    from pet_cifar.runs.comparison_table import as_csv, as_json, as_markdown
+
+    with disk_errors(output, "; give another --output"):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        for suffix, text in ((".md", as_markdown(found)), (".csv", as_csv(found)), (".json", as_json(found))):
+            output.with_suffix(suffix).write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -1,0 +1,129 @@
+"""``pet-cifar compare``: which of some runs is better."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pet_cifar.cli.main import main
+from tests.cli.commands import fit, refused
+from tests.runs.conftest import digits_run as digits_run
+from tests.runs.run_folders import answers, make_run
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def two_experiments(count: int = 3) -> list[str]:
+    for name, accuracy in (("residual", 0.9), ("plain", 0.7)):
+        for seed in range(count):
+            make_run(Path(f"logs/{name}/version_{seed}"), answers(accuracy, hash((accuracy, seed)) % 1000), seed,
+                     options={"lr": accuracy})  # fmt: skip
+    return ["logs/residual", "logs/plain"]
+
+
+def lines_of(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
+    capsys.readouterr()
+    main(["compare", *words])
+    return capsys.readouterr().out.splitlines()
+
+
+def test_the_better_experiment_is_named_with_its_lead(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = lines_of(capsys, *two_experiments())
+    head, best, other, _, verdict = lines
+    assert head.split()[0] == "experiment"
+    assert (best.split()[0], best.split()[1]) == ("residual", "3")
+    assert other.split()[0] == "plain"
+    assert verdict.startswith("residual is better than plain by ")
+    assert "p = " in verdict
+
+
+def test_runs_that_cannot_be_told_apart_say_what_would(capsys: pytest.CaptureFixture[str]) -> None:
+    make_run(Path("logs/a/version_0"), answers(0.9, 1))
+    make_run(Path("logs/b/version_0"), answers(0.895, 2), options={"lr": 2})
+    (line,) = [line for line in lines_of(capsys, "logs/a", "logs/b") if "apart" in line]
+    assert "more test pictures" in line
+
+
+def test_a_report_has_the_same_in_four_forms(capsys: pytest.CaptureFixture[str]) -> None:
+    lines_of(capsys, *two_experiments(), "--output", "reports/mine.html")
+    found = json.loads(Path("reports/mine.json").read_text())
+    assert [one["experiment"] for one in found["experiments"]] == ["residual", "plain"]
+    assert found["experiments"][0]["seeds"] == ["0", "1", "2"]
+    assert found["verdicts"][0]["is_better"]
+    assert found["differing_options"] == {"model.init_args.lr": ["0.9", "0.7"]}
+    with Path("reports/mine.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[0]["accuracy"]) == pytest.approx(found["experiments"][0]["accuracy"])
+    text = Path("reports/mine.md").read_text()
+    assert found["verdicts"][0]["words"] in text
+    assert "| residual | 3 | 400 |" in text
+
+
+def test_a_real_run_gets_its_report_card(digits_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = lines_of(capsys, str(digits_run))
+    assert not any("better" in line or "apart" in line for line in lines)
+    assert "digits_residual" in lines[1]
+    assert "180" in lines[1].split()
+
+
+def test_a_real_run_is_told_from_a_copy_with_another_seed(digits_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path("logs/digits_residual")
+    for number in range(2):
+        shutil.copytree(digits_run, folder / f"version_{number}")
+    config = folder / "version_1" / "config.yaml"
+    config.write_text(config.read_text().replace("seed_everything: 0", "seed_everything: 1"))
+    lines = lines_of(capsys, str(folder))
+    assert any(line.startswith("beware: ") and "same predictions" in line for line in lines)
+
+
+def test_an_untested_run_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    two_experiments()
+    shutil.rmtree("logs/plain/version_1/test")
+    main(["compare", "logs/plain", "logs/residual"])
+    captured = capsys.readouterr()
+    assert "logs/plain/version_1" in captured.err
+    assert captured.out.splitlines()[2].split()[:2] == ["plain", "2"]
+
+
+def test_a_tested_run_is_in_the_log_of_its_data(capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in ("0", "1"):
+        fit("--seed_everything", seed, "--data.root", ".")
+        main(["test", "--run", "lightning_logs/digits_residual"])
+    lines = lines_of(capsys, "lightning_logs/digits_residual/version_1")
+    assert any(line.startswith("beware: ") and "seed 0" in line and "among these runs" in line for line in lines)
+    assert not any("among these runs" in line for line in lines_of(capsys, "lightning_logs/digits_residual"))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["nowhere"], "nowhere"),
+        (["a_file"], "a_file"),
+        (["empty"], "empty"),
+        (["logs"], "logs/residual"),
+        (["logs/untested"], "pet-cifar test --run logs/untested/version_0"),
+        (["logs/damaged"], "predictions.csv, line 3"),
+        (["logs/foreign"], "predictions.csv, line 1"),
+        (["logs/torn"], "run.json"),
+        (["logs/residual", "--output", "report.pdf"], "--output report.pdf"),
+        (["logs/residual", "--outptu", "report.html"], "--output"),
+        ([], "RUN_DIR"),
+    ],
+)
+def test_a_wrong_input_is_told_in_one_line(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    two_experiments(1)
+    Path("a_file").touch()
+    Path("empty").mkdir()
+    for name in ("untested", "damaged", "foreign", "torn"):
+        shutil.copytree("logs/plain", f"logs/{name}")
+    shutil.rmtree("logs/untested/version_0/test")
+    table = Path("logs/damaged/version_0/test/predictions.csv")
+    table.write_text("\n".join([*table.read_text().splitlines()[:2], "1.jpg,cat,dog,0.5"]))
+    Path("logs/foreign/version_0/test/predictions.csv").write_text("path,prediction,p_cat\n1.jpg,cat,1\n")
+    Path("logs/torn/version_0/run.json").write_text('{"state": ')
+    assert told in refused(capsys, "compare", *words)
