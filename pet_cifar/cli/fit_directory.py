@@ -10,8 +10,9 @@ from signal import Signals
 from typing import Any
 
 from filelock import FileLock
-from lightning import Trainer
+from lightning import Callback, Trainer
 
+from pet_cifar.callbacks import LastCheckpoint, LogPosition
 from pet_cifar.callbacks.run_loggers import RunEvents, RunMetrics
 from pet_cifar.callbacks.stop_request import Stopped
 from pet_cifar.cli.arguments import asks_for_help, split_words
@@ -81,6 +82,15 @@ def loggers_of(run: Path) -> list[FileLogger]:
     run = run if run.parent.name else run.absolute()
     events = RunEvents(run.parent.parent, run.parent.name, run.name, default_hp_metric=False)
     return [events, RunMetrics(run.parent.parent, run.parent.name, run.name)]
+
+
+def connect(callbacks: Sequence[Callback], signals: StopSignals, *, goes_on: bool) -> None:
+    """Lets a signal reach the callback that saves, and says whether a run goes on in its own directory."""
+    for one in callbacks:
+        if isinstance(one, LastCheckpoint):
+            signals.stop = one.stop
+        elif isinstance(one, LogPosition):
+            one.goes_on = goes_on
 
 
 @contextmanager

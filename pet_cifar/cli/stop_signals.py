@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.pytorch.utilities import rank_zero_only
 
 from pet_cifar.callbacks.stop_request import Stopped, StopRequest
 from pet_cifar.cli.interactive import is_interactive
@@ -73,11 +74,14 @@ class StopSignals(Callback):
                 signal.signal(number, self._answer)
 
     def _answer(self, number: int, frame: FrameType | None) -> None:
+        if self.stop.signal and number != signal.SIGINT:
+            return  # SLURM, for one, sends more than one, and the checkpoint is being written.
         if self.stop.signal or not self.stop.is_heard:
             raise Stopped(number)
         self.stop.signal = number
-        # print is not made for a handler: it may interrupt itself.
-        os.write(2, ASKED.encode())
+        if getattr(rank_zero_only, "rank", 0) == 0:
+            # print is not made for a handler: it may interrupt itself.
+            os.write(2, ASKED.encode())
 
 
 def _end_at_second_ctrl_c(reads: int) -> None:

@@ -14,7 +14,6 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 from torch.optim import Optimizer
 
-from pet_cifar.callbacks import LastCheckpoint, LogPosition
 from pet_cifar.callbacks.stop_request import StopRequest
 from pet_cifar.cli import (
     arguments,
@@ -33,7 +32,6 @@ from pet_cifar.cli.parser import Parser, refuse_null
 from pet_cifar.cli.save_config import SaveConfig
 from pet_cifar.cli.stop_signals import StopSignals
 from pet_cifar.data import ImageDataModule
-from pet_cifar.data.datamodule import image_data_of
 from pet_cifar.data.scored import name_of_results
 from pet_cifar.errors import InputError
 from pet_cifar.models.summary import summary
@@ -41,7 +39,6 @@ from pet_cifar.runs import directory
 from pet_cifar.runs.checkpoint_file import use_hashed_checkpoints
 from pet_cifar.runs.continuation import Continuation
 from pet_cifar.training import ImageClassifier, LRFinder
-from pet_cifar.training.ridge import wilson_interval
 
 # Lightning 2.6 calls what jsonargparse 4.49 deprecates, and would warn once a run.
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
@@ -215,13 +212,9 @@ class PetCifarCLI(LightningCLI):
             written = written if isinstance(written, list) else [written]
             asked = [dict(one.get("init_args") or {}) for one in written]
             ours.insert(0, callback_options.CallbackOptions(list(zip(callbacks, asked, strict=True))))
-        chosen = [*ours, *callbacks, *self.extra_callbacks]
-        for one in chosen:
-            if isinstance(one, LastCheckpoint):
-                self._signals.stop = one.stop
-            elif isinstance(one, LogPosition):
-                one.goes_on = self._continued is not None
-        return [*chosen, self._signals]
+        chosen = [*ours, *callbacks, *self.extra_callbacks, self._signals]
+        fit_directory.connect(chosen, self._signals, goes_on=self._continued is not None)
+        return chosen
 
     @property
     def _resumes(self) -> bool:
@@ -283,21 +276,11 @@ class PetCifarCLI(LightningCLI):
         if self.trainer.is_global_zero and log_dir and self.trainer.loggers:
             print(f"predictions: {log_dir}/{name_of_results(self.trainer, 'predict')}/predictions.csv")
 
-    def _accuracy(self) -> str:
-        """The accuracy of a test with its 95 % interval, since that of few pictures says little."""
-        share = self.trainer.callback_metrics["test/acc"].item()
-        data = image_data_of(self.trainer)
-        if data is None or "_batches" in name_of_results(self.trainer, "test"):
-            return f"{100 * share:.2f} %"
-        count = len(data.splits["test"])
-        low, high = wilson_interval(round(share * count), count)
-        return f"{100 * share:.2f} % of {count:,} pictures, 95 % interval {100 * low:.2f} to {100 * high:.2f} %"
-
     def after_test(self) -> None:
         """Says what came out and how to look at it."""
         log_dir = self.trainer.log_dir
         if self.trainer.is_global_zero and "test/acc" in self.trainer.callback_metrics:
-            print(f"test accuracy: {self._accuracy()}")
+            print(f"test accuracy: {run_hints.accuracy_of_test(self.trainer)}")
             self._print_hints()
             if log_dir and self.trainer.loggers:
                 if (name := name_of_results(self.trainer, "test")) != "test":

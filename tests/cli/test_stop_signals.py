@@ -37,6 +37,16 @@ def test_a_checkpoint_at_the_next_step_and_the_status_that_a_shell_expects(numbe
     assert [row["epoch"] for row in rows_of(RUN)] == ["0", "0"]
 
 
+def test_another_signal_while_it_stops_changes_nothing() -> None:
+    stop = StopRequest(is_heard=True)
+    with StopSignals(stop):
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.signal == signal.SIGTERM
+        with pytest.raises(Stopped):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
 def test_within_validation_it_does_not_wait_for_the_end_of_it() -> None:
     status, said = apart([*FIT, "--data.batch_size", "60"], kill_at("on_validation_batch_start", 0, 0, signal.SIGTERM))
     assert status == 128 + signal.SIGTERM, said

@@ -90,7 +90,7 @@ def watched_steps(losses: list[float], monkeypatch: pytest.MonkeyPatch, arrives_
     trainer = SimpleNamespace(
         callbacks=[], world_size=1, optimizers=[SimpleNamespace(param_groups=[rate])], current_epoch=0, global_step=0
     )
-    module: Any = SimpleNamespace(device=torch.device("cuda"), trainer=trainer)
+    module: Any = SimpleNamespace(device=torch.device("cuda"), trainer=trainer, _trainer=trainer)
     watch = LossWatch("stop")
     batch = Batch(torch.zeros(1), torch.zeros(1), torch.zeros(1), torch.zeros(1), seed=0)
 
