@@ -267,3 +267,9 @@ def test_on_a_full_disk_a_run_ends_with_one_line_and_goes_on_later(way: str, wha
     for events in set(RUN.glob("*tfevents*")) - set(RUN.glob("*.fit")):
         events.unlink()
     assert_same(RUN, whole(way))
+
+
+def test_the_saved_config_is_for_all_verbs() -> None:
+    main([*FIT, *WITHOUT_PICTURES, "--trainer.max_epochs", "1"])
+    main(["test", "--config", str(RUN / "config.yaml"), "--ckpt_path", str(LAST)])
+    assert (RUN / "test" / "metrics.json").is_file()
