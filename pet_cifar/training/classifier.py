@@ -349,13 +349,11 @@ class ImageClassifier(LightningModule):
         if self.mix == "none" or self.trainer.overfit_batches > 0:  # type: ignore[attr-defined]
             logits, label = self.logits(batch), batch.label
             loss = self.loss(logits, label, self._class_weight())
-            return self._learn_from(batch, loss, logits, label)
-        assert isinstance(batch, Batch), "a net that mixes pictures refuses to train on features"
-        image, shares = mixed(batch.image, batch.label, self.mix, self.mix_alpha, self.num_classes)
-        logits = self(image)
-        return self._learn_from(batch, self.loss(logits, shares, self._class_weight()), logits, shares.argmax(1))
-
-    def _learn_from(self, batch: Batch | FeatureBatch, loss: Tensor, logits: Tensor, label: Tensor) -> Tensor | None:
+        else:
+            assert isinstance(batch, Batch), "a net that mixes pictures refuses to train on features"
+            image, shares = mixed(batch.image, batch.label, self.mix, self.mix_alpha, self.num_classes)
+            logits, label = self(image), shares.argmax(1)
+            loss = self.loss(logits, shares, self._class_weight())
         if not self.loss_watch.accepts(self, loss, batch):
             return None
         self.train_metrics.update(loss, self.probabilities(logits.detach()), label)

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 OnNan = Literal["stop", "skip"]
 CHECK_EVERY = 50
 """The number of steps after which the losses of a GPU are copied to the host."""
+READ_AT_ONCE = ("cpu",)
+"""The devices whose numbers Python reads without waiting."""
 NAMED = 32
 """The largest number of files that are named."""
 
@@ -71,7 +73,7 @@ class LossWatch:
         if module._trainer is None:  # A program makes the step by itself, and sees its loss.
             return True
         trainer = module.trainer
-        on_cpu = is_on_host(module)
+        on_cpu = module.device.type in READ_AT_ONCE
         alone = self.on_nan == "stop" or trainer.world_size == 1
         if on_cpu and alone and math.isfinite(loss.item()):
             return True
@@ -130,11 +132,6 @@ class LossWatch:
                     f"{_describe(module, step)}; give a smaller --model.lr or a longer warmup, look at these files, "
                     "or leave such steps out with --model.on_nan skip"
                 )
-
-
-def is_on_host(module: LightningModule) -> bool:
-    """Whether the loss is where Python reads it without waiting."""
-    return module.device.type == "cpu"
 
 
 def _copy(losses: Tensor) -> tuple[Tensor, Callable[[], bool]]:
