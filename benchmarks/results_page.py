@@ -136,7 +136,7 @@ def verdicts(results: dict[str, dict[str, Any]]) -> list[str]:
     words = []
     for (first, second), one, p in zip(pairs, found, corrected, strict=True):
         spread = max(first["forecast_deviation"], second["forecast_deviation"])
-        words.append(verdict_on(first["name"], second["name"], one, p, spread).words)
+        words.append(verdict_on(first["name"], second["name"], one, p, spread, len(pairs)).words)
     return words
 
 

@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,6 +56,24 @@ def check_new_folder(option: str, folder: Path) -> None:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{option} {folder}: there is something already; give a new folder")
+
+
+def check_local(name: str, path: object) -> None:
+    """Refuses an address in the place of a file or a folder of this machine; nothing is sent there.
+
+    Args:
+        name: The option or argument.
+        path: What was given.
+
+    Raises:
+        InputError: It has the form of an address, such as ``https://...`` or ``s3://...``.
+    """
+    # fsspec, with which Lightning opens files, also takes a scheme with two colons; a `Path` keeps one slash of two. A
+    # single letter is a drive.
+    if re.match(r"\w[\w+.-]+(:/|::)", str(path)):
+        raise InputError(
+            f"{name} {path} is an address, and only files of this machine are taken; download it, and give the file"
+        )
 
 
 def check_choice(name: str, value: object, choices: Iterable[object]) -> None:

@@ -17,6 +17,7 @@ from torch.utils.tensorboard import summary as messages
 from pet_cifar.callbacks.images.drawing import encode
 from pet_cifar.callbacks.predictions import PredictionCollector, Predictions
 from pet_cifar.data.datamodule import image_data_of
+from pet_cifar.data.files.names import lines_without_codes
 from pet_cifar.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -180,8 +181,8 @@ class Board(Callback):
         self.add(Summary(value=[Summary.Value(tag=tag, image=content)]))
 
     def text(self, tag: str, markdown: str) -> None:
-        """Writes a card of the Text tab."""
-        self.add(messages.text(tag, markdown))  # type: ignore[no-untyped-call]
+        """Writes a card of the Text tab; a name in it may be a stranger's."""
+        self.add(messages.text(tag, lines_without_codes(markdown)))  # type: ignore[no-untyped-call]
 
     def pr_curve(self, tag: str, truth: NDArray[np.bool_], probability: NDArray[np.float32]) -> None:
         """Writes the precision-recall curve of one class against the rest; both arrays have the shape (n,)."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+from pet_cifar.data.files.plain_yaml import read_yaml_file
 
 CHANGES_NOTHING = {
     *("seed_everything", "ckpt_path", "run", "print_model", "weights_only"),
@@ -50,11 +50,14 @@ def key_of(options: Mapping[str, Any]) -> str:
 
 
 def read_config(run: Path) -> dict[str, Any]:
-    """A run directory's ``config.yaml``; empty where there is no such file, or none that can be read."""
-    try:
-        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+    """A run directory's ``config.yaml``; empty where there is no such file.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    if not (run / "config.yaml").is_file():
         return {}
+    config = read_yaml_file(run / "config.yaml", str(run / "config.yaml"))
     return config if isinstance(config, dict) else {}
 
 

@@ -14,6 +14,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, Sessi
 
 from pet_cifar.callbacks.board import board_of
 from pet_cifar.data.datamodule import image_data_of
+from pet_cifar.data.files.names import without_codes
 
 TEXT_COLUMNS = ("net", "data", "augment", "optimizer", "schedule", "precision", "options")
 NUMBER_COLUMNS = ("image_size", "batch_size", "lr", "weight_decay", "epochs", "seed", "processes")
@@ -159,7 +160,7 @@ def session_start(values: Mapping[str, str | float]) -> Any:
     content = SessionStartInfo(start_time_secs=time.time())
     for name, value in values.items():
         if isinstance(value, str):
-            content.hparams[name].string_value = value
+            content.hparams[name].string_value = without_codes(value)
         else:
             content.hparams[name].number_value = value
     return _message(metadata.SESSION_START_INFO_TAG, HParamsPluginData(session_start_info=content))

@@ -15,6 +15,7 @@ from pet_cifar.callbacks.experiment import key_of, read_options, read_seed
 from pet_cifar.callbacks.images.confusion_matrix import count_confusions, write_confusions
 from pet_cifar.callbacks.predictions import PredictionCollector, Predictions
 from pet_cifar.data.datamodule import ImageDataModule, image_data_of
+from pet_cifar.data.files.names import as_cell, without_codes
 from pet_cifar.data.identity import contents_of, names_of
 from pet_cifar.data.scored import name_of_results
 from pet_cifar.data.test_log import LoggedTest, log_test
@@ -143,8 +144,7 @@ def write_predictions(path: Path, predictions: Predictions, data: ImageDataModul
     """
     outliers = predictions.is_outlier
     names, records = data.class_names, data.splits["test"]
-    # A name with bytes that are no UTF-8 is written with escapes, so that every program can read the table.
-    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         last = ["none_of_these"] if outliers is not None else []
         writer.writerow(["path", "label", "prediction", *(f"p_{name}" for name in names), *last])
@@ -156,4 +156,5 @@ def write_predictions(path: Path, predictions: Predictions, data: ImageDataModul
             strict=True,
         ):
             scores = (f"{p:.6f}" for p in probabilities)
-            writer.writerow([records[row].path, names[label], names[predicted], *scores, *flag])
+            cells = (without_codes(records[row].path), names[label], names[predicted])
+            writer.writerow([*map(as_cell, cells), *scores, *flag])

@@ -1,5 +1,6 @@
 """``pet-cifar compare``: which of some runs is better, as far as test pictures and seeds can tell."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,7 +57,7 @@ def run_compare(words: Sequence[str]) -> int:
     for finding in found.findings:
         print(printable(f"{'beware' if finding.is_serious else 'note'}: {finding.text}"))
     if options.output is not None:
-        _write(found, options.output, options.root)
+        _write(found, options.output, options.root, shlex.join(["pet-cifar", "compare", *words]))
         print(f"report: {printable(str(options.output))}")
     return 0
 
@@ -89,10 +90,18 @@ def _logged(runs: "Sequence[TestedRun]", root: str | None) -> list[object]:
     return [test for place, pictures in places for test in read_tests(place, pictures)]
 
 
-def _write(found: "Comparison", output: Path, root: str | None) -> None:
+def _write(found: "Comparison", output: Path, root: str | None, command: str) -> None:
+    from pet_cifar.cli.log_filters import each_once
+    from pet_cifar.cli.run_option import data_of_run
+    from pet_cifar.data.files.names import printable
     from pet_cifar.runs.comparison_table import as_csv, as_json, as_markdown
+    from pet_cifar.runs.report.page import write
 
     with disk_errors(output, "; give another --output"):
         output.parent.mkdir(parents=True, exist_ok=True)
         for suffix, text in ((".md", as_markdown(found)), (".csv", as_csv(found)), (".json", as_json(found))):
             output.with_suffix(suffix).write_text(text, encoding="utf-8", errors="backslashreplace")
+    with each_once():
+        missing = write(found, output, lambda checkpoint: data_of_run(checkpoint, root), command)
+    for line in missing:
+        print(f"not drawn: {printable(line)}", file=sys.stderr)

@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import pet_cifar
 from pet_cifar.callbacks.experiment import flatten
 from pet_cifar.cli import callback_options
-from pet_cifar.errors import InputError, did_you_mean
+from pet_cifar.data.files.plain_yaml import check_plain, read_yaml, read_yaml_file
+from pet_cifar.data.manifest_report import warn_line
+from pet_cifar.errors import InputError, check_local, did_you_mean
 
 
 def shipped_configs() -> dict[str, Path]:
@@ -31,6 +31,7 @@ def find_config(name: str) -> Path:
     Raises:
         InputError: There is neither.
     """
+    check_local("--config", name)
     path = Path(name)
     try:
         if path.is_file():
@@ -53,10 +54,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         InputError: The file cannot be read, or holds no keys.
     """
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"--config {path} cannot be read as YAML: {' '.join(str(error).split())}") from error
+    config = read_yaml_file(path, f"--config {path}")
     if not isinstance(config, dict):
         raise InputError(f"--config {path} holds no keys such as model, data and trainer")
     return config
@@ -69,25 +67,59 @@ def run_name(config: Path) -> str:
     return config.stem
 
 
-def config_of_checkpoint(checkpoint: Mapping[str, Any], verb: str) -> dict[str, Any]:
-    """The config that a checkpoint carries.
+def config_of_checkpoint(checkpoint: Mapping[str, Any], verb: str, source: str) -> dict[str, Any]:
+    """The config that a checkpoint carries, without what a stranger's checkpoint must not decide.
 
     Args:
         checkpoint: The content of the file.
-        verb: ``fit`` goes on training and takes the whole config; the other verbs take only the net and the data.
+        verb: ``fit`` goes on training and takes the callbacks, the optimizer and the Trainer's numbers and words; the
+            other verbs take only the net, the data and the seed.
+        source: What the config is, for the message, such as ``the config in FILE``.
+
+    Raises:
+        InputError: It is no YAML, or has another shape.
     """
-    config: dict[str, Any] = yaml.safe_load(checkpoint.get("config", "")) or {}
+    text = checkpoint.get("config") or ""
+    if not isinstance(text, str):
+        raise InputError(f"{source} is a {type(text).__name__}, and no text; give a checkpoint of a run")
+    config = read_yaml(text, source) or {}
+    init_args = _init_args(config, source)
+    keys: tuple[str, ...] = ("seed_everything", "model", "data")
     if verb == "fit":
-        of_one_call = ("ckpt_path", "run", "resume", "print_model")
-        config = {key: value for key, value in config.items() if key not in of_one_call}
-    else:
-        config = {key: config[key] for key in ("seed_everything", "model", "data") if key in config}
-    init_args = config.get("model", {}).get("init_args", {})
+        keys = (*keys, "trainer", "optimizer", "lr_scheduler")
+    taken = {key: config[key] for key in keys if config.get(key) is not None}
+    if isinstance(trainer := taken.get("trainer"), dict):
+        # A logger, a strategy or a plugin writes, sends or starts what the file says, so that the user gives it again.
+        others = [key for key, value in trainer.items() if key != "callbacks" and not _is_plain(value)]
+        taken["trainer"] = {key: value for key, value in trainer.items() if key not in others}
+        for key in others:
+            warn_line(f"{source}: --trainer.{key} is not taken out of a checkpoint; give it again where you need it")
+    hyper_parameters = checkpoint.get("hyper_parameters") or {}
     # The checkpoint holds all weights, so the net must not ask for the file of its pretrained weights again.
-    init_args.update(
-        {key: checkpoint["hyper_parameters"][key] for key in init_args if key in checkpoint["hyper_parameters"]}
-    )
-    return config
+    init_args.update({key: hyper_parameters[key] for key in init_args if key in hyper_parameters})
+    check_plain(taken, source)
+    return taken
+
+
+def _init_args(config: object, source: str) -> dict[str, Any]:
+    """The net's arguments in a config; an empty mapping where it has none."""
+    if not isinstance(config, dict):
+        raise InputError(f"{source} holds no keys such as model, data and trainer")
+    model = config.get("model")
+    init_args = model.get("init_args") if isinstance(model, dict) else None
+    # A class without arguments may be a word.
+    if not isinstance(model, dict | str | None) or not isinstance(init_args, dict | None):
+        raise InputError(f"{source}: model: expected keys such as class_path and init_args, got {str(model)[:60]}")
+    return init_args or {}
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a value names no class with arguments; a word is checked where it is used."""
+    if isinstance(value, dict):
+        return "class_path" not in value and all(map(_is_plain, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return not (isinstance(value, str) and value.lstrip().startswith(("{", "[")))
 
 
 def overridden(configs: Sequence[Mapping[str, Any]], final: Mapping[str, Any]) -> Iterator[str]:

@@ -6,14 +6,16 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from pet_cifar.cli import arguments, doctor
+from pet_cifar.cli import doctor, trust
 from pet_cifar.cli.configs import find_config, read_config
-from pet_cifar.cli.parser import Parser
+from pet_cifar.cli.parser import Parser, check_values
+from pet_cifar.cli.plain_parser import split_words
 from pet_cifar.data import ImageDataModule, manifest, manifest_report
 from pet_cifar.data.files.names import printable
 from pet_cifar.data.manifest import ImageRecord
 from pet_cifar.data.root import is_writable, state_directory
 from pet_cifar.errors import InputError, did_you_mean
+from pet_cifar.runs.trusted import HELP
 
 COMMANDS = ("check", "doctor", "prepare")
 
@@ -38,16 +40,21 @@ def run_data(args: Sequence[str]) -> None:
             f"data {command} {args[1]}: a folder of pictures is given as --data ImageFolderDataModule --data.root "
             f"{args[1]}"
         )
-    names, words = arguments.split_words(args[1:], "-c", "--config")
-    configs = [read_config(find_config(name)) for name in names]
+    names, words = split_words(args[1:], "-c", "--config")
+    files = [find_config(name) for name in names]
+    configs = [read_config(file) for file in files]
     chosen = [config.get("data") or {} for config in configs]
+    for file, one in zip(files, chosen, strict=True):
+        trust.check_config(check, {"data": one}, f"--config {file}")
+    trust.refuse_files(check, words)
     if not chosen and not any(word.partition("=")[0] == "--data" for word in words):
         chosen = ["CatsDogsDataModule"]
-    words = [word for one in chosen for word in ("--data", one if isinstance(one, str) else json.dumps(one))] + words
+    words = [word for one in chosen for word in _words_of(one)] + words
     if command == "doctor":
         words = [word for config in configs for word in doctor.options_of_config(config)] + words
     config = parser.parse_args([command, *words])
     options: Namespace = config[config.command]
+    check_values(commands.choices[config.command], options)
     data: ImageDataModule = parser.instantiate_classes(config)[config.command].data
     if config.command == "doctor":
         doctor.run_doctor(data, options)
@@ -71,19 +78,25 @@ def run_data(args: Sequence[str]) -> None:
     manifest_report.report_splits(data.divide(usable), data.class_names, data.root)
 
 
-def data_module(words: Sequence[str]) -> ImageDataModule:
+def data_module(data: object, source: str, words: Sequence[str] = ()) -> ImageDataModule:
     """Builds a data module.
 
     Args:
-        words: What the command line says of it: ``--data`` with a class, or with JSON as a config holds it, and options
-            such as ``--data.root``.
+        data: What a config says of it.
+        source: What the config is, for the message.
+        words: Options that win over it, such as ``--data.root``.
 
     Raises:
-        InputError: A word is wrong.
+        InputError: A word is wrong, or the config names a class that no file may name.
     """
     parser = _parser("")
-    found: ImageDataModule = parser.instantiate_classes(parser.parse_args(list(words))).data
+    trust.check_config(parser, {"data": data}, source)
+    found: ImageDataModule = parser.instantiate_classes(parser.parse_args([*_words_of(data), *words])).data
     return found
+
+
+def _words_of(data: object) -> list[str]:
+    return ["--data", data if isinstance(data, str) else json.dumps(data)]
 
 
 def _write(pictures: Sequence[ImageRecord], root: Path, output: Path | None) -> Path:
@@ -106,6 +119,7 @@ def _parser(description: str) -> Parser:
     parser.add_argument(
         "-c", "--config", help="Take the data module of this config: a file or a shipped config's name."
     )
+    parser.add_argument("--trust", type=str | None, metavar="MODULE", help=HELP)
     parser.add_subclass_arguments(
         ImageDataModule, "data", required=True, help="The data module; CatsDogsDataModule where none is given."
     )

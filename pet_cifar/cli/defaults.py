@@ -26,6 +26,7 @@ from pet_cifar.callbacks import (
 from pet_cifar.callbacks.images.base import ImageCallback
 from pet_cifar.callbacks.run_loggers import RunEvents, RunMetrics
 from pet_cifar.cli.options import choices
+from pet_cifar.data.files.names import printable
 from pet_cifar.data.root import is_writable
 from pet_cifar.errors import InputError
 
@@ -59,7 +60,8 @@ def scored_run(run: Path, default_root_dir: str | Path | None = None) -> list[Fi
     """
     if not is_writable(run):
         loggers = new_run(run.parent.name, default_root_dir)
-        log.warning("%s cannot be written to, so that the results go to %s", run, loggers[0].log_dir)
+        places = map(printable, (str(run), loggers[0].log_dir))
+        log.warning("%s cannot be written to, so that the results go to %s", *places)
         return loggers
     logger = RunEvents(run.parent.parent, run.parent.name, run.name, default_hp_metric=False)
     logger.suffix = ""

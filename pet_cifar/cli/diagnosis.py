@@ -27,6 +27,7 @@ from pet_cifar.cli.options import (
     options_of,
     options_of_class,
 )
+from pet_cifar.data.files.plain_yaml import read_yaml
 from pet_cifar.errors import InputError, did_you_mean
 
 
@@ -41,7 +42,7 @@ def diagnose(parser: ArgumentParser, words: Sequence[str]) -> None:
         InputError: A word is wrong.
     """
     walk = _Walk(parser)
-    for name, value in _pairs(words, flags_of(parser)):
+    for name, value in option_values(words, flags_of(parser)):
         walk.check_word(name, value)
     walk.check_complete()
 
@@ -57,7 +58,7 @@ def expected(option: str, kind: Any, value: object, default: object = None) -> s
     return f"{line}; its default is {default}" if text == "null" and default is not None else line
 
 
-def _pairs(words: Sequence[str], flags: set[str]) -> Iterator[tuple[str, str | None]]:
+def option_values(words: Sequence[str], flags: set[str]) -> Iterator[tuple[str, str | None]]:
     """Each option with its value; None where no value follows, and a word that follows no option on its own."""
     rest = list(words)
     while rest:
@@ -240,7 +241,7 @@ class _Walk:
 
     def _check_config(self, value: str) -> None:
         if value.lstrip().startswith("{"):
-            config = yaml.safe_load(value)
+            config = read_yaml(value, "--config")
         else:
             config = read_config(Path(value))
             self.source = f"--config {value}: "

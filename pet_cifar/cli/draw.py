@@ -95,7 +95,7 @@ def run_draw(words: Sequence[str]) -> int:
         attempt("feature maps", lambda: drawings.draw_feature_maps(net, pictures, layers, folder))
         attempt("Grad-CAM", lambda: drawings.draw_grad_cam(net, pictures, folder))
     for line in missing:
-        print(f"not drawn: {line}", file=sys.stderr)
+        print(f"not drawn: {printable(line)}", file=sys.stderr)
     print(f"drawn into {printable(str(folder))}")
     return 1 if missing else 0
 

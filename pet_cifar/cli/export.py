@@ -187,7 +187,10 @@ def _data(checkpoint: dict[str, Any], root: str | None) -> "ImageDataModule | No
     except InputError as error:
         if root:
             raise
-        print(f"checked with drawn pictures, since the run's data cannot be read: {error}", file=sys.stderr)
+        from pet_cifar.data.files.names import printable
+
+        why = printable(str(error))
+        print(f"checked with drawn pictures, since the run's data cannot be read: {why}", file=sys.stderr)
         return None
 
 

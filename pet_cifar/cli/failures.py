@@ -1,6 +1,7 @@
 """What to tell of an error that came up while a verb ran, after all parts were built."""
 
 import re
+import traceback
 from collections.abc import Mapping
 from errno import EDQUOT, EFBIG, ENOSPC
 from math import ceil
@@ -30,6 +31,13 @@ def refusal_of_run(error: Exception, parts: Mapping[str, object]) -> InputError 
             if named != words:
                 return InputError(named)
         return error
+    if _reads_checkpoint(error):
+        trainer = parts["trainer"]
+        file = trainer.ckpt_path if isinstance(trainer, Trainer) else None
+        return InputError(
+            f"--ckpt_path {file} cannot be gone on with ({type(error).__name__}: {words}): a part of it has another "
+            "shape than a run gives it; give a checkpoint that a run of this version has written"
+        )
     if _is_out_of_memory(error, words):
         return InputError(
             "there is not enough memory for a step; give a smaller --data.batch_size or a smaller --data.image_size"
@@ -53,6 +61,12 @@ def refusal_of_run(error: Exception, parts: Mapping[str, object]) -> InputError 
     if found and found[1] in options_of_class(Trainer):
         return InputError(f"--trainer.{found[1]}: {words}")
     return InputError(words) if isinstance(error, MisconfigurationException) else None
+
+
+def _reads_checkpoint(error: Exception) -> bool:
+    """Whether the error came up while Lightning gave the parts of a checkpoint to those that they belong to."""
+    frames = (frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(code.co_filename.endswith("checkpoint_connector.py") and "restore" in code.co_name for code in frames)
 
 
 def _is_out_of_memory(error: Exception, words: str) -> bool:

@@ -6,7 +6,11 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pet_cifar.data.files.names import lines_without_codes
+
 _LIGHTNING = "lightning.pytorch.utilities.rank_zero"
+_DATA = "pet_cifar.data.manifest_report"
+"""The log of what is left out of the data, and of what else is wrong with it."""
 
 
 def filter_messages() -> None:
@@ -19,7 +23,9 @@ def filter_messages() -> None:
         # A program that calls the command line twice may have replaced the stream in between.
         if type(handler) is logging.StreamHandler:
             handler.stream = sys.stderr
-    logging.getLogger(_LIGHTNING).addFilter(lambda record: "Tip:" not in record.msg)
+            handler.addFilter(_without_codes)
+    logging.getLogger(_LIGHTNING).addFilter(lambda record: "Tip:" not in str(record.msg))
+    logging.getLogger(_LIGHTNING).addFilter(_without_codes)
     # The seed is an option, which the run's card and its config show.
     logging.getLogger("lightning.fabric.utilities.seed").addFilter(lambda record: "Seed set to" not in record.msg)
     for message in (
@@ -39,6 +45,12 @@ def filter_messages() -> None:
         warnings.filterwarnings("ignore", message=message)
 
 
+def _without_codes(record: logging.LogRecord) -> bool:
+    """Keeps what stands in a name of a stranger's from steering the terminal; a message may have several lines."""
+    record.msg, record.args = lines_without_codes(record.getMessage()), ()
+    return True
+
+
 @contextmanager
 def held_back() -> Iterator[None]:
     """Shows Lightning's messages after what is done here, and none where that fails: then one line tells why."""
@@ -55,6 +67,28 @@ def silence() -> Iterator[None]:
     with _filtered([]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+@contextmanager
+def each_once() -> Iterator[None]:
+    """Shows each message about pictures once, where several runs are of the same data."""
+    seen: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        if message in seen:
+            return False
+        seen.add(message)
+        return True
+
+    logs = [logging.getLogger(name) for name in (_LIGHTNING, _DATA)]
+    for log in logs:
+        log.addFilter(is_new)
+    try:
+        yield
+    finally:
+        for log in logs:
+            log.removeFilter(is_new)
 
 
 @contextmanager

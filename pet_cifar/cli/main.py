@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from pet_cifar import __version__
 from pet_cifar.cli.interactive import is_interactive
+from pet_cifar.cli.plain_parser import split_words
 from pet_cifar.errors import InputError, did_you_mean
+from pet_cifar.runs.trusted import trusting
 
 if TYPE_CHECKING:
     from lightning import Callback
@@ -100,6 +102,15 @@ def main(args: Sequence[str] | None = None, *, callbacks: "Sequence[Callback]" =
 
 def _run(words: Sequence[str], callbacks: "Sequence[Callback]") -> "PetCifarCLI | None":
     command, *options = words
+    # A trusted module is only one that the user has typed, whatever a file says.
+    modules, options = split_words(options, "--trust")
+    with trusting(modules):
+        return _run_command(command, options, words, callbacks)
+
+
+def _run_command(
+    command: str, options: list[str], words: Sequence[str], callbacks: "Sequence[Callback]"
+) -> "PetCifarCLI | None":
     if command not in COMMANDS:
         if command in ("check", "doctor", "prepare"):
             raise InputError(f"there is no command {command}; did you mean data {command}?")

@@ -2,15 +2,37 @@
 
 import functools
 import operator
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, NoReturn, get_args
 
-from jsonargparse import ArgumentParser, Namespace
+import yaml
+from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader, set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser
 
 from pet_cifar.cli import constructors, diagnosis
 from pet_cifar.cli.options import Option, alternatives, classes_in, find_class, options_of, options_of_class
-from pet_cifar.errors import InputError
+from pet_cifar.data.files.plain_yaml import PlainLoader
+from pet_cifar.errors import InputError, check_local
+
+# Lightning lets jsonargparse read configs from any address, and jsonargparse would build a class that is given for a
+# value of any type.
+set_parsing_settings(config_read_mode_fsspec_enabled=False, instantiate_subclass_spec_in_any=False)
+_read_in_c = get_loader("yaml")
+
+
+def _read(text: str) -> Any:
+    """Reads YAML as the library does, and also names that are no UTF-8, which its loader in C refuses."""
+    try:
+        return _read_in_c(text)
+    except (yaml.YAMLError, UnicodeEncodeError):
+        if not re.search(r"[\ud800-\udfff]|\\u[dD][89a-fA-F]", text):
+            raise
+        return yaml.load(text, Loader=PlainLoader)
+
+
+set_loader("yaml", _read, (yaml.YAMLError,))
 
 
 class Parser(LightningArgumentParser):
@@ -33,6 +55,16 @@ class Parser(LightningArgumentParser):
                 vars(action)["_typehint"] = functools.reduce(
                     operator.or_, sorted(kinds, key=lambda kind: kind is not int)
                 )
+
+    def _add_signature_parameter(self, *args: Any, **options: Any) -> None:
+        """Keeps the library from reading a file that a class is named like: only ``--config`` reads files, checked."""
+        options["sub_configs"] = False
+        super()._add_signature_parameter(*args, **options)
+
+    def _create_group_if_requested(self, *args: Any, **options: Any) -> Any:
+        """Does the same for a group of options, such as ``--trainer``."""
+        options["config_load"] = False
+        return super()._create_group_if_requested(*args, **options)  # type: ignore[no-untyped-call]
 
     def instantiate_classes(self, cfg: Any, **kwargs: Any) -> Any:
         """Builds the chosen classes; a refusal names the option that the user gave.
@@ -66,32 +98,37 @@ class Parser(LightningArgumentParser):
         return found, words[1:]
 
 
-def refuse_null(parser: ArgumentParser, config: Namespace) -> None:
-    """Refuses null for an argument that needs a value; the library takes it for one that is not given.
+def check_values(parser: ArgumentParser, config: Namespace) -> None:
+    """Refuses what the library takes although no class could use it.
 
     Args:
         parser: The parser of the command.
         config: What it has parsed.
 
     Raises:
-        InputError: An argument is null, and neither its type nor its default is.
+        InputError: An argument is null, and neither its type nor its default is; or it is an address, where the class
+            takes a file or a folder.
     """
+    for path, option, value in _values(parser, config):
+        # Where null is the default, the class knows what to do with it, whatever its type hint says.
+        nullable = option.default is None or option.kind is Any or type(None) in alternatives(option.kind)
+        if value is None and not nullable:
+            raise InputError(diagnosis.expected(path, option.kind, None, option.default))
+        if isinstance(value, str) and Path in alternatives(option.kind):
+            check_local(f"--{path}", value)
+
+
+def _values(parser: ArgumentParser, config: Namespace) -> Iterator[tuple[str, Option, object]]:
+    """The values of all options and of the arguments of the chosen classes, each with its path and what it takes."""
     for path, option in options_of(parser).items():
         if path not in config:
             continue
         value = config[path]
-        _refuse_null(path, option, value)
+        yield path, option, value
         for one in value if isinstance(value, list) else [value]:
             if isinstance(one, Mapping | Namespace) and "class_path" in one:
                 cls = find_class(classes_in(option.kind), str(one["class_path"]))
                 known = options_of_class(cls) if cls else {}
                 for name, inner in (one.get("init_args") or {}).items():
                     if name in known:
-                        _refuse_null(f"{path}.{name}", known[name], inner)
-
-
-def _refuse_null(path: str, option: Option, value: object) -> None:
-    # Where null is the default, the class knows what to do with it, whatever its type hint says.
-    nullable = option.default is None or option.kind is Any or type(None) in alternatives(option.kind)
-    if value is None and not nullable:
-        raise InputError(diagnosis.expected(path, option.kind, None, option.default))
+                        yield f"{path}.{name}", known[name], inner

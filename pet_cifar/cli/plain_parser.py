@@ -1,7 +1,8 @@
-"""The parser of the commands that have a few options of their own and need neither a net's nor a data module's."""
+"""The parser of the commands that have a few options of their own, and words that are needed before any parser."""
 
 import argparse
 import re
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from pet_cifar.errors import InputError, did_you_mean
@@ -22,3 +23,29 @@ class PlainParser(argparse.ArgumentParser):
         wrong = re.search(r"unrecognized arguments: (\S+)", message)
         near = did_you_mean(wrong[1].partition("=")[0], list(self._option_string_actions)) if wrong else ""
         raise InputError(f"{message}{near or f'; see {self.prog} --help'}")
+
+
+class _Finder(argparse.ArgumentParser):
+    """Finds one option and leaves all other words as they are."""
+
+    def error(self, message: str) -> NoReturn:
+        # All that can be wrong with one option of one value is that the value is missing.
+        raise InputError(f"{self._actions[0].option_strings[-1]} needs a value; see pet-cifar COMMAND --help")
+
+
+def split_words(words: Sequence[str], *names: str) -> tuple[list[str], list[str]]:
+    """Takes an option out of the words.
+
+    Args:
+        words: Options and their values.
+        names: The option's names, such as ``-c`` and ``--config``.
+
+    Returns:
+        The option's values in their order, and the other words.
+    """
+    finder = _Finder(add_help=False, allow_abbrev=False)
+    finder.add_argument(*names, dest="values", action="append", default=[])
+    # What stands behind two dashes is no option.
+    end = words.index("--") if "--" in words else len(words)
+    found, others = finder.parse_known_args(list(words[:end]))
+    return found.values, [*others, *words[end:]]

@@ -149,10 +149,10 @@ def run_predict(words: Sequence[str]) -> int:
     _print_rows(rows, top, SHOWN if options.output else None)
     if options.output:
         prediction_table.write_table(rows, options.output, top)
-        print(f"table written to {options.output}")
+        print(f"table written to {printable(str(options.output))}")
     if options.explain:
         page = explanation.write(net.module, rows, options.explain, max(2, top), str(net.checkpoint))
-        print(f"page written to {page}")
+        print(f"page written to {printable(str(page))}")
     is_sorted = True
     if options.copy or options.move:
         is_sorted = _sort_into_folders(net, rows, options.copy or options.move, move=bool(options.move))
@@ -198,5 +198,5 @@ def _sort_into_folders(net: "Classifier", rows: "Sequence[Row]", folder: Path, *
             except (InputError, ValueError) as error:  # The others go on.
                 failed += 1
                 print(f"pet-cifar: {printable(str(error))}", file=sys.stderr)
-    print(f"{count} pictures {'moved' if move else 'copied'} into {folder}")
+    print(f"{count} pictures {'moved' if move else 'copied'} into {printable(str(folder))}")
     return not failed

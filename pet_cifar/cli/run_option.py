@@ -1,11 +1,11 @@
 """The option ``--run`` of the commands that use a trained net, and the net that it names."""
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pet_cifar.cli.plain_parser import PlainParser
-from pet_cifar.errors import InputError
+from pet_cifar.errors import InputError, check_local
+from pet_cifar.runs.trusted import HELP
 
 if TYPE_CHECKING:
     from pet_cifar.data import ImageDataModule
@@ -19,6 +19,7 @@ def add_run_option(parser: PlainParser, *, required: bool = True) -> None:
         required=required,
         help="A run directory, the directory of an experiment (its newest version), or a checkpoint.",
     )
+    parser.add_argument("--trust", metavar="MODULE", help=HELP)
 
 
 def load_run(run: str, device: str | None = None, *, option: str = "--run") -> "Classifier":
@@ -32,6 +33,7 @@ def load_run(run: str, device: str | None = None, *, option: str = "--run") -> "
     Raises:
         InputError: There is no such run or device, or the run cannot be loaded.
     """
+    check_local(option, run)
     # This import takes seconds, and --help answers without it.
     from pet_cifar.runs.load import load
 
@@ -67,11 +69,12 @@ def data_of_run(checkpoint: Mapping[str, Any], root: str | None) -> "ImageDataMo
     from pet_cifar.cli.data import data_module
     from pet_cifar.data.files.download import without_downloads
 
-    data = config_of_checkpoint(checkpoint, "test").get("data")
+    source = "the config in the run's checkpoint"
+    data = config_of_checkpoint(checkpoint, "test", source).get("data")
     if not data:
         raise InputError("the run does not say what it was trained on")
     with without_downloads():
-        found = data_module(["--data", json.dumps(data), *(["--data.root", root] if root else [])])
+        found = data_module(data, source, ["--data.root", root] if root else [])
         found.prepare_data()
         found.setup("fit")
     found.refuse_other_data(checkpoint)

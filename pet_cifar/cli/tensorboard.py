@@ -38,9 +38,11 @@ def run_board(args: Sequence[str]) -> None:
 
 
 def _serve(directory: Path, port: int) -> None:
-    # TensorBoard is heavy, and --help answers without it.
+    # TensorBoard and what names need are heavy, and --help answers without them.
     from tensorboard import program
     from tensorboard.util import tb_logging
+
+    from pet_cifar.data.files.names import printable
 
     board = program.TensorBoard()
     board.configure(argv=["pet-cifar", *flags(directory, port)])
@@ -50,7 +52,7 @@ def _serve(directory: Path, port: int) -> None:
     except program.TensorBoardServerException as error:
         raise InputError(f"{error}; give another --port, such as --port 0 for any that is free") from error
     try:
-        print(f"TensorBoard shows {directory} at {url} (Ctrl-C stops it)", flush=True)
+        print(f"TensorBoard shows {printable(str(directory))} at {url} (Ctrl-C stops it)", flush=True)
         wait()
     except KeyboardInterrupt:
         print()

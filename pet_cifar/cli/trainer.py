@@ -26,16 +26,19 @@ from pet_cifar.cli import (
     monitors,
     options,
     run_hints,
+    trust,
 )
 from pet_cifar.cli.defaults import default_callbacks, new_run, replaces, scored_run
-from pet_cifar.cli.parser import Parser, refuse_null
+from pet_cifar.cli.parser import Parser, check_values
+from pet_cifar.cli.plain_parser import split_words
 from pet_cifar.cli.save_config import SaveConfig
 from pet_cifar.cli.stop_signals import StopSignals
 from pet_cifar.data import ImageDataModule
+from pet_cifar.data.files.names import printable
 from pet_cifar.data.scored import name_of_results
-from pet_cifar.errors import InputError
+from pet_cifar.errors import InputError, check_local
 from pet_cifar.models.summary import summary
-from pet_cifar.runs import directory
+from pet_cifar.runs import directory, trusted
 from pet_cifar.runs.checkpoint_file import use_hashed_checkpoints
 from pet_cifar.runs.continuation import Continuation
 from pet_cifar.training import ImageClassifier, LRFinder
@@ -52,7 +55,8 @@ class PetCifarCLI(LightningCLI):
         typed: The verb and its options as the user gave them.
         name: The name of the runs' directory; where it is empty, the net's class gives it.
         checkpoint: The checkpoint that completed the options, if any.
-        given: The checkpoint's config and the config files; the user is told what of them was overridden.
+        given: The checkpoint's config and the config files, by what they are; the user is told what of them was
+            overridden.
         callbacks: Callbacks that a Python program adds to the default ones.
         continued: The run that goes on in its own directory, if one does.
     """
@@ -63,7 +67,7 @@ class PetCifarCLI(LightningCLI):
         typed: Sequence[str],
         name: str,
         checkpoint: Path | None,
-        given: Sequence[Mapping[str, Any]],
+        given: Sequence[tuple[str, Mapping[str, Any]]],
         callbacks: Sequence[Callback] = (),
         continued: Continuation | None = None,
     ) -> None:
@@ -74,7 +78,8 @@ class PetCifarCLI(LightningCLI):
         self.command = f"pet-cifar {shlex.join(typed)}"
         self.name = name
         self.checkpoint = checkpoint
-        self.given = given
+        self.given = [config for _, config in given]
+        self._sources = [source for source, _ in given]
         self.extra_callbacks = list(callbacks)
         super().__init__(
             model_class=ImageClassifier,
@@ -109,10 +114,18 @@ class PetCifarCLI(LightningCLI):
                 help="Go on with a run in its own directory: that directory, or that of a config's runs, of which the "
                 "newest unfinished one is taken.",
             )
+        parser.add_argument("--trust", type=str | None, metavar="MODULE", help=trusted.HELP)
         assert isinstance(parser, Parser)
         parser.prefer_whole_numbers()
         for attribute in arguments.FOLLOWS_DATA:
             parser.link_arguments(f"data.{attribute}", f"model.init_args.{attribute}", apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parses the words once the configs name nothing but classes that a file may name."""
+        for source, config in zip(self._sources, self.given, strict=True):
+            trust.check_config(self._parser(self.typed[0]), config, source)
+        trust.refuse_files(self._parser(self.typed[0]), self.typed[1:])
+        super().parse_arguments(parser, args)
 
     def _set_seed(self) -> None:
         seed = self._get(self.config, "seed_everything")
@@ -126,13 +139,16 @@ class PetCifarCLI(LightningCLI):
         pass
 
     def before_instantiate_classes(self) -> None:
-        """Refuses null for a value, and prints what a config file or the command line has overridden."""
+        """Refuses values that no class could use, and prints what a config file or the command line has overridden."""
         trainer = self._get(self.config, "trainer")
         if self._resumes and isinstance(trainer["callbacks"], list):
             trainer["callbacks"] = callback_options.without_repeats(trainer["callbacks"])
         self._write_enums_as_words()
         self._dump_config()
-        refuse_null(self._parser(self.subcommand), self.config[self.subcommand])
+        own = self.config[self.subcommand]
+        check_values(self._parser(self.subcommand), own)
+        if own.get("weights_only") is False:
+            raise InputError("--weights_only false would run code in the checkpoint, which is never done; leave it out")
         for line in configs.overridden(self.given, self.config_dump):
             _print(line)
 
@@ -256,9 +272,9 @@ class PetCifarCLI(LightningCLI):
         log_dir = self.trainer.log_dir
         self._print_hints()
         if self.trainer.is_global_zero and self.trainer.loggers and log_dir:
-            print(f"run directory: {log_dir}")
+            _print(f"run directory: {log_dir}")
             if list(Path(log_dir).glob("checkpoints/*.ckpt")):
-                print(f"test it with: pet-cifar test --run {shlex.quote(log_dir)}")
+                _print(f"test it with: pet-cifar test --run {shlex.quote(log_dir)}")
             if self.checkpoint and not self._signals.has_trained:
                 print(run_hints.nothing_left(self.trainer))
 
@@ -274,7 +290,7 @@ class PetCifarCLI(LightningCLI):
         """Says where the probabilities are."""
         log_dir = self.trainer.log_dir
         if self.trainer.is_global_zero and log_dir and self.trainer.loggers:
-            print(f"predictions: {log_dir}/{name_of_results(self.trainer, 'predict')}/predictions.csv")
+            _print(f"predictions: {log_dir}/{name_of_results(self.trainer, 'predict')}/predictions.csv")
 
     def after_test(self) -> None:
         """Says what came out and how to look at it."""
@@ -284,8 +300,9 @@ class PetCifarCLI(LightningCLI):
             self._print_hints()
             if log_dir and self.trainer.loggers:
                 if (name := name_of_results(self.trainer, "test")) != "test":
-                    print(f"results: {log_dir}/{name}/, apart from those of the run's own test")
-                print(f"run directory: {log_dir}\nlook at it with: pet-cifar board {shlex.quote(log_dir)}")
+                    _print(f"results: {log_dir}/{name}/, apart from those of the run's own test")
+                _print(f"run directory: {log_dir}")
+                _print(f"look at it with: pet-cifar board {shlex.quote(log_dir)}")
 
 
 def run_trainer(args: Sequence[str], callbacks: Sequence[Callback] = ()) -> PetCifarCLI:
@@ -298,9 +315,10 @@ def run_trainer(args: Sequence[str], callbacks: Sequence[Callback] = ()) -> PetC
     log_filters.filter_messages()
     verb, *words = args
     wants_help = arguments.asks_for_help(words)
+    _, words = split_words(words, "--trust")  # The command has read them already.
     # A config is weaker than the options, wherever it stands among them.
-    names, words = arguments.split_words(words, "-c", "--config")
-    runs, words = arguments.split_words(words, "--run")
+    names, words = split_words(words, "-c", "--config")
+    runs, words = split_words(words, "--run")
     if runs:
         if verb == "fit":
             raise InputError(
@@ -310,8 +328,13 @@ def run_trainer(args: Sequence[str], callbacks: Sequence[Callback] = ()) -> PetC
         words = ["--ckpt_path", str(directory.best_checkpoint(directory.find_run(runs[-1]))), *words]
     continued, content, words = fit_directory.resumed(verb, words)
     files = [configs.find_config(name) for name in names]
-    given = [configs.read_config(file) for file in files]
-    paths, _ = arguments.split_words(words, "--ckpt_path")
+    given = [(f"--config {file}", configs.read_config(file)) for file in files]
+    paths, _ = split_words(words, "--ckpt_path")
+    for path in paths:
+        check_local("--ckpt_path", path)
+    named = [str(config["ckpt_path"]) for _, config in given if config.get("ckpt_path")]
+    if named and not paths:  # It is read and checked as a typed one is.
+        paths, words = named, ["--ckpt_path", named[-1], *words]
     checkpoint = Path(paths[-1]) if paths and paths[-1] and not wants_help else None
     if verb != "fit" and checkpoint is None and not wants_help:
         raise InputError(
@@ -320,14 +343,15 @@ def run_trainer(args: Sequence[str], callbacks: Sequence[Callback] = ()) -> PetC
         )
     words = [word for file in files for word in ("--config", str(file))] + words
     if checkpoint is not None:
-        own = configs.config_of_checkpoint(content or directory.read_checkpoint(checkpoint), verb)
+        source = f"the config in {checkpoint}"
+        own = configs.config_of_checkpoint(content or directory.read_checkpoint(checkpoint), verb, source)
         if own:
             words = ["--config", json.dumps(own), *words]
-            given.insert(0, own)
+            given.insert(0, (source, own))
     name = configs.run_name(files[-1]) if files else ""
     return PetCifarCLI([verb, *words], args, name, checkpoint, given, callbacks, continued)
 
 
 @rank_zero_only
 def _print(line: str) -> None:
-    print(line)
+    print(printable(line))  # A value of a stranger's config may stand in it.

@@ -115,7 +115,7 @@ class ImageDataModule(LightningDataModule):
         self.cache = cache
         self.augment = augment
         self.on_bad_file = on_bad_file
-        self.exclude = None if exclude is None else expanded(exclude)
+        self.exclude = None if exclude is None else expanded(exclude, "exclude")
         self._excluded = [] if self.exclude is None else exclusions.read_exclusions(self.exclude)
         self.drop_near_duplicates = drop_near_duplicates
         self.allow_other_data = allow_other_data
@@ -201,7 +201,7 @@ class ImageDataModule(LightningDataModule):
         Returns:
             uint8, shape (num_channels, image_size, image_size).
         """
-        return manifest.read_listed(self.folder / record.path, self.image_size, self.num_channels)
+        return manifest.read_listed(self.folder / record.path, self.image_size, self.num_channels, record.hash)
 
     @classmethod
     def write_sample(cls, root: Path) -> None:

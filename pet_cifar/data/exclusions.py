@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pet_cifar.data.files.names import listed, printable
+from pet_cifar.data.files.names import from_cell, listed, printable
 from pet_cifar.data.manifest import EXCLUDED, NO_CLASS, ImageRecord
 from pet_cifar.data.manifest_report import warn_line
 from pet_cifar.errors import InputError
@@ -38,7 +38,7 @@ def read_exclusions(file: Path) -> list[str]:
         rows = [row for row in rows[1:] if len(row) > column]
     else:
         rows, column = [row for row in rows if not row[0].startswith("#")], 0
-    return [row[column].strip().replace("\\", "/").removeprefix("./") for row in rows]
+    return [from_cell(row[column].strip()).replace("\\", "/").removeprefix("./") for row in rows]
 
 
 def _cells(line: str, separator: str) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pet_cifar.data.files.names import printable
+from pet_cifar.data.files.names import as_cell, from_cell, printable
 from pet_cifar.data.files.parallel import map_in_threads
 from pet_cifar.data.pixels.decode import DecodeError, decode, inspect
 from pet_cifar.errors import InputError, disk_errors
@@ -167,14 +167,26 @@ def _unreadable(file: Path, error: OSError) -> InputError:
     return InputError(f"cannot read {printable(str(file))}: {error.strerror}; give it read permission or take it away")
 
 
-def read_listed(file: Path, image_size: int, channels: Literal[1, 3]) -> NDArray[np.uint8]:
+def read_listed(file: Path, image_size: int, channels: Literal[1, 3], digest: str) -> NDArray[np.uint8]:
     """Decodes a file that was listed as usable; see `decode`.
 
+    Args:
+        file: The file.
+        image_size: The side of the square picture in pixels.
+        channels: 1 for gray, 3 for color.
+        digest: The sha256 that it was listed with. Computing it takes a hundredth of the time of decoding.
+
     Raises:
-        InputError: It has gone, or is damaged by now.
+        InputError: It has gone, or is another by now.
     """
     try:
-        return decode(file.read_bytes(), image_size, channels)
+        encoded = file.read_bytes()
+        if hashlib.sha256(encoded).hexdigest() != digest:
+            raise InputError(
+                f"{printable(str(file))} was changed after the pictures were checked; put it back and go on from the "
+                "last checkpoint, or run again with the new one"
+            )
+        return decode(encoded, image_size, channels)
     except (OSError, DecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(
@@ -232,7 +244,8 @@ def write_csv(records: Sequence[ImageRecord], path: Path) -> None:
                 writer = csv.writer(file)
                 writer.writerow(COLUMNS)
                 # asdict would copy every value, which for small pictures takes a tenth of the time of checking them.
-                writer.writerows(map(attrgetter(*COLUMNS), records))
+                rows = map(attrgetter(*COLUMNS), records)
+                writer.writerows((as_cell(path), as_cell(label), *others) for path, label, *others in rows)
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
@@ -259,7 +272,9 @@ def read_csv(path: Path) -> list[ImageRecord]:
             return []
         # Values are taken by position, since there may be 60,000 rows.
         return [
-            ImageRecord(path, label, split, int(a), int(b), int(c), int(d), int(e), mode, digest, verdict)
+            ImageRecord(
+                from_cell(path), from_cell(label), split, int(a), int(b), int(c), int(d), int(e), mode, digest, verdict
+            )
             for path, label, split, a, b, c, d, e, mode, digest, verdict in rows
         ]
     except (OSError, ValueError, IndexError, csv.Error):  # The list is damaged, so everything is checked anew.

@@ -82,7 +82,7 @@ def warn(records: Sequence[ImageRecord], root: Path) -> None:
     """Logs, in one process, what is left out and which identical pictures have different labels."""
     line = describe_left_out(records)
     if line:
-        log.warning("%s: %s", root, line)
+        log.warning("%s: %s", printable(str(root)), line)
     for kept, left in label_conflicts(records):
         log.warning(
             "%s and %s are the same picture with different labels; only the first is used, as %s",
@@ -174,5 +174,5 @@ def warn_of_imbalance(training: Sequence[ImageRecord]) -> None:
 
 @rank_zero_only
 def warn_line(line: str) -> None:
-    """Logs a warning in one process."""
-    log.warning(line)
+    """Logs a warning in one process; a name of a stranger's may stand in it."""
+    log.warning(printable(line))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from pet_cifar.errors import disk_errors
+from pet_cifar.errors import check_local, disk_errors
 
 
 def data_root(root: str | Path | None) -> Path:
@@ -17,11 +17,20 @@ def data_root(root: str | Path | None) -> Path:
     A ``~`` at the beginning and variables such as ``$HOME`` are replaced, since a config is not read by a shell.
     """
     given = os.environ.get("PET_CIFAR_DATA") or "data" if root is None else root
-    return expanded(given)
+    return expanded(given, "root")
 
 
-def expanded(path: str | Path) -> Path:
-    """A path whose ``~`` and variables are replaced, as a shell would."""
+def expanded(path: str | Path, name: str) -> Path:
+    """A path whose ``~`` and variables are replaced, as a shell would.
+
+    Args:
+        path: The path.
+        name: The argument that it was given for.
+
+    Raises:
+        InputError: It is an address.
+    """
+    check_local(name, path)
     return Path(os.path.expandvars(path)).expanduser()
 
 

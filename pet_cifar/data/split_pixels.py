@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 
+from pet_cifar.data.files.names import printable
 from pet_cifar.data.manifest import ImageRecord, Split
 from pet_cifar.data.pixels.cache import Pixels, Shape, open_pixels
 from pet_cifar.data.pixels.placement import Cache, Placement, choose_placement, missing_bytes
@@ -87,7 +88,7 @@ class SplitPixels:
             self._placement, why = choose_placement(
                 sum(sizes.values()), missing, self._directory, self.device, self.num_processes
             )
-            rank_zero_info(f"cache: {self._placement} ({why})")
+            rank_zero_info(f"cache: {self._placement} ({printable(why)})")
         return self._placement
 
     def _file(self, split: Split) -> Path:

@@ -10,6 +10,7 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from pet_cifar.data.files.locking import locked
+from pet_cifar.data.files.names import as_cell, from_cell, without_codes
 from pet_cifar.data.manifest_report import warn_line
 from pet_cifar.data.root import state_directories, state_directory
 from pet_cifar.errors import InputError
@@ -45,7 +46,7 @@ def log_test(root: Path, test: LoggedTest) -> None:
         with locked(file), file.open("a", newline="", encoding="utf-8") as log:
             if log.tell() == 0:
                 csv.writer(log).writerow([field.name for field in fields(LoggedTest)])
-            csv.writer(log).writerow(astuple(test))
+            csv.writer(log).writerow(as_cell(without_codes(value)) for value in astuple(test))
     except (InputError, OSError) as error:
         warn_line(f"this test is missing in the log of the tests that were made of {root}: {error}")
 
@@ -69,4 +70,4 @@ def read_tests(root: Path, pictures: str) -> list[LoggedTest]:
         except (OSError, ValueError, csv.Error) as error:
             raise InputError(f"{file} cannot be read as the log of tests: {error}; move it away") from error
     width = len(fields(LoggedTest))
-    return [LoggedTest(*row) for row in rows if len(row) == width and row[1] == pictures]
+    return [LoggedTest(*map(from_cell, row)) for row in rows if len(row) == width and row[1] == pictures]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pet_cifar.data.datamodule import ImageDataModule
-from pet_cifar.data.files.names import printable
+from pet_cifar.data.files.names import as_cell, printable
 from pet_cifar.data.files.parallel import map_in_threads
 from pet_cifar.data.manifest import ImageRecord
 from pet_cifar.data.pixels.decode import DecodeError, decode
@@ -124,12 +124,12 @@ def write(found: Examination, data: ImageDataModule, folder: Path, most: int) ->
             for finding in all_findings:
                 record = found.records[finding.row]
                 cells = (record.path, record.label, found.splits[finding.row], finding.kind, finding.detail)
-                writer.writerow(map(_cell, cells))
+                writer.writerow(map(as_cell, cells))
         with (folder / "exclude.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file)
             writer.writerow(("path", "reason"))
             for finding in {finding.row: finding for finding in reversed(all_findings) if finding.is_proposed}.values():
-                writer.writerow(map(_cell, (found.records[finding.row].path, f"{finding.kind} {finding.detail}")))
+                writer.writerow(map(as_cell, (found.records[finding.row].path, f"{finding.kind} {finding.detail}")))
 
 
 def proposed_rows(findings: Iterable[Finding]) -> set[int]:
@@ -197,11 +197,11 @@ def _thumbnail(data: ImageDataModule, record: ImageRecord) -> str:
         pixels = np.zeros((3, 8, 8), np.uint8)
     image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
     image.thumbnail((SIDE, SIDE))
+    return as_data_uri(image)
+
+
+def as_data_uri(image: Image.Image) -> str:
+    """A picture as JPEG within the address of an ``img``, so that a page needs no file beside it."""
     stream = BytesIO()
     image.save(stream, "JPEG", quality=80)
     return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
-
-
-def _cell(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula; before a path, ``./`` changes nothing."""
-    return f"./{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pet_cifar.errors import InputError
+from pet_cifar.errors import InputError, check_local
 from pet_cifar.training.state_dicts import with_own_names
 
 # Training scripts put a state dict under these keys.
@@ -25,6 +25,7 @@ def read_weights(weights: str, known: str) -> dict[str, Tensor]:
     Raises:
         InputError: The file is not there, is damaged, or holds something else.
     """
+    check_local("--model.weights", weights)
     path = Path(weights).expanduser()
     if not path.is_file():
         raise InputError(f"--model.weights {path}: there is no such file; give {known}, none, or a file's path")

@@ -130,6 +130,7 @@ def _verdicts(experiments: Sequence[Experiment]) -> list[Verdict]:
     against = [reasons_against(first.runs[0], second.runs[0]) for first, second in pairs]
     found = [None if reason else _difference(*pair) for pair, reason in zip(pairs, against, strict=True)]
     corrected = iter(statistics.holm([one.p_of_looks for one in found if one is not None]))
+    count = len(found) - found.count(None)
     verdicts = []
     for (first, second), reason, difference in zip(pairs, against, found, strict=True):
         if difference is None:
@@ -137,7 +138,8 @@ def _verdicts(experiments: Sequence[Experiment]) -> list[Verdict]:
             verdicts.append(Verdict(first.name, second.name, None, 1.0, False, words, reason or ""))
         else:
             spread = max(first.forecast_deviation, second.forecast_deviation)
-            verdicts.append(verdict_on(first.name, second.name, difference, next(corrected), spread))
+            p = next(corrected)
+            verdicts.append(verdict_on(first.name, second.name, difference, p, spread, count))
     return verdicts
 
 
@@ -147,7 +149,7 @@ def _difference(first: Experiment, second: Experiment) -> Difference:
     return statistics.difference(first.rights, theirs, first.runs[0].groups, deviations)
 
 
-def verdict_on(first: str, second: str, found: Difference, p: float, spread: float) -> Verdict:
+def verdict_on(first: str, second: str, found: Difference, p: float, spread: float, pairs: int) -> Verdict:
     """Puts a difference into words.
 
     Args:
@@ -156,6 +158,7 @@ def verdict_on(first: str, second: str, found: Difference, p: float, spread: flo
         found: How much better the first is.
         p: The p-value, with all pairs and looks counted.
         spread: The standard deviation between seeds that is forecast, for experiments of one run.
+        pairs: How many pairs are compared at once.
     """
     shown = f"{100 * abs(found.mean):.2f} points [{100 * found.low:.2f}, {100 * found.high:.2f}]"
     of_nets = found.runs == 1
@@ -164,18 +167,18 @@ def verdict_on(first: str, second: str, found: Difference, p: float, spread: flo
         if found.mean < 0:
             shown = f"{-100 * found.mean:.2f} points [{-100 * found.high:.2f}, {-100 * found.low:.2f}]"
         what = "the net of " if of_nets else ""
-        words = f"{what}{better} is better than {what}{worse} by {shown}, p = {_short(p)}"
+        words = f"{what}{better} is better than {what}{worse} by {shown}, {_short(p)}"
         if of_nets:
             words += f"; another seed is expected to move each by {100 * spread:.2f} points, so give each more seeds"
         signed = found if found.mean > 0 else found.turned()
         return Verdict(better, worse, signed, p, True, words)
-    words = f"these runs cannot tell {first} and {second} apart: {shown}, p = {_short(p)}"
-    return Verdict(first, second, found, p, False, words + _what_would(found))
+    words = f"these runs cannot tell {first} and {second} apart: {shown}, {_short(p)}"
+    return Verdict(first, second, found, p, False, words + _what_would(found, pairs))
 
 
-def _what_would(found: Difference) -> str:
+def _what_would(found: Difference, pairs: int) -> str:
     """What would show a difference as large as the one that was found."""
-    pictures, seeds = statistics.pictures_needed(found), statistics.seeds_needed(found)
+    pictures, seeds = statistics.pictures_needed(found, pairs), statistics.seeds_needed(found, pairs)
     ways = []
     if math.isfinite(pictures) and pictures > found.pictures:
         ways.append(f"about {_round(pictures - found.pictures):,} more test pictures")
@@ -183,7 +186,7 @@ def _what_would(found: Difference) -> str:
         more = int(seeds - found.runs)
         ways.append(f"{more} more seed{'s' if more > 1 else ''} of each")
     if not ways:
-        return "; a difference as small as that cannot be shown with these test pictures"
+        return f"; no test pictures and no {statistics.MOST_SEEDS} seeds would show a difference as large as that"
     return f"; if it is as large as that, {' or '.join(ways)} would show it"
 
 
@@ -195,4 +198,4 @@ def _round(count: float) -> int:
 
 
 def _short(p: float) -> str:
-    return "less than 0.0001" if p < 1e-4 else f"{p:.2g}"
+    return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pet_cifar.data.files.names import as_cell
 from pet_cifar.runs.comparison import Comparison
 from pet_cifar.runs.experiments import Experiment
 
@@ -132,7 +133,8 @@ def as_csv(found: Comparison) -> str:
     writer = csv.writer(text)
     writer.writerow(column.name for column in COLUMNS)
     for one in found.experiments:
-        writer.writerow("" if (value := column.value(one)) is None else value for column in COLUMNS)
+        values = [column.value(one) for column in COLUMNS]
+        writer.writerow("" if one is None else as_cell(one) if isinstance(one, str) else one for one in values)
     return text.getvalue()
 
 

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from lightning.pytorch.utilities import rank_zero_only
 
 from pet_cifar.callbacks.run_loggers import drawn_files, read_rows, write_rows
-from pet_cifar.errors import InputError, disk_errors
+from pet_cifar.errors import InputError, check_local, disk_errors
 from pet_cifar.runs.checkpoint_file import LAST, PREVIOUS
 from pet_cifar.runs.directory import read_checkpoint
 
@@ -47,7 +47,9 @@ def continuation_of(path: str) -> tuple[Continuation, dict[str, Any]]:
     Raises:
         InputError: There is no such run, no checkpoint of it is whole, or it is of an earlier version.
     """
+    check_local("--resume", path)
     run = _find(path)
+    _refuse_links(run)
     damaged: list[str] = []
     for name in (LAST, PREVIOUS):
         checkpoint = run / "checkpoints" / name
@@ -58,7 +60,7 @@ def continuation_of(path: str) -> tuple[Continuation, dict[str, Any]]:
         except InputError:
             damaged.append(str(checkpoint))
             continue
-        if "logs" not in content:
+        if not _is_log_position(content.get("logs")):
             raise InputError(
                 f"--resume {run}: {checkpoint} was written by an earlier version, which did not note how far its logs "
                 f"went; go on in a new directory: --ckpt_path {checkpoint}"
@@ -69,6 +71,20 @@ def continuation_of(path: str) -> tuple[Continuation, dict[str, Any]]:
     if damaged:
         raise InputError(f"--resume {run}: {' and '.join(damaged)} cannot be read; start the run anew")
     raise InputError(f"--resume {run}: no {LAST} in {run / 'checkpoints'}; was the run stopped before its first step?")
+
+
+def _refuse_links(run: Path) -> None:
+    """Refuses a run directory with links, through which going on would write elsewhere."""
+    for path in run.rglob("*"):
+        if path.is_symlink():
+            raise InputError(f"--resume {run}: {path} is a link, which may lead elsewhere; put the file itself there")
+
+
+def _is_log_position(logs: object) -> bool:
+    if not isinstance(logs, dict) or not isinstance(logs.get("rows", 0), int):
+        return False
+    sizes = logs.get("bytes", {})
+    return isinstance(sizes, dict) and all(isinstance(key, str) and type(size) is int for key, size in sizes.items())
 
 
 @rank_zero_only

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pet_cifar.errors import InputError, did_you_mean
+from pet_cifar.errors import InputError, check_local, did_you_mean
 from pet_cifar.runs.checkpoint_file import check_hash
 
 
@@ -20,6 +20,7 @@ def find_run(path: str | Path) -> Path:
     Raises:
         InputError: There is none, or none with a checkpoint.
     """
+    check_local("--run", path)
     text, path = str(path), Path(path)
     if not text:
         raise InputError("--run needs a directory, such as lightning_logs/digits_residual")
@@ -80,6 +81,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         InputError: The file is missing, damaged or holds something else.
     """
+    check_local("--ckpt_path", path)
     if not path.is_file():
         raise InputError(f"--ckpt_path {path}: there is no such file")
     check_hash(path)

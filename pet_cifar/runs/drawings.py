@@ -94,15 +94,16 @@ def pictures_of_run(data: ImageDataModule, count: int) -> list[NamedPicture]:
             f"{printable(records[row].path)} ({data.class_names[labels[row]]})",
             _stem(number, f"{data.class_names[labels[row]]}_{Path(records[row].path).stem}"),
             pixels,
-            _enlarged(channels_last(pixels.numpy())),
+            enlarged(channels_last(pixels.numpy()), SIDE),
         )
         for number, (row, pixels) in enumerate(found)
     ]
 
 
-def _enlarged(picture: PixelArray) -> PixelArray:
-    smooth = Image.Resampling.BICUBIC if 4 * len(picture) > SIDE else Image.Resampling.NEAREST
-    return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize((SIDE, SIDE), smooth))
+def enlarged(picture: PixelArray, side: int) -> PixelArray:
+    """A square picture of shape (S, S, 3) at another size; single pixels of a tiny one stay visible as squares."""
+    smooth = Image.Resampling.BICUBIC if 4 * len(picture) > side else Image.Resampling.NEAREST
+    return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize((side, side), smooth))
 
 
 def _stem(number: int, name: str) -> str:

@@ -58,7 +58,8 @@ class Experiment:
 
     def mean(self, value: Callable[[TestedRun], float | None]) -> float | None:
         """The mean of a value of the runs; None where no run has it."""
-        known = [one for one in map(value, self.runs) if one is not None and math.isfinite(one)]
+        found = [one for one in map(value, self.runs) if isinstance(one, int | float)]
+        known = [one for one in found if math.isfinite(one)]
         return sum(known) / len(known) if known else None
 
     def recorded(self, *keys: str) -> float | None:

@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -19,13 +18,15 @@ from pet_cifar import data as datamodules
 from pet_cifar.callbacks.images.confusion_matrix import read_confusions
 from pet_cifar.callbacks.images.grad_cam import check_captum
 from pet_cifar.data.files.names import printable
+from pet_cifar.data.files.plain_yaml import check_plain, read_yaml
 from pet_cifar.data.pixels.convert import Picture, pixels_of
-from pet_cifar.errors import InputError, did_you_mean
+from pet_cifar.errors import InputError, check_local, did_you_mean
 from pet_cifar.runs import drawings, explanation
 from pet_cifar.runs.directory import best_checkpoint, find_run, read_checkpoint, run_of_checkpoint
 from pet_cifar.runs.exported_file import SUFFIX, open_exported
 from pet_cifar.runs.sources import Found, find_sources
 from pet_cifar.runs.stream import predict_sources
+from pet_cifar.runs.trusted import import_trusted
 from pet_cifar.training.classifier import ImageClassifier
 from pet_cifar.training.prediction import Prediction, check_names, predict
 
@@ -183,6 +184,7 @@ def load(
     Raises:
         InputError: There is no such run, it has no checkpoint, or the checkpoint's net is not known or does not fit.
     """
+    check_local("run", run)
     if Path(run).suffix.lower() == SUFFIX and Path(run).expanduser().is_file():
         exported = open_exported(Path(run).expanduser())
         return Classifier(cast(ImageClassifier, exported), Path(run).expanduser())
@@ -201,9 +203,16 @@ def load(
     module = _copied(net) if isinstance(net, ImageClassifier) else _build(checkpoint, config, file, net)
     try:
         module.on_load_checkpoint(checkpoint)
+        module.load_state_dict(checkpoint["state_dict"])
     except InputError as error:
         raise InputError(f"{file}: {error}") from error
-    module.load_state_dict(checkpoint["state_dict"])
+    # What goes wrong with a part of another shape differs from part to part.
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(
+            f"{file} cannot be loaded ({reason}): a part of it has another shape than a run gives it; give a "
+            "checkpoint that a run of this version has written"
+        ) from error
     names = _class_names(checkpoint, config, file, module.num_classes)
     module.class_names = check_names(names, module.num_classes) if names else module.class_names
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -237,8 +246,8 @@ def _config_of(checkpoint: Mapping[str, Any], file: Path) -> dict[str, Any]:
         texts += [(run / "config.yaml").read_text(encoding="utf-8")] if run else []
     for text in texts:
         try:
-            config = yaml.safe_load(text)
-        except yaml.YAMLError:
+            config = read_yaml(text, str(file))
+        except InputError:
             continue
         if isinstance(config, dict):
             return config
@@ -250,7 +259,9 @@ def _build(checkpoint: Mapping[str, Any], config: Mapping[str, Any], file: Path,
         raise InputError(f"net is {net!r}; give a class derived from ImageClassifier, or a net of ImageClassifier.of")
     name = str(checkpoint.get("net") or _class_path(config, "model").rpartition(".")[2])
     cls = net or _class_of(OLD_NAMES.get(name, name), file)
-    options = {str(key): value for key, value in dict(checkpoint.get("hyper_parameters") or {}).items()}
+    hyper_parameters = checkpoint.get("hyper_parameters") or {}
+    check_plain(hyper_parameters, f"{file}: its hyper_parameters")
+    options = {str(key): value for key, value in dict(hyper_parameters).items()}
     if "weights" in options:  # The checkpoint holds all weights.
         options["weights"] = "none"
     version = checkpoint.get("pet_cifar_version", "another version")
@@ -258,8 +269,9 @@ def _build(checkpoint: Mapping[str, Any], config: Mapping[str, Any], file: Path,
         return cast(ImageClassifier, cls(**options))
     except InputError as error:
         raise InputError(f"{file}: {error}") from error
-    except (TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    # What a constructor raises where a value has another shape differs from one to the next.
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(
             f"{file} holds a {name} that cannot be built ({reason}); it was saved by pet_cifar {version}, and this is "
             f"{__version__}: load it with the version that it was saved by"
@@ -267,6 +279,7 @@ def _build(checkpoint: Mapping[str, Any], config: Mapping[str, Any], file: Path,
 
 
 def _class_of(name: str, file: Path) -> type:
+    import_trusted()
     known: dict[str, type] = {
         cls.__name__: cls for cls in (*vars(models).values(), *_subclasses(ImageClassifier)) if _is_net(cls)
     }
@@ -278,7 +291,8 @@ def _class_of(name: str, file: Path) -> type:
     if name not in known:
         raise InputError(
             f"{file} holds a {name or 'net without a name'}, which is none of {', '.join(sorted(known))}"
-            f"{did_you_mean(name, known)}; import the module that defines it first, or give load(..., net=CLASS)"
+            f"{did_you_mean(name, known)}; import the module that defines it first, which --trust "
+            "MODULE does, or give load(..., net=CLASS)"
         )
     return known[name]
 
@@ -307,7 +321,7 @@ def _class_names(
     for names in (checkpoint.get("class_names"), getattr(data_class, "class_names", None), _tested_names(file)):
         if isinstance(names, list | tuple) and len(names) == num_classes:
             return [printable(str(name)) for name in names]
-    log.warning("%s does not name its classes; they are called 0 to %d", file, num_classes - 1)
+    log.warning("%s does not name its classes; they are called 0 to %d", printable(str(file)), num_classes - 1)
     return None
 
 

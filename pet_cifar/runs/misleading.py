@@ -238,10 +238,10 @@ def _of_log(
         own = [test for test in tests if test.experiment == key]
         left_out = {test.seed for test in own if test.seed} - {run.seed for run in runs if run.experiment == key}
         if left_out:
+            seeds = ", ".join(sorted(left_out, key=_seed_key)[:10])
             yield Finding(
                 "seeds left out",
-                f"{one.name} was also tested with seed {', '.join(sorted(left_out, key=_seed_key)[:10])}, which is not "
-                "among these runs; give all seeds",
+                f"{one.name} was also tested with the seeds {seeds}, which are not among these runs; give all seeds",
             )
         for run in one.runs:
             same = [test for test in own if test.seed == run.seed and test.run == _logged_name(run)]

@@ -5,13 +5,12 @@ import io
 import json
 import os
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pet_cifar.data.files.names import printable
+from pet_cifar.data.files.names import as_cell, printable, without_codes
 from pet_cifar.errors import InputError, did_you_mean, disk_errors
 from pet_cifar.runs.stream import Row
 from pet_cifar.training.prediction import NONE_OF_THESE
@@ -74,7 +73,7 @@ def records(rows: Sequence[Row], top: int) -> Iterator[dict[str, Any]]:
     knows = any(prediction.is_outlier is not None for prediction in predictions)
     for row in rows:
         found = row.prediction
-        record: dict[str, Any] = {"path": _without_codes(row.source.name)}
+        record: dict[str, Any] = {"path": without_codes(row.source.name)}
         best = found.top(top) if found else []
         for place in range(min(top, len(names))):
             name, probability = best[place] if best else ("", None)
@@ -87,11 +86,6 @@ def records(rows: Sequence[Row], top: int) -> Iterator[dict[str, Any]]:
         for place, name in enumerate(names):
             record[f"p_{name}"] = _rounded(found.probabilities[place]) if found else None
         yield record
-
-
-def _without_codes(name: str) -> str:
-    """A name whose control codes and bytes that are no UTF-8 are escapes; other letters, even odd spaces, stay."""
-    return "".join(printable(letter) if unicodedata.category(letter) in ("Cc", "Cs") else letter for letter in name)
 
 
 def _rounded(probability: float | None) -> float | None:
@@ -127,19 +121,9 @@ def _text(found: Sequence[dict[str, Any]], suffix: str) -> str:
     # Quoted cells stay whole in spreadsheets that take other separators.
     writer = csv.DictWriter(stream, list(found[0]) if found else FIRST, quoting=csv.QUOTE_NONNUMERIC)
     writer.writeheader()
-    writer.writerows({name: _cell(value) for name, value in record.items()} for record in found)
+    for record in found:
+        writer.writerow({name: as_cell(value) if isinstance(value, str) else value for name, value in record.items()})
     return stream.getvalue()
-
-
-def _cell(value: object) -> object:
-    """A cell that no spreadsheet takes for a formula, after OWASP's page on CSV injection."""
-    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return value
-    try:
-        float(value)
-    except ValueError:
-        return f"'{value}"
-    return value  # A class may be called -1.
 
 
 def _pyarrow() -> tuple[Any, Any]:
@@ -166,7 +150,7 @@ def lines(rows: Sequence[Row], top: int) -> Iterator[str]:
 
 def _answer(row: Row, top: int) -> str:
     if row.prediction is None:
-        return f"cannot be read: {row.error}"
+        return f"cannot be read: {printable(str(row.error))}"
     words = ", ".join(f"{printable(name)} {100 * p:.1f} %" for name, p in row.prediction.top(top))
     return f"{words}  ({NONE_OF_THESE})" if row.prediction.none_of_these else words
 

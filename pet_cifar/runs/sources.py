@@ -18,6 +18,9 @@ from pet_cifar.errors import InputError
 MAX_BYTES = 512 * 2**20
 """A file of more bytes, or one that unpacks to more, is not read, because it may be meant to fill the memory."""
 
+MAX_RATIO = 200
+"""How many times its compressed size a picture in an archive may have."""
+
 # zipfile raises these for damage, encryption, and compressions that it does not know.
 _DAMAGE = (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, zlib.error, lzma.LZMAError, ValueError)
 
@@ -57,6 +60,9 @@ class Source:
 
     def _read_member(self, archive: zipfile.ZipFile) -> bytes:
         try:
+            info = archive.getinfo(self.member)
+            if info.file_size > max(MAX_RATIO * info.compress_size, 10**7):
+                raise ValueError(f"it claims to unpack to {info.file_size:,} bytes")
             with archive.open(self.member) as stream:
                 encoded = stream.read(MAX_BYTES + 1)
         except _DAMAGE as error:

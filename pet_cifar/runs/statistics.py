@@ -43,10 +43,10 @@ def accuracy_of_pictures(right: NDArray[np.bool_]) -> Interval:
 
 
 def mean_of_seeds(values: Sequence[float]) -> Interval:
-    """The mean of two values or more, with the interval by Student's t (1908) over the seeds."""
+    """The mean of two accuracies or more, with the interval by Student's t (1908) over the seeds, within 0 and 1."""
     mean, count = float(np.mean(values)), len(values)
     half = float(student_t.ppf(0.975, count - 1)) * float(np.std(values, ddof=1)) / math.sqrt(count)
-    return Interval(mean, mean - half, mean + half)
+    return Interval(mean, max(0.0, mean - half), min(1.0, mean + half))
 
 
 def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> tuple[int, int, float]:
@@ -280,15 +280,20 @@ def _noise(first: Rights, second: Rights, total: float, seeds: float, deviations
     return Noise(total - runs / fewer, runs, seeds)
 
 
-def pictures_needed(found: Difference) -> float:
+def pictures_needed(found: Difference, pairs: int = 1) -> float:
     """How many test pictures would show a true difference as large as the one that was found, with the same runs.
+
+    Args:
+        found: The difference.
+        pairs: How many pairs are compared at once.
 
     Returns:
         The number of pictures; infinite where the seeds vary too much, or where there is no difference.
     """
-    reach = norm.ppf(1 - found.level / 2) + norm.ppf(POWER)
+    level = found.level / pairs
+    reach = norm.ppf(1 - level / 2) + norm.ppf(POWER)
     if found.runs > 1 and found.noise.seeds:
-        reach = student_t.ppf(1 - found.level / 2, found.degrees) + norm.ppf(POWER)
+        reach = student_t.ppf(1 - level / 2, found.degrees) + norm.ppf(POWER)
     left = (found.mean / reach) ** 2 - found.noise.seeds / found.runs
     if left <= 0:
         return math.inf
@@ -297,8 +302,12 @@ def pictures_needed(found: Difference) -> float:
     return count + (1 / abs(found.mean) if found.runs == 1 else 0.0)
 
 
-def seeds_needed(found: Difference) -> float:
+def seeds_needed(found: Difference, pairs: int = 1) -> float:
     """How many runs of each group would show a true difference as large as the one that was found, on these pictures.
+
+    Args:
+        found: The difference.
+        pairs: How many pairs are compared at once.
 
     Returns:
         The number of runs, 2 or more; infinite where no number up to `MOST_SEEDS` would.
@@ -307,7 +316,7 @@ def seeds_needed(found: Difference) -> float:
         variance = found.noise.variance(found.pictures, runs)
         raw = (found.noise.seeds + found.noise.runs / found.pictures) / runs
         degrees = _degrees(2 * (runs - 1), variance, raw) if found.noise.seeds else math.inf
-        reach = float(student_t.ppf(1 - LEVEL_OF_SEEDS / 2, degrees)) + float(norm.ppf(POWER))
+        reach = float(student_t.ppf(1 - LEVEL_OF_SEEDS / pairs / 2, degrees)) + float(norm.ppf(POWER))
         if abs(found.mean) >= reach * math.sqrt(variance):
             return runs
     return math.inf

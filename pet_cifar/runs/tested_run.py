@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pet_cifar.callbacks.experiment import key_of, read_options, read_seed
 from pet_cifar.callbacks.run_record import FILE as RECORD
-from pet_cifar.data.files.names import printable
+from pet_cifar.data.files.names import from_cell, printable
 from pet_cifar.errors import InputError, did_you_mean
 from pet_cifar.runs.curves import Curve, read_curves
 
@@ -130,7 +130,8 @@ def read_run(directory: Path) -> TestedRun:
     scored = _read_json(test / "scored.json")
     groups = scored.get("groups")
     count = len(table.paths)
-    if scored.get("pictures", count) != count or (groups is not None and len(groups) != count):
+    is_whole = groups is None or (isinstance(groups, list) and len(groups) == count)
+    if scored.get("pictures", count) != count or not is_whole or not _are_numbers(groups or []):
         raise InputError(
             f"{test / 'predictions.csv'} has {count} pictures, where scored.json beside it says other; test the "
             f"run again: pet-cifar test --run {directory}"
@@ -214,11 +215,12 @@ def read_predictions(file: Path) -> PredictionRows:
                 values = [float(value) for value in row[3 : 3 + len(names)]]
                 if len(values) != len(names) or not np.isfinite(values).all():
                     raise ValueError(f"it has no {len(names)} probabilities")
-                if row[1] not in numbers or row[2] not in numbers:
+                label, answer = from_cell(row[1]), from_cell(row[2])
+                if label not in numbers or answer not in numbers:
                     raise ValueError(f"{row[1]} or {row[2]} is no class of the first line")
-                paths.append(row[0])
-                labels.append(numbers[row[1]])
-                predicted.append(numbers[row[2]])
+                paths.append(from_cell(row[0]))
+                labels.append(numbers[label])
+                predicted.append(numbers[answer])
                 probabilities.append(values)
     except (OSError, ValueError, IndexError, csv.Error) as error:
         raise InputError(f"{file}, line {number}: {error}; this is no table of predictions") from error
@@ -226,6 +228,10 @@ def read_predictions(file: Path) -> PredictionRows:
         raise InputError(f"{file} holds no predictions")
     columns = np.array(labels, np.int64), np.array(predicted, np.int64), np.array(probabilities, np.float64)
     return PredictionRows(names, tuple(paths), *columns)
+
+
+def _are_numbers(values: list[Any]) -> bool:
+    return all(isinstance(value, int) for value in values)
 
 
 def _read_json(file: Path) -> Record:

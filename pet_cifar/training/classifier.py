@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from pet_cifar import __version__
 from pet_cifar.data.datamodule import ImageDataModule, image_data_of
+from pet_cifar.data.files.names import printable
 from pet_cifar.data.loader import Batch, FeatureBatch
 from pet_cifar.data.pixels.convert import Picture
 from pet_cifar.data.plain_batch import as_batch
@@ -518,8 +519,9 @@ class ImageClassifier(LightningModule):
             data.refuse_other_data(checkpoint)
         adopt_weights(self, ImageClassifier, checkpoint, self._trainer.ckpt_path if self._trainer else None)
         self.trained_before = True
-        if len(names := checkpoint.get("class_names", ())) == self.num_classes:
-            self.class_names = tuple(map(str, names))
+        names = checkpoint.get("class_names")
+        if isinstance(names, list | tuple) and len(names) == self.num_classes:
+            self.class_names = tuple(printable(str(name)) for name in names)
         epoch, step = checkpoint.get("epoch_start", (0, 0))
         self.epoch_start = (epoch, step)
         if self._trainer is None or self._trainer.state.fn != "fit":

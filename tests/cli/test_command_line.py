@@ -326,7 +326,8 @@ def test_the_line_of_an_epoch_that_goes_on_is_printed(capsys: pytest.CaptureFixt
     capsys.readouterr()
     last = "lightning_logs/digits_residual/version_0/checkpoints/last.ckpt"
     assert torch.load(last, weights_only=True)["global_step"] == 2
-    main(["fit", "--ckpt_path", last, "--trainer.callbacks", "[]", "--trainer.max_epochs", "2"])
+    trust = ("--trust", "tests.cli.test_command_line")
+    main(["fit", "--ckpt_path", last, *trust, "--trainer.callbacks", "[]", "--trainer.max_epochs", "2"])
     lines = [line.split(":")[0] for line in capsys.readouterr().out.splitlines() if line.startswith("epoch ")]
     assert lines == ["epoch 0", "epoch 1"]
 

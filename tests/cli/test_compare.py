@@ -3,13 +3,19 @@
 import csv
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pet_cifar.cli.main import main
+from pet_cifar.cli.run_option import data_of_run
+from pet_cifar.data import ImageDataModule
+from pet_cifar.data.manifest_report import warn_line
 from tests.cli.commands import fit, refused
 from tests.runs.conftest import digits_run as digits_run
+from tests.runs.report.synthetic import two_runs
 from tests.runs.run_folders import answers, make_run
 
 
@@ -39,7 +45,7 @@ def test_the_better_experiment_is_named_with_its_lead(capsys: pytest.CaptureFixt
     assert (best.split()[0], best.split()[1]) == ("residual", "3")
     assert other.split()[0] == "plain"
     assert verdict.startswith("residual is better than plain by ")
-    assert "p = " in verdict
+    assert ", p < 0.0001" in verdict
 
 
 def test_runs_that_cannot_be_told_apart_say_what_would(capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,7 +101,7 @@ def test_a_tested_run_is_in_the_log_of_its_data(capsys: pytest.CaptureFixture[st
         fit("--seed_everything", seed, "--data.root", ".")
         main(["test", "--run", "lightning_logs/digits_residual"])
     lines = lines_of(capsys, "lightning_logs/digits_residual/version_1")
-    assert any(line.startswith("beware: ") and "seed 0" in line and "among these runs" in line for line in lines)
+    assert any(line.startswith("beware: ") and "seeds 0" in line and "among these runs" in line for line in lines)
     assert not any("among these runs" in line for line in lines_of(capsys, "lightning_logs/digits_residual"))
 
 
@@ -127,3 +133,34 @@ def test_a_wrong_input_is_told_in_one_line(words: list[str], told: str, capsys: 
     Path("logs/foreign/version_0/test/predictions.csv").write_text("path,prediction,p_cat\n1.jpg,cat,1\n")
     Path("logs/torn/version_0/run.json").write_text('{"state": ')
     assert told in refused(capsys, "compare", *words)
+
+
+def test_a_report_without_pictures_says_so_and_has_everything_else(capsys: pytest.CaptureFixture[str]) -> None:
+    paths = two_experiments(1)
+    capsys.readouterr()
+    main(["compare", *paths, "--output", "report.html"])
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2
+    assert all(line.startswith("not drawn: ") and "checkpoint" in line for line in told)
+    assert any("residual/version_0" in line for line in told)
+    page = Path("report.html").read_text()
+    assert "Reliability" in page
+    assert "pet-cifar compare logs/residual logs/plain --output report.html" in page
+
+
+def test_the_pictures_of_two_runs_of_the_same_data_are_told_of_once(
+    digits_run: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = two_runs(digits_run, Path("logs"))
+    asked: list[str | None] = []
+
+    def tell(checkpoint: Mapping[str, Any], root: str | None) -> ImageDataModule:
+        asked.append(root)
+        warn_line("left out 4 of 4004 files")
+        return data_of_run(checkpoint, root)
+
+    monkeypatch.setattr("pet_cifar.cli.run_option.data_of_run", tell)
+    main(["compare", *map(str, runs), "--output", "report.html", "--data.root", "elsewhere"])
+    assert asked == ["elsewhere", "elsewhere"]
+    assert caplog.messages.count("left out 4 of 4004 files") == 1
+    assert Path("report.html").read_text().count("data:image/jpeg") > 20

@@ -158,7 +158,7 @@ def test_one_picture_has_one_answer_on_the_page(pictures: Path) -> None:
     Image.new("RGB", (90, 90), (10, 200, 10)).resize((20, 20)).save(pictures / "b" / "small_blank.png")
     run(pictures, *NO_NET, "--output", "out")
     page = Path("out/index.html").read_text(encoding="utf-8")
-    boxes = re.findall(r'data-path="b/small_blank.png"[^>]*>', page)
+    boxes = re.findall(r"data-path='\"b/small_blank.png\"'[^>]*>", page)
     assert len(boxes) >= 2
     assert all("checked" in box for box in boxes)
     assert [row["path"] for row in rows_of(Path("out/exclude.csv"))].count("b/small_blank.png") == 1

@@ -29,7 +29,8 @@ def wheel(tmp_path: Path) -> Path:
 def test_the_installed_wheel_trains_digits(wheel: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as content:
         names = set(content.namelist())
-    package = {file.relative_to(CHECKOUT).as_posix() for file in (CHECKOUT / "pet_cifar").rglob("*.py")}
+    own = (file for pattern in ("*.py", "*.jinja") for file in (CHECKOUT / "pet_cifar").rglob(pattern))
+    package = {file.relative_to(CHECKOUT).as_posix() for file in own}
     configs = {f"pet_cifar/configs/{file.name}" for file in (CHECKOUT / "configs").glob("*.yaml")}
     assert package | configs | {"pet_cifar/py.typed"} <= names
     assert not any(name.startswith(("tests", "configs", "benchmarks")) for name in names)

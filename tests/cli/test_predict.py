@@ -247,3 +247,16 @@ def test_a_cell_stays_whole_with_other_separators(digits_run: Path, pictures: Pa
     assert predict(digits_run, "odd", "--output", "out.csv") == 0
     assert '"odd/x;=1+1.png"' in Path("out.csv").read_text()
     assert predict(digits_run, "odd", "--output", "out.csv") == 0, "its own table may be written again"
+
+
+def test_a_member_that_would_fill_the_memory_is_not_read(
+    digits_run: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with zipfile.ZipFile("all.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb.png", bytes(20_000_000))
+        archive.write(min(pictures.iterdir()), "good.png")
+    assert predict(digits_run, "all.zip", "--output", "out.csv") == 1
+    assert "all.zip/bomb.png" in capsys.readouterr().out
+    bad, good = rows_of(Path("out.csv"))
+    assert "20,000,000 bytes" in bad["error"]
+    assert good["error"] == ""

@@ -18,9 +18,9 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from pet_cifar.cli.main import main
+from tests.end_to_end.browser import browser as browser
 
 DIGITS = str(Path(__file__).parents[2] / "configs" / "digits_residual.yaml")
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 THEMES = ("light", "dark")
 MANY_STEPS = 30
 """The steps of the picture `MANY_TAG`. TensorBoard keeps ten unless it is told otherwise."""
@@ -184,19 +184,6 @@ def test_a_taken_port_is_answered_in_one_line(server: Server, runs: list[Path]) 
 
 
 # The browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium: install Debian's chromium, or name one in the environment variable CHROMIUM")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        # Chromium's own sandbox does not start for the user root, which containers often use.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 class Look(Protocol):

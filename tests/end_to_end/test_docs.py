@@ -65,11 +65,12 @@ class Parsed(BaseException):
 
 @pytest.fixture(scope="module")
 def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny run on digits, which stands in for every run that a page names."""
+    """A tiny run on digits with its test, which stands in for every run that a page names."""
     home = Path.cwd()
     os.chdir(tmp_path_factory.mktemp("run"))
     try:
         main(["fit", "--config", str(HOME / "configs/digits_residual.yaml"), *TINY])
+        main(["test", "--run", RUN])
         return Path(RUN).absolute()
     finally:
         os.chdir(home)

@@ -229,6 +229,9 @@ def test_the_newest_unfinished_run_is_taken(tmp_path: Path, capsys: pytest.Captu
     (RUN / "metrics.csv").write_text("epoch\n")
     assert "metrics.csv has 0 rows" in refused(capsys, *RESUME)
     (RUN / LOCK).unlink()
+    (RUN / LOCK).symlink_to(Path("mine").absolute())
+    assert f"{RUN / LOCK} is a link" in refused(capsys, *RESUME)
+    assert not Path("mine").exists()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ from numpy.typing import NDArray
 from pet_cifar.callbacks.board import Board
 from pet_cifar.callbacks.images.base import EvalSplit, ImageCallback, title_of
 from pet_cifar.callbacks.images.drawing import reliability_diagram
-from pet_cifar.callbacks.predictions import Predictions
 from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.training.classifier import ImageClassifier
 
@@ -37,7 +36,8 @@ class Calibration(ImageCallback):
         predictions = board.predictions
         assert predictions is not None
         edges = np.linspace(0, 1, self.bins + 1)
-        counts, confidence, accuracy = bin_by_confidence(predictions, edges)
+        right = (predictions.predicted == predictions.label).numpy()
+        counts, confidence, accuracy = bin_by_confidence(predictions.confidence.double().numpy(), right, edges)
         error = float((counts * np.abs(confidence - accuracy)).sum() / counts.sum())
         picture = reliability_diagram(
             title_of("calibration", split, when),
@@ -52,11 +52,18 @@ class Calibration(ImageCallback):
 
 
 def bin_by_confidence(
-    predictions: Predictions, edges: NDArray[np.float64]
+    confidence: NDArray[np.float64], right: NDArray[np.bool_], edges: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Returns count, mean confidence and accuracy of the pictures in each bin (low, high], each of shape (bins,)."""
-    confidence = predictions.confidence.double().numpy()
-    right = (predictions.predicted == predictions.label).double().numpy()
+    """Bins pictures by their confidence.
+
+    Args:
+        confidence: The probability of the predicted class of each picture, shape (n,).
+        right: Whether each prediction is right, shape (n,).
+        edges: The edges of the bins (low, high], shape (bins + 1,).
+
+    Returns:
+        Count, mean confidence and accuracy of the pictures in each bin, each of shape (bins,).
+    """
     bins = np.clip(np.searchsorted(edges, confidence) - 1, 0, len(edges) - 2)
     counts, confidences, rights = (np.bincount(bins, weights, len(edges) - 1) for weights in (None, confidence, right))
     return counts.astype(np.int64), confidences / np.maximum(counts, 1), rights / np.maximum(counts, 1)

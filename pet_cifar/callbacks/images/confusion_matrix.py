@@ -13,6 +13,7 @@ from pet_cifar.callbacks.images.base import EvalSplit, ImageCallback, title_of
 from pet_cifar.callbacks.images.drawing import PixelArray, confusion_matrix
 from pet_cifar.callbacks.predictions import Predictions
 from pet_cifar.data.datamodule import ImageDataModule
+from pet_cifar.data.files.names import as_cell, from_cell
 from pet_cifar.errors import InputError
 from pet_cifar.training.classifier import ImageClassifier
 
@@ -68,7 +69,7 @@ def read_confusions(path: Path) -> tuple[list[str], NDArray[np.int64]]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             _, *rows = csv.reader(file)
-        names, counts = [row[0] for row in rows], np.array([row[1:] for row in rows], np.int64)
+        names, counts = [from_cell(row[0]) for row in rows], np.array([row[1:] for row in rows], np.int64)
     except (OSError, ValueError, IndexError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as a confusion matrix ({error}); write it anew with test") from error
     if counts.shape != (len(names), len(names)) or not names or counts.min() < 0:
@@ -82,4 +83,4 @@ def write_confusions(path: Path, counts: NDArray[np.int64], names: Sequence[str]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["label", *(f"predicted_{name}" for name in names)])
-        writer.writerows([name, *own] for name, own in zip(names, counts.tolist(), strict=True))
+        writer.writerows([as_cell(name), *own] for name, own in zip(names, counts.tolist(), strict=True))

@@ -101,7 +101,7 @@ class CatsDogsDataModule(ImageDataModule):
             looked = f"neither {self.root}/PetImages/{{Cat,Dog}}/ nor {self.root}/kagglecatsanddogs_*.zip is there, and"
             fetch([URL], archives[0], size=SIZE, sha256=SHA256, missing=looked)
         if len(archives) > 1:
-            log.info("%s is used, the last of %d archives", archives[-1], len(archives))
+            log.info("%s is used, the last of %d archives", printable(str(archives[-1])), len(archives))
         into = unpacked(archives[-1], lambda name: "petimages" in name.lower().split("/")[:-1])
         if not self._find_pet_images(into):
             raise InputError(f"{archives[-1]} holds no folders of cats and dogs; get the archive from its source")
@@ -135,7 +135,7 @@ class CatsDogsDataModule(ImageDataModule):
             layout = read_layout(paths)
             if set(self.class_names) <= {class_of(file.label) for file in layout.files}:
                 self.folder, self._layout = folder, layout
-                rank_zero_info(f"cats and dogs are those of {folder}, in the layout '{layout.kind}'")
+                rank_zero_info(f"cats and dogs are those of {printable(str(folder))}, in the layout '{layout.kind}'")
                 return True
         return False
 

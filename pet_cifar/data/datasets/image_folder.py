@@ -72,7 +72,7 @@ class ImageFolderDataModule(ImageDataModule):
         self.images_per_class = images_per_class
         self.test_fraction = test_fraction
         self.group_by = group_by
-        self.labels_file = None if labels is None else expanded(labels)
+        self.labels_file = None if labels is None else expanded(labels, "labels")
         if self.labels_file is not None:
             self.root = self.labels_file.parent if root is None else self.root
         self._table: LabelsFile | None = None
@@ -241,8 +241,8 @@ class ImageFolderDataModule(ImageDataModule):
         verb = "is" if len(missing) == 1 else "are"
         taken = f"; {' and '.join(missing)} {verb} taken out of train" if missing else ""
         rank_zero_info(
-            f"{self.folder}: {len(self.class_names)} classes ({listed(self.class_names, 5)}) in the layout "
-            f"'{self._layout.kind}'{taken}"
+            f"{printable(str(self.folder))}: {len(self.class_names)} classes ({listed(self.class_names, 5)}) in the "
+            f"layout '{self._layout.kind}'{taken}"
         )
 
     def _in_class(self, path: str) -> bool:

@@ -1,11 +1,13 @@
 """Unpacks zip and tar archives from elsewhere without trusting what they say."""
 
 import lzma
+import os
 import re
 import shutil
 import stat
 import struct
 import tarfile
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -26,6 +28,10 @@ _CHUNK = 1 << 20
 _ZIP_END = 22 + 0xFFFF
 _DEEPEST, _LONGEST = 32, 240
 """How many folders a member may lie in, and how many letters a part of its name may have; no dataset comes near."""
+_RATIO, _SMALL = 200, 10**7
+"""How many times its own size an archive may unpack to, and how many bytes in any case; pictures hardly shrink."""
+_MAX_ENTRIES = 2 * 10**6
+"""How many files and folders an archive may list."""
 _REMEDY = "get the file from its source"
 # Damaged bytes raise these in several modules: OSError comes from gzip, bz2 and a seek to a negative position,
 # ArithmeticError and MemoryError come from an impossible length.
@@ -36,14 +42,15 @@ _DAMAGE = (
 )
 
 
-def unpack_zip(archive: Path, into: Path, members: Callable[[str], bool], *, max_bytes: int = 8 * 2**30) -> None:
+def unpack_zip(archive: Path, into: Path, members: Callable[[str], bool], *, max_bytes: int = 20 * 10**9) -> None:
     """Unpacks files of a zip archive into a new folder, which appears only when it is complete.
 
     Args:
         archive: The archive, which is never changed.
         into: The folder to make; if it exists, nothing is done.
         members: Tells by its name in the archive whether a file is wanted; it is not asked about folders.
-        max_bytes: An archive that unpacks to more bytes is refused.
+        max_bytes: An archive that unpacks to more bytes is refused, and so is one that unpacks to more than 200 times
+            its own size.
 
     Raises:
         InputError: The archive is damaged, unsafe or without any wanted file, or the disk cannot take it.
@@ -51,7 +58,7 @@ def unpack_zip(archive: Path, into: Path, members: Callable[[str], bool], *, max
     _unpack(archive, into, members, max_bytes, _zip_entries)
 
 
-def unpack_tar(archive: Path, into: Path, members: Callable[[str], bool], *, max_bytes: int = 8 * 2**30) -> None:
+def unpack_tar(archive: Path, into: Path, members: Callable[[str], bool], *, max_bytes: int = 20 * 10**9) -> None:
     """Does what `unpack_zip` does for a tar archive, plain or compressed by gzip, bzip2 or xz."""
     _unpack(archive, into, members, max_bytes, _tar_entries)
 
@@ -65,11 +72,15 @@ class _Entry(NamedTuple):
 
 
 def _zip_entries(stream: BinaryIO) -> Iterator[_Entry]:
+    stream.seek(-min(stream.seek(0, 2), _ZIP_END), 2)
+    end = stream.read()
+    place = end.rfind(b"PK\5\6")
+    # zipfile keeps the whole list in memory. Each member takes at least 46 bytes of it.
+    if 0 <= place < len(end) - 16 and struct.unpack_from("<I", end, place + 12)[0] > 46 * _MAX_ENTRIES:
+        raise _too_many(Path(stream.name))
     with zipfile.ZipFile(stream) as archive:
         # zipfile neither compares the number of members with the one announced nor minds a broken name
-        stream.seek(-min(stream.seek(0, 2), _ZIP_END), 2)
-        end = stream.read()
-        (announced,) = struct.unpack_from("<H", end, end.rfind(b"PK\5\6") + 10)
+        (announced,) = struct.unpack_from("<H", end, place + 10)
         # 0xFFFF says that there are too many members for this field.
         if announced not in (0xFFFF, len(archive.infolist()) & 0xFFFF):
             raise zipfile.BadZipFile(f"{len(archive.infolist())} of {announced} members are listed")
@@ -86,6 +97,8 @@ def _zip_entries(stream: BinaryIO) -> Iterator[_Entry]:
 def _tar_entries(stream: BinaryIO) -> Iterator[_Entry]:
     with tarfile.open(fileobj=stream, tarinfo=_StrictTarInfo) as archive:
         for info in archive:
+            # tarfile would keep every member in memory.
+            archive.members.clear()  # type: ignore[attr-defined]
             if not info.isdir():
                 yield _Entry(info.name, info.isreg(), partial(archive.extractfile, info))
         # tarfile stops at the end mark. Reading on checks the compression's checksum, which comes after it.
@@ -130,7 +143,8 @@ def _unpack(
                 shutil.rmtree(temporary)
             temporary.mkdir()
         try:
-            _extract(archive, entries(stream), temporary, members, max_bytes)
+            most = min(max_bytes, max(_RATIO * os.fstat(stream.fileno()).st_size, _SMALL))
+            _extract(archive, entries(stream), temporary, members, most)
             with disk_errors(into):
                 temporary.replace(into)
         except BaseException:
@@ -143,12 +157,16 @@ def _extract(
     archive: Path, entries: Iterator[_Entry], into: Path, members: Callable[[str], bool], max_bytes: int
 ) -> None:
     written, empty = 0, True
-    for entry in tqdm(_reading(archive, entries), desc=archive.name, unit="file", disable=None):
+    spelled: dict[str, str] = {}
+    listed = tqdm(_reading(archive, entries), desc=printable(archive.name), unit="file", disable=None)
+    for number, entry in enumerate(listed):
+        if number >= _MAX_ENTRIES:
+            raise _too_many(archive)
         if not members(entry.name):
             continue
         path = _inside(into, entry.name)
-        if path is None or not entry.regular:
-            why = "leads out of the folder or too deep" if path is None else "is a link, a device or encrypted"
+        why = "leads out of the folder or too deep" if path is None else _fault(entry, spelled)
+        if path is None or why:
             raise InputError(f"{archive} is refused, since {_shortened(entry.name)} in it {why}; {_REMEDY}")
         empty = False
         with disk_errors(path):
@@ -158,12 +176,40 @@ def _extract(
             for chunk in _reading(archive, _chunks(entry)):
                 written += len(chunk)
                 if written > max_bytes:
-                    raise InputError(f"{archive} is refused, since it holds over {max_bytes} bytes; {_REMEDY}")
+                    raise InputError(
+                        f"{archive} is refused, since it unpacks to over {max_bytes:,} bytes, which no pictures of its "
+                        f"size do; {_REMEDY}"
+                    )
                 with disk_errors(path):
                     file.write(chunk)
                     file.flush()
     if empty:
         raise InputError(f"{archive} holds none of the files that are expected; put the right archive there")
+
+
+def _too_many(archive: Path) -> InputError:
+    return InputError(f"{archive} is refused, since it lists more than {_MAX_ENTRIES:,} files; {_REMEDY}")
+
+
+def _fault(entry: _Entry, spelled: dict[str, str]) -> str:
+    """What is wrong with a member whose path is a good one; empty where nothing is.
+
+    Args:
+        entry: The member.
+        spelled: The folders and files so far, by their names in small letters; those of this member are added.
+    """
+    if not entry.regular:
+        return "is a link, a device or encrypted"
+    if any(unicodedata.category(letter) == "Cc" for letter in entry.name):
+        return "has control characters in its name"
+    parts = entry.name.replace("\\", "/").split("/")
+    for count in range(1, len(parts) + 1):
+        path = "/".join(parts[:count])
+        # Many a disk takes names for one that differ only by case, or by how their accents are written.
+        other = spelled.setdefault(unicodedata.normalize("NFC", path).casefold(), path)
+        if other != path:
+            return f"differs from {_shortened(other)} only by case or accents"
+    return ""
 
 
 def _inside(folder: Path, name: str) -> Path | None:

@@ -1,7 +1,11 @@
 """Names of files as text that can be printed, and as names of other files."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
+
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "'=", "'+", "'-", "'@", "'\t", "'\r", "''")
+"""What the cells begin with that become formulas, and what would be read back as one of these."""
 
 
 def printable(name: str) -> str:
@@ -10,6 +14,31 @@ def printable(name: str) -> str:
     Python reads a byte of a name that is no UTF-8 as a surrogate, which no file and no terminal takes.
     """
     return "".join(letter if letter.isprintable() else _escaped(letter) for letter in name)
+
+
+def without_codes(name: str) -> str:
+    """A name whose control codes and bytes that are no UTF-8 are escapes; other letters, even odd spaces, stay."""
+    return "".join(_escaped(letter) if unicodedata.category(letter) in ("Cc", "Cs") else letter for letter in name)
+
+
+def lines_without_codes(text: str) -> str:
+    """A text of several lines, each without control codes."""
+    return "\n".join(map(without_codes, text.split("\n")))
+
+
+def as_cell(text: str) -> str:
+    """A cell of a table that no spreadsheet takes for a formula, after OWASP's page on CSV injection.
+
+    A number stays as it is, since a class may be called -1. `from_cell` gives the text back.
+    """
+    if not text.startswith(_FORMULAS) or re.fullmatch(r"[+-]?[\d.]+", text):
+        return text
+    return f"'{text}"
+
+
+def from_cell(cell: str) -> str:
+    """The text that `as_cell` made a cell of."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULAS) else cell
 
 
 def listed(names: Sequence[str], most: int) -> str:

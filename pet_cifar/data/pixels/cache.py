@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pet_cifar.data.files.locking import locked
 from pet_cifar.data.files.parallel import map_in_threads
+from pet_cifar.data.pixels.checksum import SIZE, checksum
 from pet_cifar.data.pixels.memmap import MemmapArray
 from pet_cifar.data.pixels.placement import Placement, partial_file
 from pet_cifar.errors import InputError, disk_errors
@@ -24,6 +25,8 @@ from pet_cifar.hardware import available_memory
 
 FLUSHED = 16 * 10**6
 """Bytes of decoded pictures that are sent to the disk while the next ones are decoded."""
+CHECKED = 512
+"""Rows that one thread compares with their checksums at a time."""
 NO_CACHE = ", or give cache: none"
 """Ends an error's line: what else the user can do where the file cannot be written."""
 
@@ -62,14 +65,44 @@ class ArrayPixels:
 
 
 class FilePixels:
-    """Looks rows up in a file."""
+    """Looks rows up in a file, and compares each with its checksum when it is first asked for.
+
+    Raises:
+        InputError: In ``take``, a row is not what was written.
+    """
 
     def __init__(self, file: Path) -> None:
+        self.file = file
         self.memmap = MemmapArray(file)
+        self.checksums = self.memmap.rest.reshape(-1, SIZE)
+        self._checked = np.zeros(len(self.checksums), np.bool_)
 
     def take(self, rows: NDArray[np.int64]) -> Tensor:
         """Copies these rows."""
-        return torch.from_numpy(self.memmap.take(rows))
+        found = self.memmap.take(rows)
+        for place in np.flatnonzero(~self._checked[rows]).tolist():
+            self._check(int(rows[place]), found[place])
+        self._checked[rows] = True
+        return torch.from_numpy(found)
+
+    def check_all(self, num_threads: int) -> None:
+        """Compares every row at once, which is for those that read past `take`."""
+
+        def check(first: int) -> None:
+            for row in range(first, min(first + CHECKED, len(self.checksums))):
+                self._check(row, self.memmap.array[row])
+
+        blocks = range(0, len(self.checksums), CHECKED)
+        for _ in map_in_threads(check, blocks, num_threads, "checking decoded pictures"):
+            pass
+        self._checked[:] = True
+
+    def _check(self, row: int, pixels: NDArray[np.uint8]) -> None:
+        if checksum(pixels.data) != self.checksums[row].tobytes():
+            raise InputError(
+                f"{self.file} was changed or damaged: picture {row} in it is not what was decoded; delete the file, "
+                "and run again to decode anew"
+            )
 
 
 class DevicePixels:
@@ -140,6 +173,7 @@ def open_pixels(
     pixels = FilePixels(file)
     if cache == "disk":
         return pixels
+    pixels.check_all(num_threads)
     try:
         return DevicePixels(pixels.memmap.array, device)
     except torch.cuda.OutOfMemoryError as error:
@@ -169,15 +203,16 @@ def _decode_all(read: Read, count: int, put: Callable[[int, NDArray[np.uint8]], 
 
 
 def _is_whole(file: Path, shape: tuple[int, ...]) -> bool:
-    """Tells whether the file is there and holds an array of this shape; a damaged one is made anew."""
+    """Tells whether the file is there and holds an array of this shape with its checksums, or is to be made anew."""
     if not file.exists():
         return False
     try:
-        array = MemmapArray(file).array
+        kept = MemmapArray(file)
     except (ValueError, EOFError, tokenize.TokenError):
         # Other errors are passed on: a file that cannot be opened at this moment may be good.
         return False
-    return array.shape == shape and array.dtype == np.uint8
+    array = kept.array
+    return array.shape == shape and array.dtype == np.uint8 and len(kept.rest) == shape[0] * SIZE
 
 
 def _build(read: Read, count: int, shape: Shape, file: Path, num_threads: int) -> None:
@@ -208,6 +243,7 @@ def _write(read: Read, count: int, shape: Shape, file: Path, num_threads: int) -
     pictures_a_flush = max(1, FLUSHED // size)
     turn = threading.Lock()
     flushes: list[Future[None]] = []
+    checksums = np.zeros((count, SIZE), np.uint8)
     with disk_errors(file, NO_CACHE):
         stream = file.open("wb", buffering=0)
     with stream, ThreadPoolExecutor(1, thread_name_prefix="disk") as disk:
@@ -219,6 +255,7 @@ def _write(read: Read, count: int, shape: Shape, file: Path, num_threads: int) -
         def put(row: int, pixels: NDArray[np.uint8]) -> None:
             # Writing costs no page faults and no memory of this process, as a mapped file would.
             rest = np.ascontiguousarray(pixels).data.cast("B")
+            checksums[row] = np.frombuffer(checksum(rest), np.uint8)
             with disk_errors(file, NO_CACHE), turn:
                 stream.seek(start + row * size)
                 while rest:
@@ -229,6 +266,8 @@ def _write(read: Read, count: int, shape: Shape, file: Path, num_threads: int) -
 
         _decode_all(read, count, put, num_threads)
         with disk_errors(file, NO_CACHE):
+            stream.seek(start + count * size)
+            stream.write(checksums.tobytes())
             # The system reports only once, to one flush, that the disk could not keep something.
             for flush in flushes:
                 flush.result()

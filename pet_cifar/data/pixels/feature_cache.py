@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from pet_cifar.data.pixels.checksum import SIZE, checksum
 from pet_cifar.data.pixels.memmap import MemmapArray
 from pet_cifar.errors import InputError
 
@@ -51,7 +52,10 @@ class FeatureExtractor(NamedTuple):
 
 
 class _View:
-    """The features of one view of all pictures: an array in a file, and beside it a byte a chunk, 1 once it is done."""
+    """The features of one view of all pictures: an array in a file, and beside it a checksum of each chunk.
+
+    The checksum is zero until the chunk is done.
+    """
 
     def __init__(self, file: Path, count: int) -> None:
         self.file = file
@@ -67,13 +71,13 @@ class _View:
             whole = np.load(self.file, mmap_mode="r")
         except (ValueError, EOFError):  # no other error, since files that cannot be opened just now may be good
             whole = np.empty(0)
-        return len(whole) == self.count and whole.dtype == np.float16 and self.done.stat().st_size == self.chunks
+        return len(whole) == self.count and whole.dtype == np.float16 and self.done.stat().st_size == SIZE * self.chunks
 
     def create(self, shape: tuple[int, ...]) -> None:
         """Makes the files in their full size, so that other runs see what is taken."""
         self.remove()
         np.lib.format.open_memmap(self.file, "w+", np.float16, (self.count, *shape))
-        self.done.write_bytes(bytes(self.chunks))
+        self.done.write_bytes(bytes(SIZE * self.chunks))
 
     def remove(self) -> None:
         """Removes both files; a run that has them open reads on."""
@@ -82,7 +86,11 @@ class _View:
 
     def missing(self) -> list[int]:
         """Lists the chunks that are not done."""
-        return [chunk for chunk, mark in enumerate(self.done.read_bytes()) if not mark]
+        return np.flatnonzero(~self.checksums().any(axis=1)).tolist()
+
+    def checksums(self) -> NDArray[np.uint8]:
+        """The checksums of all chunks, shape (chunks, 8)."""
+        return np.frombuffer(self.done.read_bytes(), np.uint8).reshape(-1, SIZE)
 
     def rows(self, chunk: int) -> NDArray[np.int64]:
         """Row numbers of a chunk."""
@@ -93,13 +101,14 @@ class _View:
         size = features[0].nbytes
         with self.file.open("r+b") as stream:
             stream.seek(-self.count * size + chunk * CHUNK * size, os.SEEK_END)
-            stream.write(features.tobytes())
+            content = features.tobytes()
+            stream.write(content)
             # The chunk is marked only when it is on the disk.
             stream.flush()
             os.fsync(stream.fileno())
         with self.done.open("r+b") as stream:
-            stream.seek(chunk)
-            stream.write(b"\1")
+            stream.seek(SIZE * chunk)
+            stream.write(checksum(content))
 
     def lock(self, chunk: int) -> FileLock:
         """The lock that the process holds which computes a chunk."""
@@ -109,23 +118,43 @@ class _View:
 class StoredFeatures:
     """Features by row number; those of several views stand one below the other.
 
+    A chunk is compared with its checksum when a row of it is first asked for.
+
     Args:
         files: One file for each view.
         count: The number of pictures.
+
+    Raises:
+        InputError: In ``take``, a chunk is not what was written.
     """
 
     def __init__(self, files: Sequence[Path], count: int) -> None:
         self.files = tuple(files)
         self.count = count
         self._views = [MemmapArray(file) for file in files]
+        self._checksums = [_View(file, count).checksums() for file in files]
+        self._checked = np.zeros((len(files), -(-count // CHUNK)), np.bool_)
 
     def take(self, rows: NDArray[np.int64]) -> Tensor:
         """Copies these rows: float16, shape (len(rows), ...)."""
         places = [divmod(row, self.count) for row in rows.tolist()]
+        for view, chunk in {(view, row // CHUNK) for view, row in places}:
+            self._check(view, chunk)
         found = np.stack([self._views[view].array[row] for view, row in places])
         for view in {view for view, _ in places}:
             self._views[view].give_back()
         return torch.from_numpy(found)
+
+    def _check(self, view: int, chunk: int) -> None:
+        if self._checked[view, chunk]:
+            return
+        content = self._views[view].array[chunk * CHUNK : (chunk + 1) * CHUNK]
+        if checksum(content.data) != self._checksums[view][chunk].tobytes():
+            raise InputError(
+                f"{self.files[view]} was changed or damaged: it does not hold the features that were computed; delete "
+                "the file, and run again to compute them anew"
+            )
+        self._checked[view, chunk] = True
 
     def chunks(self, size: int = 256) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
         """All rows of all views and their features, ``size`` rows at a time; row modulo ``count`` is the picture."""
@@ -225,7 +254,7 @@ def _fill(extractor: FeatureExtractor, load: Load, views: Sequence[_View], batch
                             lock.acquire(blocking=patient)
                         except Timeout:
                             continue
-                        if view.done.read_bytes()[chunk]:
+                        if view.checksums()[chunk].any():
                             _release(lock)
                             continue
                         claimed.append((view, chunk, lock, pool.submit(load, view.rows(chunk), number)))

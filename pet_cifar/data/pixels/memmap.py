@@ -24,6 +24,7 @@ class MemmapArray:
 
     Attributes:
         array: The whole array, read-only.
+        rest: The bytes of the file behind the array, which numpy passes over, shape (n,).
     """
 
     def __init__(self, file: Path) -> None:
@@ -33,6 +34,7 @@ class MemmapArray:
             self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
             # frombuffer raises ValueError where the file is shorter than its header tells.
             flat: NDArray[Any] = np.frombuffer(self._map, dtype, int(np.prod(shape)), stream.tell())
+            self.rest: NDArray[np.uint8] = np.frombuffer(self._map, np.uint8, offset=stream.tell() + flat.nbytes)
         self.array = flat.reshape(shape)
         self._gives_back = flat.nbytes > RESIDENT and hasattr(mmap, "MADV_DONTNEED")
 

@@ -192,7 +192,7 @@ def test_encrypted_and_unknown_zip_members_are_told(tmp_path: Path) -> None:
 @both
 def test_bomb_is_stopped(tmp_path: Path, name: str) -> None:
     run, archive = make(tmp_path / name, {"a": bytes(600_000), "b": bytes(600_000)})
-    with pytest.raises(InputError, match="holds over 1000000 bytes"):
+    with pytest.raises(InputError, match="over 1,000,000 bytes"):
         run(archive, tmp_path / "into", every, max_bytes=1_000_000)
     assert {path.name for path in tmp_path.iterdir()} == {name, "into.lock"}
     run(archive, tmp_path / "into", every, max_bytes=1_200_000)
@@ -262,3 +262,65 @@ def test_missing_archive_and_unwritable_folder_are_told(tmp_path: Path) -> None:
     archive = make_zip(tmp_path / "x.zip", FILES)
     with pytest.raises(InputError, match="cannot write"):  # a file is where the folder should be
         unpack_zip(archive, archive / "sub" / "into", every)
+
+
+# What no pictures come to
+
+
+@both
+def test_a_ratio_that_no_pictures_have_is_refused(tmp_path: Path, name: str) -> None:
+    run, archive = make(tmp_path / name, {"set/0.jpg": bytes(20_000_000)})
+    with pytest.raises(InputError, match=f"{name} is refused, since it unpacks to over 10,000,000 bytes"):
+        run(archive, tmp_path / "into", every)
+    assert {path.name for path in tmp_path.iterdir()} == {name, "into.lock"}
+
+
+def test_a_sparse_member_is_refused_before_it_fills_the_disk(tmp_path: Path) -> None:
+    # GNU tar's first sparse format: one byte at the end of 8 GB.
+    info = tarfile.TarInfo("set/0.jpg")
+    info.size, info.type = 512, tarfile.GNUTYPE_SPARSE
+    size = 8 * 2**30
+    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    header[386:410] = b"%011o\0%011o\0" % (size - 512, 512)
+    header[483:495] = b"\x80" + bytes(3) + size.to_bytes(8, "big")
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    (tmp_path / "x.tar").write_bytes(bytes(header) + b"x" * 512 + bytes(1024))
+    with pytest.raises(InputError, match=r"x\.tar is refused, since it unpacks to over 10,000,000 bytes"):
+        unpack_tar(tmp_path / "x.tar", tmp_path / "into", every)
+    assert {path.name for path in tmp_path.iterdir()} == {"x.tar", "into.lock"}
+
+
+@both
+@pytest.mark.parametrize(
+    ("one", "other"), [("set/A.jpg", "set/a.jpg"), ("Cat/0.jpg", "cat/1.jpg"), ("e\u0301/0.jpg", "\u00e9/1.jpg")]
+)
+def test_names_that_many_disks_take_for_one_are_refused(tmp_path: Path, name: str, one: str, other: str) -> None:
+    run, archive = make(tmp_path / name, {one: b"1", other: b"2"})
+    with pytest.raises(InputError, match="only by case or accents"):
+        run(archive, tmp_path / "into", every)
+
+
+@both
+@pytest.mark.parametrize("evil", ["set/\x1b[31m0.jpg", "set/a\nb.jpg", "set\x7f/0.jpg"])
+def test_control_characters_in_names_are_refused(tmp_path: Path, name: str, evil: str) -> None:
+    run, archive = make(tmp_path / name, {evil: b"1"})
+    with pytest.raises(InputError, match="has control characters in its name") as caught:
+        run(archive, tmp_path / "into", every)
+    assert str(caught.value).isprintable()
+
+
+@both
+def test_more_members_than_any_data_set_has_are_refused(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MAX_ENTRIES", 20)
+    files = {f"set/{number}": b"" for number in range(30)}
+    run, archive = make(tmp_path / name, files)
+    with pytest.raises(InputError, match="lists more than 20 files"):
+        run(archive, tmp_path / "into", every)
+    # A list that is too long is not even read.
+    monkeypatch.setattr(zipfile, "ZipFile", lambda stream: pytest.fail("the list was read"))
+    monkeypatch.setattr(module, "_MAX_ENTRIES", 2)
+    with pytest.raises(InputError, match="lists more than 2 files"):
+        run(archive, tmp_path / "into", every)

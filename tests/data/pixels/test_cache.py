@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pet_cifar.data.pixels import cache as caching
 from pet_cifar.data.pixels.cache import DevicePixels, FilePixels, Pixels, open_pixels
+from pet_cifar.data.pixels.checksum import checksum
 from pet_cifar.data.pixels.placement import Placement
 from pet_cifar.errors import InputError
 from tests.conftest import WITHOUT_LIGHTNING, set_free_space
@@ -294,6 +295,8 @@ def test_of_a_large_file_little_stays_in_memory(tmp_path: Path) -> None:
     array = np.lib.format.open_memmap(tmp_path / "large.npy", "w+", np.uint8, (count, 1, 200, 200))
     array[::100] = 7
     del array
+    with (tmp_path / "large.npy").open("ab") as file:
+        file.write(b"".join(checksum(bytes([0 if row % 100 else 7]) * size) for row in range(count)))
 
     def resident() -> int:
         lines = Path("/proc/self/status").read_text().splitlines()
@@ -304,3 +307,36 @@ def test_of_a_large_file_little_stays_in_memory(tmp_path: Path) -> None:
     for start in range(0, count, 50):
         assert pixels.take(np.arange(start, min(start + 50, count))).shape[1:] == (1, 200, 200)
     assert resident() - before < count * size / 4
+
+
+# Checksums
+
+
+@pytest.mark.parametrize("behind", [1, COUNT * 8 + 1], ids=["a checksum", "a picture"])
+def test_a_row_that_was_tampered_with_is_refused(source: Source, file: Path, behind: int) -> None:
+    opened(source, "disk", file)
+    content = bytearray(file.read_bytes())
+    content[-behind] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(InputError, match="train.npy was changed or damaged"):
+        opened(source, "device", file)
+    pixels = opened(source, "disk", file)
+    with pytest.raises(InputError, match="train.npy was changed or damaged"):
+        pixels.take(np.arange(COUNT))
+
+
+def test_a_row_is_compared_when_it_is_first_asked_for(source: Source, file: Path) -> None:
+    opened(source, "disk", file)
+    content = bytearray(file.read_bytes())
+    content[len(content) - COUNT * 8 - 1] ^= 1
+    file.write_bytes(content)
+    pixels = opened(source, "disk", file)
+    assert torch.equal(pixels.take(np.arange(COUNT - 1)), torch.from_numpy(source.array[: COUNT - 1]))
+    with pytest.raises(InputError, match=f"picture {COUNT - 1} "):
+        pixels.take(np.array([COUNT - 1]))
+
+
+def test_a_file_without_checksums_is_made_anew(source: Source, file: Path) -> None:
+    file.parent.mkdir()
+    np.save(file, np.zeros((COUNT, *SHAPE), np.uint8))
+    assert torch.equal(opened(source, "disk", file).take(np.arange(COUNT)), torch.from_numpy(source.array))

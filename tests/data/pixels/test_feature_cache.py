@@ -218,3 +218,15 @@ def test_two_runs_make_room_at_once() -> None:
     assert sum(file.stat().st_size for file in Path("features").glob("*.npy")) < 2.3 * _payload()
     # What is in use now is not removed for a third.
     assert "others that were used within 10 minutes" in _make_room_often(3)
+
+
+def test_features_that_were_tampered_with_are_refused() -> None:
+    Work().store()
+    (file,) = Path("features").glob("*.npy")
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    found = Work().store()
+    found.take(np.arange(CHUNK))
+    with pytest.raises(InputError, match=file.name):
+        found.take(np.array([COUNT - 1]))
