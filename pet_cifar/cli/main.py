@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 from io import TextIOWrapper
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ TRAINER_COMMANDS = {
 }
 COMMANDS = {
     **TRAINER_COMMANDS,
+    "repeat": "train and test configs with several seeds, as far as the runs are missing, and compare them",
+    "sweep": "search for the best values of options, and prove them on fresh seeds",
     "draw": "draw the pictures of a run as files: curves, confusion matrix, feature maps, filters, Grad-CAM",
     "export": "write a trained net as ONNX, as a torch program or as a web page, proved to answer as the run does",
     "board": "open TensorBoard on the newest runs, or on those that are named",
@@ -40,6 +43,7 @@ examples:
   pet-cifar fit --config digits_residual
   pet-cifar fit --config cifar10_residual --trainer.max_epochs 10 --model.lr 0.05
   pet-cifar test --run lightning_logs/digits_residual
+  pet-cifar repeat --config cifar10_plain cifar10_residual --seeds 3 --budget 1h
   pet-cifar fit --config cats_dogs_cnn --print_model
   pet-cifar predict --run lightning_logs/cats_dogs_cnn photos --output photos.csv
   pet-cifar draw --run lightning_logs/cats_dogs_cnn --images photo.jpg
@@ -70,6 +74,7 @@ def main(args: Sequence[str] | None = None, *, callbacks: "Sequence[Callback]" =
         SystemExit: Elsewhere an input was wrong, which one line on standard error tells; the status is 2. Where
             ``predict`` could not read a picture it is 1.
     """
+    began = time.monotonic()
     words = list(sys.argv[1:] if args is None else args)
     if words[:1] == ["help"] and len(words) > 1:
         words = [words[1], "--help"]
@@ -80,7 +85,7 @@ def main(args: Sequence[str] | None = None, *, callbacks: "Sequence[Callback]" =
         print(f"pet-cifar {__version__}")
         return None
     try:
-        return _run(words, callbacks)
+        return _run(words, callbacks, began)
     except InputError as error:
         if is_interactive():
             raise
@@ -101,7 +106,7 @@ def is_interactive() -> bool:
     return hasattr(sys, "ps1") or (shell is not None and shell.get_ipython() is not None)
 
 
-def _run(words: Sequence[str], callbacks: "Sequence[Callback]") -> "PetCifarCLI | None":
+def _run(words: Sequence[str], callbacks: "Sequence[Callback]", began: float) -> "PetCifarCLI | None":
     command, *options = words
     if command not in COMMANDS:
         if command in ("check", "doctor", "prepare"):
@@ -128,6 +133,16 @@ def _run(words: Sequence[str], callbacks: "Sequence[Callback]") -> "PetCifarCLI 
 
         run_export(options)
         return None
+    if command == "repeat":
+        from pet_cifar.cli.repeat import run_repeat
+
+        _end(run_repeat(options))
+        return None
+    if command == "sweep":
+        from pet_cifar.cli.sweep import run_sweep
+
+        _end(run_sweep(options))
+        return None
     if command == "draw":
         from pet_cifar.cli.draw import run_draw
 
@@ -135,7 +150,7 @@ def _run(words: Sequence[str], callbacks: "Sequence[Callback]") -> "PetCifarCLI 
         return None
     from pet_cifar.cli.trainer import run_trainer
 
-    return run_trainer(words, callbacks)
+    return run_trainer(words, callbacks, began)
 
 
 def _end(status: int) -> None:

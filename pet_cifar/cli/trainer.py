@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from pet_cifar.cli import (
     arguments,
+    budget_option,
     callback_options,
     configs,
     constructors,
@@ -25,6 +26,7 @@ from pet_cifar.cli import (
     monitors,
     options,
     run_hints,
+    sweep_trial,
 )
 from pet_cifar.cli.defaults import FileLogger, claim, default_callbacks, new_run, replaces, scored_run
 from pet_cifar.cli.parser import Parser, refuse_null
@@ -36,6 +38,7 @@ from pet_cifar.errors import InputError
 from pet_cifar.models.summary import summary
 from pet_cifar.runs import directory
 from pet_cifar.training import ImageClassifier, LRFinder
+from pet_cifar.training.budget import TimeBudget, time_budget
 from pet_cifar.training.ridge import wilson_interval
 
 # Lightning 2.6 calls what jsonargparse 4.49 deprecates, and would warn once a run.
@@ -52,6 +55,7 @@ class PetCifarCLI(LightningCLI):
         checkpoint: The checkpoint that completed the options, if any.
         given: The checkpoint's config and the config files; the user is told what of them was overridden.
         callbacks: Callbacks that a Python program adds to the default ones.
+        began: The reading of ``time.monotonic`` when the command began, from which a budget counts; None takes now.
     """
 
     def __init__(
@@ -62,7 +66,9 @@ class PetCifarCLI(LightningCLI):
         checkpoint: Path | None,
         given: Sequence[Mapping[str, Any]],
         callbacks: Sequence[Callback] = (),
+        began: float | None = None,
     ) -> None:
+        self._began = began
         self._numbered: list[FileLogger] = []
         self._claimed: Path | None = None
         self.typed = typed
@@ -96,6 +102,7 @@ class PetCifarCLI(LightningCLI):
         parser.add_argument(
             "--run", type=str | None, help="Take model, data and best checkpoint from this run directory."
         )
+        budget_option.add_budget_option(parser)
         assert isinstance(parser, Parser)
         parser.prefer_whole_numbers()
         for attribute in arguments.FOLLOWS_DATA:
@@ -159,6 +166,8 @@ class PetCifarCLI(LightningCLI):
                 self._numbered = new_run(name, given["default_root_dir"])
                 kwargs["logger"] = list(self._numbered)
         kwargs["callbacks"] = self._callbacks(given)
+        if any(isinstance(one, TimeBudget) for one in kwargs["callbacks"]) and not given["fast_dev_run"]:
+            kwargs |= budget_option.without_other_ends(self.typed)
         bare = given["barebones"] or given["logger"] is False
         if bare and not any(isinstance(one, ModelCheckpoint) for one in kwargs["callbacks"]):
             kwargs["enable_checkpointing"] = False
@@ -177,12 +186,16 @@ class PetCifarCLI(LightningCLI):
     def _callbacks(self, given: Mapping[str, Any]) -> list[Callback]:
         callbacks = given["callbacks"] or []
         callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+        # Its clock measures what the others do at the start.
+        budget = budget_option.budget_of(self.typed, self._get(self.config, "budget"), self._began)
         if self._resumes and any(type(one) is LearningRateFinder for one in callbacks):
             raise InputError(
                 "Lightning's LearningRateFinder would search again and begin at epoch 0; give --trainer.callbacks "
                 f"{LRFinder.__name__}, which does not, or --trainer.callbacks []"
             )
-        ours = default_callbacks(str(self.subcommand), self.command, given)
+        ours = [*budget, *default_callbacks(str(self.subcommand), self.command, given)]
+        if self.subcommand == "fit":
+            ours += sweep_trial.trial_callbacks()
         # The defaults come first, so that ThroughputMonitor's clock does not measure what the user's own do at the
         # end of an epoch.
         ours = [one for one in ours if not any(replaces(other, one) for other in callbacks)]
@@ -238,6 +251,8 @@ class PetCifarCLI(LightningCLI):
         self._print_hints()
         if self.trainer.is_global_zero and self.trainer.loggers and log_dir:
             print(f"run directory: {log_dir}")
+            if (budget := time_budget(self.trainer)) is not None:
+                print(budget_option.outcome(budget, self.trainer.global_step))
             if list(Path(log_dir).glob("checkpoints/*.ckpt")):
                 print(f"test it with: pet-cifar test --run {shlex.quote(log_dir)}")
             elif self.checkpoint:
@@ -279,12 +294,13 @@ class PetCifarCLI(LightningCLI):
                 print(f"run directory: {log_dir}\nlook at it with: pet-cifar board {shlex.quote(log_dir)}")
 
 
-def run_trainer(args: Sequence[str], callbacks: Sequence[Callback] = ()) -> PetCifarCLI:
+def run_trainer(args: Sequence[str], callbacks: Sequence[Callback] = (), began: float | None = None) -> PetCifarCLI:
     """Completes the options of one of the Trainer's verbs from its checkpoint and runs it.
 
     Args:
         args: The verb and its options.
         callbacks: Callbacks that come after the default ones.
+        began: The reading of ``time.monotonic`` when the command began; None takes now.
     """
     log_filters.filter_messages()
     verb, *words = args
@@ -314,7 +330,7 @@ def run_trainer(args: Sequence[str], callbacks: Sequence[Callback] = ()) -> PetC
             words = ["--config", json.dumps(own), *words]
             given.insert(0, own)
     name = configs.run_name(files[-1]) if files else ""
-    return PetCifarCLI([verb, *words], args, name, checkpoint, given, callbacks)
+    return PetCifarCLI([verb, *words], args, name, checkpoint, given, callbacks, began)
 
 
 @rank_zero_only
