@@ -55,5 +55,8 @@ def without_other_ends(typed: Sequence[str]) -> dict[str, Any]:
 
 def outcome(budget: TimeBudget, steps: int) -> str:
     """The line about a run that has ended."""
-    share = budget.spent / budget.seconds
-    return f"took {described(budget.spent)} of its budget of {described(budget.seconds)} ({share:.1%}), {steps:,} steps"
+    percentage = 100 * budget.spent / budget.seconds
+    return (
+        f"took {described(budget.spent)} of its budget of {described(budget.seconds)} ({percentage:.1f} %), "
+        f"{steps:,} steps"
+    )

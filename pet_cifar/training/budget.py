@@ -26,8 +26,12 @@ SHARE_OF_PLAN = 0.005
 """After how much of the budget the run plans anew; near its end it does so more often."""
 SHARE_OF_FIRST = 0.01
 """How much of the budget is measured before the run says what it will do."""
-LAST_MEASURES = 3
-"""How many of the last measurements of steps, and of pauses, tell how long the next ones are."""
+LAST_MEASURES = 5
+"""How many of the last measurements of steps tell how long the next ones are."""
+LAST_PAUSES = 3
+"""How many of the last pauses tell how long the next ones are."""
+SHARE_TO_END = 0.004
+"""The share of the budget that such steps may take although the time is over."""
 STEPS_TO_END = 50
 """How many steps the schedule takes at least for its whole course where the time is suddenly over."""
 
@@ -85,7 +89,7 @@ class TimeBudget(Callback):
     def _forget_measures(self) -> None:
         self._mark: tuple[float, int] | None = None
         self._measured: list[float] = []
-        self._step_seconds = 0.0
+        self._step_seconds = self._first_step_seconds = 0.0
         self._first_mark = math.inf
         self._paused = 0.0
         self._pause_began: float | None = None
@@ -223,7 +227,7 @@ class TimeBudget(Callback):
         validates = trainer.enable_validation
         # A step is forward and backward, of which forward is a third.
         unknown = sum(trainer.num_val_batches) / 3 if validates and trainer.num_val_batches else 0.0
-        pauses = self._pauses[-LAST_MEASURES:] or [unknown]
+        pauses = self._pauses[-LAST_PAUSES:] or [unknown]
         accumulated = trainer.accumulate_grad_batches
         pace = Pace(
             step,
@@ -231,10 +235,12 @@ class TimeBudget(Callback):
             math.ceil(((every - seen) % every) / accumulated),
             math.ceil(every / accumulated),
         )
-        end_seconds = step * max(pauses) + (self._drawing_seconds or 0.0) + self._end_seconds
+        # What was measured at the start has become slower or faster with the steps.
+        load = min(3.0, max(0.5, step / self._first_step_seconds))
+        end_seconds = step * max(pauses) + load * ((self._drawing_seconds or 0.0) + self._end_seconds)
         left_seconds = self.seconds - self.spent - end_seconds
         steps, skips_pause = pace.steps_within(left_seconds - SPARE * self.seconds)
-        at_most = math.floor(max(0.0, left_seconds - 0.3 * SPARE * self.seconds) / step)
+        at_most = math.floor(max(SHARE_TO_END * self.seconds, left_seconds - 0.3 * SPARE * self.seconds) / step)
         to_end = math.ceil((1 - self.plan.progress(self._step)) * STEPS_TO_END)
         left = max(1, steps, min(to_end, at_most))
         is_measured = now - self._first_mark >= SHARE_OF_FIRST * self.seconds or seen == batches
@@ -246,7 +252,7 @@ class TimeBudget(Callback):
                 refusal = self._too_short(an_epoch * step + pace.pause)
             else:
                 _tell(self._described(self._step + left, an_epoch))
-        interval = min(left // 20, math.floor(SHARE_OF_PLAN * self.seconds / step))
+        interval = min(left // 10, math.floor(SHARE_OF_PLAN * self.seconds / step))
         if not self._has_told:  # The first figures are rough, so that better ones follow soon.
             interval = min(interval, self._step)
         return _Forecast(left, self._step + max(1, interval), skips_pause, refusal)
@@ -259,6 +265,7 @@ class TimeBudget(Callback):
         self._mark, self._paused = (now, self._step), 0.0
         self._measured = [*self._measured, newest][-LAST_MEASURES:]
         self._step_seconds = median(self._measured)
+        self._first_step_seconds = self._first_step_seconds or newest
         return self._step_seconds
 
     def _too_short(self, epoch_seconds: float) -> str:
