@@ -7,7 +7,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from io import RawIOBase
 from pathlib import Path
 from typing import IO
@@ -23,6 +24,10 @@ def visible_devices() -> list[str]:
     named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     count = torch.cuda.device_count()
     return named[:count] or [str(number) for number in range(count)]
+
+
+END_SECONDS = 60
+"""How long a process may take to keep its checkpoint after Ctrl-C, before it is killed."""
 
 
 class Processes:
@@ -95,9 +100,27 @@ def _copy(lines: IO[bytes], file: RawIOBase, process: subprocess.Popen[bytes]) -
     try:
         for line in lines:
             file.write(line)
-    except BaseException:  # The disk is full, or Ctrl-C came; the process does not go on unseen.
+    except BaseException:  # The disk is full, or this program is to end; the process does not go on unseen.
         process.send_signal(signal.SIGINT)
+        try:
+            process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
         raise
+
+
+@contextmanager
+def sigterm_as_exit() -> Iterator[None]:
+    """Lets SIGTERM end this program as an exit does, so that what it has begun is ended as well."""
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def last_error(log: Path) -> str:

@@ -1,7 +1,6 @@
 """``pet-cifar repeat``: runs of configs with several seeds, as many as are missing."""
 
 import shlex
-import signal
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -170,19 +169,15 @@ class _Batch:
     @contextmanager
     def stopped_by_signals(self) -> Iterator[None]:
         """Passes Ctrl-C and SIGTERM on to what is running, and says how to go on."""
+        from pet_cifar.cli.processes import sigterm_as_exit
 
-        def end(number: int, frame: object) -> None:
-            raise SystemExit(128 + number)
-
-        before = signal.signal(signal.SIGTERM, end)
-        try:
-            yield
-        except (KeyboardInterrupt, SystemExit):
-            self._processes.stop()
-            print("stopped; the same command goes on", flush=True)
-            raise
-        finally:
-            signal.signal(signal.SIGTERM, before)
+        with sigterm_as_exit():
+            try:
+                yield
+            except (KeyboardInterrupt, SystemExit):
+                self._processes.stop()
+                print("stopped; the same command goes on", flush=True)
+                raise
 
     def make_runs(self, device: str | None) -> None:
         """Makes one run after the other on a device, until none is left; one that fails does not stop the others."""

@@ -7,7 +7,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from pet_cifar.cli import configs
-from pet_cifar.cli.processes import Processes, last_error
+from pet_cifar.cli.processes import Processes, last_error, sigterm_as_exit
 from pet_cifar.cli.sweep_file import Sweep
 from pet_cifar.cli.sweep_trial import environment_of
 from pet_cifar.durations import described
@@ -81,7 +81,8 @@ class Search:
         began = self._clock()
         left = seconds
         while (trials is None or len(self._counted()) < trials) and (left is None or left > self._typical()):
-            self._study.optimize(self._make, n_trials=1, catch=(TrialFailed,))
+            with sigterm_as_exit():
+                self._study.optimize(self._make, n_trials=1, catch=(TrialFailed,))
             left = None if seconds is None else seconds - (self._clock() - began)
             self._refuse_failures()
             self._tell(trials, left)

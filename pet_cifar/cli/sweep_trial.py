@@ -49,13 +49,14 @@ class ReportTrial(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Tells the study where the run is."""
+        run = str(trainer.log_dir)  # All processes exchange it.
         if trainer.is_global_zero:
             from optuna import Trial, load_study
 
             with storage_errors(self.url):
                 study = load_study(study_name=self.study, storage=open_storage(self.url), pruner=make_pruner())
                 self._trial = Trial(study, self.trial_id)
-                self._trial.set_user_attr("run", str(trainer.log_dir))
+                self._trial.set_user_attr("run", run)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Reports the accuracy, and ends the run where the study has seen better ones at this epoch."""

@@ -20,8 +20,6 @@ log = logging.getLogger(__name__)
 
 SPARE = 0.012
 """The share of the budget that no step is planned for, since no forecast is exact."""
-SHARE_OF_START = 0.35
-"""What the end of a process takes, in shares of what its imports took: Python goes through all modules once more."""
 SHARE_OF_PLAN = 0.005
 """After how much of the budget the run plans anew; near its end it does so more often."""
 SHARE_OF_FIRST = 0.01
@@ -58,7 +56,7 @@ class TimeBudget(Callback):
 
     How long a step, a validation and the end of an epoch take is measured in the run. From that it plans how many steps
     are left, and plans anew in small intervals, so that a run on a machine whose load changes still ends in time and at
-    the schedule's end. The time includes validations, drawings, checkpoints and the end of the process. Where the last
+    the schedule's end. The time includes validations, drawings and checkpoints. Where the last
     validation but one would take all the time that is left, it is left out.
 
     The schedule depends on the clock, so that two such runs do not give the same weights to the last bit. A run that
@@ -79,8 +77,6 @@ class TimeBudget(Callback):
         self.plan = StepPlan()
         self._clock = clock
         self._began = began
-        # Before the callback is made a process has done nothing but importing; a notebook has done it long ago.
-        self._end_seconds = 0.0 if began is None else SHARE_OF_START * (clock() - began)
         self._spent_before = 0.0
         self._is_loaded = self._runs = False
         self._step = 0
@@ -236,8 +232,8 @@ class TimeBudget(Callback):
             math.ceil(every / accumulated),
         )
         # What was measured at the start has become slower or faster with the steps.
-        load = min(3.0, max(0.5, step / self._first_step_seconds))
-        end_seconds = step * max(pauses) + load * ((self._drawing_seconds or 0.0) + self._end_seconds)
+        load = min(2.0, max(0.5, step / self._first_step_seconds))
+        end_seconds = step * max(pauses) + load * (self._drawing_seconds or 0.0)
         left_seconds = self.seconds - self.spent - end_seconds
         steps, skips_pause = pace.steps_within(left_seconds - SPARE * self.seconds)
         at_most = math.floor(max(SHARE_TO_END * self.seconds, left_seconds - 0.3 * SPARE * self.seconds) / step)

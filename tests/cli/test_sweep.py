@@ -265,6 +265,23 @@ def test_the_first_process_decides_for_all(tmp_path: Path, monkeypatch: pytest.M
     assert trainer.current_epoch == 1
 
 
+def test_all_processes_exchange_as_much_as_the_first_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lightning.pytorch.strategies import SingleDeviceStrategy
+
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    trial = study_with(url).ask()
+    exchanged: list[list[bool]] = []
+    for is_first in (True, False):
+        counted: list[bool] = []
+        monkeypatch.setattr(SingleDeviceStrategy, "is_global_zero", is_first)
+        monkeypatch.setattr(
+            SingleDeviceStrategy, "broadcast", lambda self, value, src=0, counted=counted: counted.append(True) or value
+        )
+        fit(ReportTrial(url, "ours", trial._trial_id))
+        exchanged.append(counted)
+    assert len(exchanged[0]) == len(exchanged[1]) > 4
+
+
 def test_a_study_that_cannot_be_reached_later_does_not_end_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
