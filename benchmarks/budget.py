@@ -3,8 +3,8 @@
     python benchmarks/budget.py --trials 20 --budget 90s
 
 Other processes compute for some seconds, pause for some seconds and so on, with another pattern in each trial. The time
-of a run counts from its start to the line that tells what it took; that of its process also has the start and the end of
-Python. Further options of ``fit`` come after ``--``.
+of a run counts from its start to the line that tells what it took. That of its process also has the start and the end
+of Python. Further options of ``fit`` come after ``--``.
 """
 
 import csv

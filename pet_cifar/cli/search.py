@@ -1,6 +1,7 @@
 """The trials of a sweep, each a run of ``fit`` in a process of its own."""
 
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
@@ -96,6 +97,12 @@ class Search:
 
     def _counted(self) -> "list[FrozenTrial]":
         """The trials that are made or being made; one whose process was killed counts no more."""
+        from optuna.exceptions import ExperimentalWarning
+        from optuna.storages import fail_stale_trials
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            fail_stale_trials(self._study)
         trials = self._study.get_trials(deepcopy=False)
         return [one for one in trials if one.state.name not in ("FAIL", "WAITING") or FAILED in one.user_attrs]
 

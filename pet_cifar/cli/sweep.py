@@ -78,7 +78,7 @@ def run_sweep(words: Sequence[str], clock: Callable[[], float] = time.monotonic)
     search = Search(study, sweep, url, folder, clock)
     search.begin_with(own)
     best = search.run(options.trials, seconds)
-    print(f"best of {len(study.trials)} trials: {spoken(best)}; run directory: {best.user_attrs[RUN]}")
+    print(f"best of {len(study.trials)} trials: {spoken(best)}; run directory: {best.user_attrs.get(RUN, 'not told')}")
     if not options.seeds:
         return 0
     seeds = [seed for seed in range(options.seeds + 1) if seed != own["seed_everything"]][: options.seeds]

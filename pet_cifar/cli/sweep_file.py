@@ -110,6 +110,11 @@ def read_sweep(file: Path) -> Sweep:
     Raises:
         InputError: The file cannot be read, has no ranges, or a key or a range is wrong.
     """
+    if not file.is_file():
+        raise InputError(
+            f"--config {file}: there is no such file; a sweep is a YAML file with config, ranges and fixed, such as "
+            "docs/repeat.md shows"
+        )
     content = configs.read_config(file)
     if "ranges" not in content and {"model", "data", "trainer"} & content.keys():
         raise InputError(

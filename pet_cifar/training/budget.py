@@ -18,8 +18,10 @@ from pet_cifar.training.step_plan import Pace, StepPlan
 
 log = logging.getLogger(__name__)
 
-SPARE = 0.012
+SPARE = 0.007
 """The share of the budget that no step is planned for, since no forecast is exact."""
+END_SECONDS, SHARE_OF_END = 1.5, 0.006
+"""What Python itself takes to end on an idle machine, and the largest share of the budget that is kept for it."""
 SHARE_OF_PLAN = 0.005
 """After how much of the budget the run plans anew; near its end it does so more often."""
 SHARE_OF_FIRST = 0.01
@@ -234,6 +236,7 @@ class TimeBudget(Callback):
         # What was measured at the start has become slower or faster with the steps.
         load = min(2.0, max(0.5, step / self._first_step_seconds))
         end_seconds = step * max(pauses) + load * (self._drawing_seconds or 0.0)
+        end_seconds += min(END_SECONDS, SHARE_OF_END * self.seconds)
         left_seconds = self.seconds - self.spent - end_seconds
         steps, skips_pause = pace.steps_within(left_seconds - SPARE * self.seconds)
         at_most = math.floor(max(SHARE_TO_END * self.seconds, left_seconds - 0.3 * SPARE * self.seconds) / step)

@@ -82,7 +82,12 @@ def trials(monkeypatch: pytest.MonkeyPatch) -> Trials:
 def proved(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The runs with which a winner is proved; none is made."""
     made: list[Any] = []
-    monkeypatch.setattr(repeat, "make_and_compare", lambda wanted: made.extend(wanted) or 0)
+
+    def keep(wanted: Sequence[Any]) -> int:
+        made.extend(wanted)
+        return 0
+
+    monkeypatch.setattr(repeat, "make_and_compare", keep)
     return made
 
 

@@ -87,3 +87,8 @@ def test_a_wrong_file_is_refused_in_a_line(tmp_path: Path, text: str, told: list
     line = str(caught.value)
     assert all(word in line for word in ["--config", str(file), *told])
     assert "\n" not in line
+
+
+def test_a_file_that_is_not_there_is_told() -> None:
+    with pytest.raises(InputError, match="--config digits_residual: .*ranges"):
+        read_sweep(Path("digits_residual"))
