@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 from io import TextIOWrapper
 from typing import TYPE_CHECKING
@@ -26,6 +27,8 @@ TRAINER_COMMANDS = {
 COMMANDS = {
     **TRAINER_COMMANDS,
     "compare": "say which of some runs is better, with intervals, and what could mislead",
+    "repeat": "train and test configs with several seeds, as far as the runs are missing, and compare them",
+    "sweep": "search for the best values of options, and prove them on fresh seeds",
     "draw": "draw the pictures of a run as files: curves, confusion matrix, feature maps, filters, Grad-CAM",
     "export": "write a trained net as ONNX, as a torch program or as a web page, proved to answer as the run does",
     "board": "open TensorBoard on the newest runs, or on those that are named",
@@ -44,6 +47,7 @@ examples:
   pet-cifar fit --config digits_residual
   pet-cifar fit --config cifar10_residual --trainer.max_epochs 10 --model.lr 0.05
   pet-cifar test --run lightning_logs/digits_residual
+  pet-cifar repeat --config cifar10_plain cifar10_residual --seeds 3 --budget 1h
   pet-cifar fit --config cats_dogs_cnn --print_model
   pet-cifar predict --run lightning_logs/cats_dogs_cnn photos --output photos.csv
   pet-cifar compare lightning_logs/cifar10_plain lightning_logs/cifar10_residual --output report.html
@@ -75,6 +79,7 @@ def main(args: Sequence[str] | None = None, *, callbacks: "Sequence[Callback]" =
         SystemExit: Elsewhere an input was wrong, which one line on standard error tells; the status is 2. It is 1
             where ``predict`` could not read a picture, or where the loss of a run was not finite.
     """
+    began = time.monotonic()
     words = list(sys.argv[1:] if args is None else args)
     if words[:1] == ["help"] and len(words) > 1:
         words = [words[1], "--help"]
@@ -85,7 +90,7 @@ def main(args: Sequence[str] | None = None, *, callbacks: "Sequence[Callback]" =
         print(f"pet-cifar {__version__}")
         return None
     try:
-        return _run(words, callbacks)
+        return _run(words, callbacks, began)
     except InputError as error:
         if is_interactive():
             raise
@@ -100,16 +105,16 @@ def main(args: Sequence[str] | None = None, *, callbacks: "Sequence[Callback]" =
         raise
 
 
-def _run(words: Sequence[str], callbacks: "Sequence[Callback]") -> "PetCifarCLI | None":
+def _run(words: Sequence[str], callbacks: "Sequence[Callback]", began: float) -> "PetCifarCLI | None":
     command, *options = words
     # A trusted module is only one that the user has typed, whatever a file says.
     modules, options = split_words(options, "--trust")
     with trusting(modules):
-        return _run_command(command, options, words, callbacks)
+        return _run_command(command, options, words, callbacks, began)
 
 
 def _run_command(
-    command: str, options: list[str], words: Sequence[str], callbacks: "Sequence[Callback]"
+    command: str, options: list[str], words: Sequence[str], callbacks: "Sequence[Callback]", began: float
 ) -> "PetCifarCLI | None":
     if command not in COMMANDS:
         if command in ("check", "doctor", "prepare"):
@@ -141,6 +146,16 @@ def _run_command(
 
         run_export(options)
         return None
+    if command == "repeat":
+        from pet_cifar.cli.repeat import run_repeat
+
+        _end(run_repeat(options))
+        return None
+    if command == "sweep":
+        from pet_cifar.cli.sweep import run_sweep
+
+        _end(run_sweep(options))
+        return None
     if command == "draw":
         from pet_cifar.cli.draw import run_draw
 
@@ -148,7 +163,7 @@ def _run_command(
         return None
     from pet_cifar.cli.trainer import run_trainer
 
-    return run_trainer(words, callbacks)
+    return run_trainer(words, callbacks, began)
 
 
 def _end(status: int) -> None:

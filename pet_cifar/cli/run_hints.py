@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import Timer
 from pet_cifar.data.datamodule import image_data_of
 from pet_cifar.data.scored import name_of_results
 from pet_cifar.hardware import computes_bfloat16
+from pet_cifar.training.budget import time_budget
 from pet_cifar.training.ridge import wilson_interval
 
 
@@ -30,6 +31,8 @@ def before_run(*, on_cpu: bool, compiles: bool, precision: str, chosen: bool) ->
 
 def nothing_left(trainer: Trainer) -> str:
     """The line about a run that goes on from its end."""
+    if (budget := time_budget(trainer)) is not None and budget.is_over:
+        return "nothing was left to train: give a longer --budget to go on"
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     timer = next((one for one in callbacks if isinstance(one, Timer)), None)
     seconds = timer.time_remaining() if timer else None

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from pet_cifar.callbacks.stop_request import StopRequest
 from pet_cifar.cli import (
     arguments,
+    budget_option,
     callback_options,
     configs,
     constructors,
@@ -26,6 +27,7 @@ from pet_cifar.cli import (
     monitors,
     options,
     run_hints,
+    sweep_trial,
     trust,
 )
 from pet_cifar.cli.defaults import default_callbacks, new_run, replaces, scored_run
@@ -42,6 +44,7 @@ from pet_cifar.runs import directory, trusted
 from pet_cifar.runs.checkpoint_file import use_hashed_checkpoints
 from pet_cifar.runs.continuation import Continuation
 from pet_cifar.training import ImageClassifier, LRFinder
+from pet_cifar.training.budget import TimeBudget, time_budget
 
 # Lightning 2.6 calls what jsonargparse 4.49 deprecates, and would warn once a run.
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
@@ -59,6 +62,7 @@ class PetCifarCLI(LightningCLI):
             overridden.
         callbacks: Callbacks that a Python program adds to the default ones.
         continued: The run that goes on in its own directory, if one does.
+        began: The reading of ``time.monotonic`` when the command began, from which a budget counts; None takes now.
     """
 
     def __init__(
@@ -70,10 +74,12 @@ class PetCifarCLI(LightningCLI):
         given: Sequence[tuple[str, Mapping[str, Any]]],
         callbacks: Sequence[Callback] = (),
         continued: Continuation | None = None,
+        began: float | None = None,
     ) -> None:
         self._directory: fit_directory.FitDirectory | None = None
         self._signals = StopSignals(StopRequest())
         self._continued = continued
+        self._began = began
         self.typed = typed
         self.command = f"pet-cifar {shlex.join(typed)}"
         self.name = name
@@ -115,6 +121,7 @@ class PetCifarCLI(LightningCLI):
                 "newest unfinished one is taken.",
             )
         parser.add_argument("--trust", type=str | None, metavar="MODULE", help=trusted.HELP)
+        budget_option.add_budget_option(parser)
         assert isinstance(parser, Parser)
         parser.prefer_whole_numbers()
         for attribute in arguments.FOLLOWS_DATA:
@@ -193,6 +200,8 @@ class PetCifarCLI(LightningCLI):
         if self._continued is not None and self._directory is None:
             raise InputError("--resume: the run has no loggers of its own to go on with; give --ckpt_path")
         kwargs["callbacks"] = self._callbacks(given)
+        if any(isinstance(one, TimeBudget) for one in kwargs["callbacks"]) and not given["fast_dev_run"]:
+            kwargs |= budget_option.without_other_ends(self.typed)
         bare = given["barebones"] or given["logger"] is False
         if bare and not any(isinstance(one, ModelCheckpoint) for one in kwargs["callbacks"]):
             kwargs["enable_checkpointing"] = False
@@ -213,12 +222,16 @@ class PetCifarCLI(LightningCLI):
     def _callbacks(self, given: Mapping[str, Any]) -> list[Callback]:
         callbacks = given["callbacks"] or []
         callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+        # Its clock measures what the others do at the start.
+        budget = budget_option.budget_of(self.typed, self._get(self.config, "budget"), self._began)
         if self._resumes and any(type(one) is LearningRateFinder for one in callbacks):
             raise InputError(
                 "Lightning's LearningRateFinder would search again and begin at epoch 0; give --trainer.callbacks "
                 f"{LRFinder.__name__}, which does not, or --trainer.callbacks []"
             )
-        ours = default_callbacks(str(self.subcommand), self.command, given)
+        ours = [*budget, *default_callbacks(str(self.subcommand), self.command, given)]
+        if self.subcommand == "fit":
+            ours += sweep_trial.trial_callbacks()
         # The defaults come first, so that ThroughputMonitor's clock does not measure what the user's own do at the
         # end of an epoch.
         ours = [one for one in ours if not any(replaces(other, one) for other in callbacks)]
@@ -273,6 +286,8 @@ class PetCifarCLI(LightningCLI):
         self._print_hints()
         if self.trainer.is_global_zero and self.trainer.loggers and log_dir:
             _print(f"run directory: {log_dir}")
+            if (budget := time_budget(self.trainer)) is not None:
+                _print(budget_option.outcome(budget, self.trainer.global_step))
             if list(Path(log_dir).glob("checkpoints/*.ckpt")):
                 _print(f"test it with: pet-cifar test --run {shlex.quote(log_dir)}")
             if self.checkpoint and not self._signals.has_trained:
@@ -305,12 +320,13 @@ class PetCifarCLI(LightningCLI):
                 _print(f"look at it with: pet-cifar board {shlex.quote(log_dir)}")
 
 
-def run_trainer(args: Sequence[str], callbacks: Sequence[Callback] = ()) -> PetCifarCLI:
+def run_trainer(args: Sequence[str], callbacks: Sequence[Callback] = (), began: float | None = None) -> PetCifarCLI:
     """Completes the options of one of the Trainer's verbs from its checkpoint and runs it.
 
     Args:
         args: The verb and its options.
         callbacks: Callbacks that come after the default ones.
+        began: The reading of ``time.monotonic`` when the command began; None takes now.
     """
     log_filters.filter_messages()
     verb, *words = args
@@ -349,7 +365,7 @@ def run_trainer(args: Sequence[str], callbacks: Sequence[Callback] = ()) -> PetC
             words = ["--config", json.dumps(own), *words]
             given.insert(0, (source, own))
     name = configs.run_name(files[-1]) if files else ""
-    return PetCifarCLI([verb, *words], args, name, checkpoint, given, callbacks, continued)
+    return PetCifarCLI([verb, *words], args, name, checkpoint, given, callbacks, continued, began)
 
 
 @rank_zero_only

@@ -22,6 +22,7 @@ from pet_cifar.data.scored import name_of_results
 from pet_cifar.errors import InputError, check_choice, check_positive
 from pet_cifar.hardware import keep_freed_memory
 from pet_cifar.training import own_module, prediction
+from pet_cifar.training.budget import time_budget
 from pet_cifar.training.class_weights import ClassWeights, check_class_weights, class_weights
 from pet_cifar.training.compile import compile_parts
 from pet_cifar.training.dropout import Dropout, number_pictures
@@ -469,15 +470,23 @@ class ImageClassifier(LightningModule):
             "lr_scheduler": {"scheduler": LambdaLR(optimizer, self._lr_factor), "interval": "step"},
         }
 
-    def total_steps(self) -> float:
-        """The optimizer's steps in the whole run; infinity where the run has no end."""
-        return total_steps(self.trainer, self.schedule, *self.epoch_start)
+    def progress(self, step: int) -> float | None:
+        """The share of the run that is over after ``step`` steps of the optimizer; None where the run has no end.
+
+        A `TimeBudget` counts its time, and whichever of time, epochs and steps is nearer to its end decides.
+        """
+        if not step:  # The trainer does not know its length yet.
+            return 0.0
+        total = total_steps(self.trainer, self.schedule, *self.epoch_start)
+        budget = time_budget(self.trainer)
+        if budget is None:
+            return None if math.isinf(total) else step / total
+        return max(budget.plan.progress(step), step / total)
 
     def _lr_factor(self, step: int) -> float:
-        # At step 0 the trainer does not know its length yet, and no schedule needs it there.
-        total = self.total_steps() if step else 1.0
+        progress = self.progress(step)
         # Only the constant schedule runs without an end, and a share of nothing is no warm-up.
-        return 1.0 if math.isinf(total) else self.schedule.factor(step / total)
+        return 1.0 if progress is None else self.schedule.factor(progress)
 
     def on_train_start(self) -> None:
         """Hands a learning rate that a search has found on to the schedule, which has the old one."""

@@ -40,22 +40,22 @@ class Average:
             value.copy_(slow[name])
 
     @torch.no_grad()
-    def after_step(self, step: int, total: float) -> None:
+    def after_step(self, step: int, progress: float) -> None:
         """Follows a step of the optimizer; a second call for the same step does nothing.
 
         Args:
             step: How many steps were made.
-            total: How many steps the run will make.
+            progress: The share of the run that is over; with 1 the net becomes the average.
         """
         if step <= self.step:
             return
         self.step = step
         if step % self.every == 0:
-            keep = 0.95**self.every * (step / total) ** 3
+            keep = 0.95**self.every * progress**3
             slow, fast = list(self.slow.values()), list(self._fast.values())
             torch._foreach_lerp_(slow, fast, 1 - keep)
             torch._foreach_copy_(fast, slow)
-        if step >= total:
+        if progress >= 1:
             torch._foreach_copy_(list(self._fast.values()), list(self.slow.values()))
 
 
@@ -91,7 +91,7 @@ class Lookahead(Callback):
 
         def after(*_: Any) -> None:
             # The trainer counts this step when it is over.
-            average.after_step(trainer.global_step + 1, pl_module.total_steps())
+            average.after_step(trainer.global_step + 1, pl_module.progress(trainer.global_step + 1) or 0.0)
 
         # The hook is part of the step, so that no interruption comes between a step and its jump.
         self._hook = trainer.optimizers[0].register_step_post_hook(after)
@@ -100,7 +100,7 @@ class Lookahead(Callback):
         """Follows a step that 16-mixed has counted and left out, because its gradients were infinite."""
         assert self._average is not None, "on_train_start has made it"
         assert isinstance(pl_module, ImageClassifier), "on_train_start refuses all others"
-        self._average.after_step(trainer.global_step, pl_module.total_steps())
+        self._average.after_step(trainer.global_step, pl_module.progress(trainer.global_step) or 0.0)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leaves the optimizer as it was."""

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch.optim.lr_scheduler import LambdaLR
 
 from pet_cifar.errors import InputError, check_choice
+from pet_cifar.training.budget import time_budget
 
 ScheduleName = Literal["one_cycle", "cosine", "triangle", "constant"]
 FINAL: dict[ScheduleName, float] = {"one_cycle": 1e-4, "cosine": 0.0, "triangle": 0.07, "constant": 1.0}
@@ -58,7 +59,7 @@ class LRSchedule:
 
 
 def total_steps(trainer: Trainer, schedule: LRSchedule, epoch: int = 0, step: int = 0) -> float:
-    """The optimizer's steps in the whole run; infinity where the run has no end.
+    """The optimizer's steps in the whole run; infinity where the run has no end, or only a `TimeBudget` ends it.
 
     Args:
         trainer: The trainer, which knows the batches of an epoch by now.
@@ -74,10 +75,10 @@ def total_steps(trainer: Trainer, schedule: LRSchedule, epoch: int = 0, step: in
     steps = math.inf if trainer.max_steps < 0 else trainer.max_steps
     if trainer.max_epochs is not None and trainer.max_epochs >= 0:
         steps = min(steps, step + _steps_of_epochs(trainer, epoch, trainer.max_epochs))
-    if math.isinf(steps) and schedule.name != "constant":
+    if math.isinf(steps) and schedule.name != "constant" and time_budget(trainer) is None:
         raise InputError(
-            f"schedule {schedule.name} needs to know how long the run is: give --trainer.max_epochs or "
-            "--trainer.max_steps, or --model.schedule constant"
+            f"schedule {schedule.name} needs to know how long the run is: give --trainer.max_epochs, "
+            "--trainer.max_steps or --budget, or --model.schedule constant"
         )
     return steps
 

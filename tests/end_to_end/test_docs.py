@@ -93,6 +93,8 @@ def workplace(run_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for name in ("new_photos", "b"):
         Path(name).symlink_to("my_photos")
     Path("a.jpg").symlink_to("my_photos/0.png")
+    (sweep,) = fenced((HOME / "docs/repeat.md").read_text(), "yaml")
+    Path("my_sweep.yaml").write_text(sweep)
     shutil.make_archive("photos", "zip", "my_photos")
     monkeypatch.setenv("PET_CIFAR_DATA", str(tmp_path / "data"))
 
@@ -146,6 +148,10 @@ def run_pet_cifar(options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("pet_cifar.cli.doctor.run_doctor", stop)
     elif verb == "export":  # Its own tests make a page with the runtime of a browser.
         monkeypatch.setattr("pet_cifar.runs.web_page.read_runtime", stop)
+    elif verb == "repeat":  # Its own tests make the runs.
+        monkeypatch.setattr("pet_cifar.cli.repeat.make_and_compare", stop)
+    elif verb == "sweep":
+        monkeypatch.setattr("pet_cifar.cli.search.Search.run", stop)
     elif verb == "board":
         monkeypatch.setattr("tensorboard.program.TensorBoard.launch", stop)
     status: object = None

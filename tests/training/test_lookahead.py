@@ -54,7 +54,7 @@ def test_lookahead_written_out() -> None:
             slow_running = expected_running = keep * slow_running + (1 - keep) * expected_running
         if step == 10:
             expected, expected_running = slow, slow_running
-        lookahead.after_step(step, 10)
+        lookahead.after_step(step, step / 10)
         torch.testing.assert_close(value.detach(), expected)
         torch.testing.assert_close(running, expected_running)
 
@@ -82,17 +82,17 @@ def test_lookahead_counts_the_steps_of_the_optimizer_not_the_batches(monkeypatch
     steps: list[tuple[int, float]] = []
     after_step = Average.after_step
 
-    def watched(self: Average, step: int, total: float) -> None:
+    def watched(self: Average, step: int, progress: float) -> None:
         if step > self.step:
-            steps.append((step, total))
-        after_step(self, step, total)
+            steps.append((step, progress))
+        after_step(self, step, progress)
 
     monkeypatch.setattr(Average, "after_step", watched)
     model, data = narrow(), digits()
     trainer = quiet_trainer(max_epochs=2, limit_train_batches=9, accumulate_grad_batches=2, limit_val_batches=0)
     trainer.fit(model, data)
     # An epoch has four pairs of batches and a single one, and there are two epochs.
-    assert steps == [(step, 10) for step in range(1, 11)]
+    assert steps == [(step, step / 10) for step in range(1, 11)]
     own = net_of(model)
     assert all(torch.equal(value, own[name]) for name, value in average_of(trainer).slow.items())
 

@@ -1,0 +1,159 @@
+"""Runs of a config and a seed among the run directories, and how far they have come."""
+
+import contextlib
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pet_cifar.callbacks.experiment import flatten
+from pet_cifar.cli import configs
+from pet_cifar.errors import InputError
+from pet_cifar.runs.directory import read_checkpoint
+
+OF_ONE_CALL = ("config", "ckpt_path", "run", "resume", "trust", "print_model", "seed_everything")
+"""Keys of a config that say how a run was called; the seed is compared on its own."""
+
+
+@dataclass(frozen=True)
+class WantedRun:
+    """A run that is asked for.
+
+    Attributes:
+        name: The name of the runs' directory.
+        words: The options of ``fit``, without the seed.
+        config: The whole config that they stand for.
+        seed: The seed.
+    """
+
+    name: str
+    words: Sequence[str]
+    config: Mapping[str, Any]
+    seed: int
+
+    @property
+    def title(self) -> str:
+        """What the user is shown."""
+        return f"{self.name}, seed {self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """The directory in which all runs of this name lie."""
+        root = self.config["trainer"]["default_root_dir"]
+        return Path(root or "").expanduser() / "lightning_logs" / self.name
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether ``fit`` has an option that goes on with a run in its own directory."""
+        return "resume" in self.config
+
+
+@dataclass(frozen=True)
+class FoundRun:
+    """A run that is there.
+
+    Attributes:
+        folder: The run directory.
+        has_checkpoint: Whether it can be gone on with.
+        is_trained: Whether its training has come to its end.
+        is_tested: Whether its test was made after that.
+    """
+
+    folder: Path
+    has_checkpoint: bool
+    is_trained: bool
+    is_tested: bool
+
+    @property
+    def accuracy(self) -> float:
+        """The share of the test pictures that it gets right."""
+        metrics = json.loads((self.folder / "test" / "metrics.json").read_text(encoding="utf-8"))
+        return float(metrics["test/acc"])
+
+
+def whole_config(words: Sequence[str]) -> dict[str, Any]:
+    """The config that options of ``fit`` stand for, with all defaults, as a run would keep it.
+
+    Raises:
+        InputError: An option is wrong.
+    """
+    from pet_cifar.cli.trainer import run_trainer
+
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
+        run_trainer(["fit", *words, "--print_config"])
+    found: dict[str, Any] = yaml.safe_load(text.getvalue())
+    return found
+
+
+def find_runs(wanted: WantedRun) -> list[FoundRun]:
+    """The runs with the config and the seed, the one that has come furthest first, and of several the newest.
+
+    A directory whose config cannot be read is none of them.
+    """
+    if not wanted.folder.is_dir():
+        return []
+    versions = [path for path in wanted.folder.iterdir() if re.fullmatch(r"version_\d+", path.name)]
+    found = []
+    for folder in sorted(versions, key=lambda path: int(path.name.removeprefix("version_")), reverse=True):
+        try:
+            config = configs.read_config(folder / "config.yaml")
+        except InputError:
+            continue
+        if config.get("seed_everything") == wanted.seed and not differences(config, wanted.config):
+            found.append(_examined(folder, config))
+    return sorted(found, key=lambda run: (not run.is_tested, not run.is_trained))
+
+
+def differences(config: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """The options in which two whole configs differ; one that is missing counts as null."""
+    ours, theirs = (
+        {key: value for key, value in flatten(one) if key.partition(".")[0] not in OF_ONE_CALL}
+        for one in (config, other)
+    )
+    return [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
+
+
+def _examined(folder: Path, config: Mapping[str, Any]) -> FoundRun:
+    last, metrics = folder / "checkpoints" / "last.ckpt", folder / "test" / "metrics.json"
+    if not last.is_file():
+        return FoundRun(folder, has_checkpoint=False, is_trained=False, is_tested=False)
+    # Whoever tests a run trusts that it is trained, unless it was trained on since.
+    if metrics.is_file() and metrics.stat().st_mtime >= last.stat().st_mtime:
+        return FoundRun(folder, has_checkpoint=True, is_trained=True, is_tested=True)
+    try:
+        checkpoint = read_checkpoint(last)
+    except InputError:  # It was cut short when it was written.
+        return FoundRun(folder, has_checkpoint=False, is_trained=False, is_tested=False)
+    return FoundRun(folder, has_checkpoint=True, is_trained=is_trained(checkpoint, config), is_tested=False)
+
+
+def is_trained(checkpoint: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Whether a run has come to its end by its time, its epochs or its steps, or by early stopping.
+
+    Args:
+        checkpoint: The run's last checkpoint.
+        config: The run's config.
+    """
+    states = checkpoint.get("callbacks", {})
+    for key, state in states.items():
+        if key.startswith("TimeBudget") and state.get("progress", 0) >= 1:
+            return True
+        if key.startswith("EarlyStopping") and state.get("stopped_epoch", 0) > 0:
+            return True
+    trainer = config.get("trainer", {})
+    if config.get("budget") is not None:
+        return False
+    epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    return any(
+        limit is not None and 0 <= limit <= reached
+        for limit, reached in (
+            (trainer.get("max_epochs"), epochs),
+            (trainer.get("max_steps"), checkpoint["global_step"]),
+        )
+    )

@@ -1,0 +1,160 @@
+"""Runs with several seeds: what is missing is made, what is there counts, and what fails is told."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pet_cifar.cli import repeat
+from pet_cifar.cli.found_runs import differences, is_trained, whole_config
+from pet_cifar.cli.main import main
+from pet_cifar.cli.processes import Processes
+from tests.cli.commands import QUICK, refused, status_of
+
+REPEAT = ("repeat", "--config", "digits_residual", "--seeds")
+FURTHER = ("--", *QUICK[2:])
+RUNS = Path("lightning_logs/digits_residual")
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # What runs warn of is held by their own tests.
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands that are run, which happens in this process."""
+    made: list[list[str]] = []
+
+    def run(
+        self: Processes,
+        words: Sequence[str],
+        log: Path,
+        device: str | None = None,
+        extra: Mapping[str, str] | None = None,
+    ) -> int:
+        made.append(list(words))
+        with log.open("a") as file:
+            file.write(f"{words}\n")
+        return status_of(*words)
+
+    monkeypatch.setattr(Processes, "run", run)
+    return made
+
+
+def made_by(commands: list[list[str]]) -> list[str]:
+    """The verbs of the commands, with the seed of a fit."""
+    return [f"fit {words[-1]}" if words[0] == "fit" else words[0] for words in commands]
+
+
+def test_only_what_is_missing_is_made(commands: list[list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of(*REPEAT, "2", *FURTHER) == 0
+    assert made_by(commands) == ["fit 0", "test", "fit 1", "test"]
+    told = capsys.readouterr().out
+    assert "digits_residual, seed 1: test accuracy" in told
+    assert f"pet-cifar compare {RUNS}/version_0 {RUNS}/version_1" in told
+
+    # A test that is missing is made, and a run that was cut off begins again.
+    commands.clear()
+    shutil.rmtree(RUNS / "version_0" / "test")
+    shutil.rmtree(RUNS / "version_1" / "test")
+    shutil.rmtree(RUNS / "version_1" / "checkpoints")
+    assert status_of(*REPEAT, "2", *FURTHER) == 0
+    assert made_by(commands) == ["test", "fit 1", "test"]
+    assert f"pet-cifar compare {RUNS}/version_0 {RUNS}/version_2" in capsys.readouterr().out
+
+    # A damaged checkpoint is none, and other options are another run.
+    commands.clear()
+    shutil.rmtree(RUNS / "version_0" / "test")
+    (RUNS / "version_0" / "checkpoints" / "last.ckpt").write_bytes(b"half of it")
+    assert status_of(*REPEAT, "1", *FURTHER) == 0
+    assert status_of(*REPEAT, "1", *FURTHER, "--model.lr", "0.003") == 0
+    assert made_by(commands) == ["fit 0", "test", "fit 0", "test"]
+
+
+def test_a_run_that_fails_stops_no_other(
+    commands: list[list[str]], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    config = yaml.safe_load(Path(main_config()).read_text())
+    config["model"]["init_args"]["widths"] = [0]
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(yaml.safe_dump(config))
+    narrow = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2"]
+    words = ["repeat", "--config", str(bad), "digits_residual", "--seeds", "1", "--", *narrow]
+    assert status_of(*words) == 1
+    told = capsys.readouterr().out
+    assert "failed: bad, seed 0: " in told
+    assert "seed_0.log" in told
+    assert f"pet-cifar compare {RUNS}/version_0" in told
+    assert made_by(commands)[1:] == ["fit 0", "test"]
+
+
+def main_config() -> str:
+    from pet_cifar.cli.configs import shipped_configs
+
+    return str(shipped_configs()["digits_residual"])
+
+
+def test_the_comparison_ends_it(commands: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[list[Path]] = []
+
+    def compare(runs: Sequence[Path]) -> int:
+        compared.append(list(runs))
+        return 3
+
+    monkeypatch.setattr(repeat, "compare", compare)
+    assert status_of(*REPEAT, "1", *FURTHER) == 3
+    assert compared == [[RUNS / "version_0"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--seeds", "0"], ["--seeds", "0"]),
+        (["--budget", "10"], ["--budget", "10", "10min"]),
+        (["--", "--seed_everything", "1"], ["--seed_everything", "--seeds"]),
+        (["--", "--ckpt_path", "x.ckpt"], ["--ckpt_path"]),
+        (["--", "--budget", "1h"], ["--budget"]),
+        (["--", "--model.lrr", "1"], ["--model.lrr", "lr"]),
+        (["--sedes", "3"], ["--sedes", "--seeds"]),
+    ],
+)
+def test_a_wrong_option_is_refused_before_a_run_begins(
+    words: list[str], told: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refused(capsys, "repeat", "--config", "digits_residual", *words)
+    assert all(word in line for word in told)
+    assert not Path("lightning_logs").exists()
+
+
+def test_two_configs_of_one_name_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    other = tmp_path / "digits_residual.yaml"
+    shutil.copy(main_config(), other)
+    line = refused(capsys, "repeat", "--config", "digits_residual", str(other))
+    assert str(other) in line
+
+
+def test_a_whole_config_is_the_one_that_a_run_keeps() -> None:
+    words = ["--config", "digits_residual", *QUICK[2:], "--trainer.callbacks+", "EarlyStopping"]
+    words += ["--trainer.callbacks.monitor", "val/loss"]
+    main(["fit", *words, "--seed_everything", "7"])
+    kept = yaml.safe_load((RUNS / "version_0" / "config.yaml").read_text())
+    assert differences(kept, whole_config(words)) == []
+    assert differences(kept, whole_config([*words, "--model.lr", "0.1"])) == ["model.init_args.lr"]
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "config", "ended"),
+    [
+        ({}, {"trainer": {"max_epochs": 3, "max_steps": -1}}, True),
+        ({}, {"trainer": {"max_epochs": 4, "max_steps": -1}}, False),
+        ({}, {"trainer": {"max_epochs": 4, "max_steps": 30}}, True),
+        ({"EarlyStopping{'monitor': 'val/loss'}": {"stopped_epoch": 2}}, {"trainer": {"max_epochs": 40}}, True),
+        ({"TimeBudget": {"progress": 1.0}}, {"budget": "1h", "trainer": {"max_epochs": 40}}, True),
+        ({"TimeBudget": {"progress": 0.9}}, {"budget": "1h", "trainer": {"max_epochs": 2}}, False),
+    ],
+)
+def test_when_a_run_has_come_to_its_end(
+    callbacks: dict[str, dict[str, float]], config: dict[str, object], ended: bool
+) -> None:
+    progress = {"fit_loop": {"epoch_progress": {"current": {"processed": 3}}}}
+    assert is_trained({"callbacks": callbacks, "loops": progress, "global_step": 30}, config) is ended
