@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 ANOTHER_ROOT = ", or set the root to another folder"
 
@@ -15,8 +16,16 @@ class InputError(Exception):
 
     Its message is one line: what is wrong, with which file or argument, and what to do. A constructor begins it with
     the bare name of the argument (``lr is -1``), in whose place the command line puts the option (``--model.lr is
-    -1``). The command line prints the line without a traceback and exits with status 2.
+    -1``). The command line prints the line without a traceback and exits with `status`.
     """
+
+    status: ClassVar[int] = 2
+
+
+class NotFiniteError(InputError):
+    """A loss that is infinite or not a number; the run has failed, although nothing of its input could be refused."""
+
+    status: ClassVar[int] = 1
 
 
 @contextmanager

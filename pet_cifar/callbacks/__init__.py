@@ -13,6 +13,7 @@ from pet_cifar.callbacks.images.grad_cam import GradCAM as GradCAM
 from pet_cifar.callbacks.images.sample_pictures import SamplePictures as SamplePictures
 from pet_cifar.callbacks.images.worst_mistakes import WorstMistakes as WorstMistakes
 from pet_cifar.callbacks.last_checkpoint import LastCheckpoint as LastCheckpoint
+from pet_cifar.callbacks.log_position import LogPosition as LogPosition
 from pet_cifar.callbacks.prediction_writer import PredictionWriter as PredictionWriter
 from pet_cifar.callbacks.progress_bar import ProgressBar as ProgressBar
 from pet_cifar.callbacks.run_card import RunCard as RunCard

@@ -41,6 +41,7 @@ class Board(Callback):
         step: The training step that everything is written for.
         predictions: The predictions of the last validation or test on all processes; None before the first.
         predicted_step: The training step that ``predictions`` belong to.
+        goes_on: Whether the run goes on in its own directory, which holds what is drawn and written at the start.
     """
 
     def __init__(self, max_megabytes: float | None = None) -> None:
@@ -58,6 +59,7 @@ class Board(Callback):
         self._collects = False
         self._epochs_as_one = 1
         self._step_of_checkpoint: int | None = None
+        self.goes_on = False
 
     # Lightning's hooks
 

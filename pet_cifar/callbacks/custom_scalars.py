@@ -34,6 +34,6 @@ class CustomScalars(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the layout."""
         board = board_of(trainer)
-        if trainer.is_global_zero and board.is_open:
+        if trainer.is_global_zero and board.is_open and not board.goes_on:
             board.step = trainer.global_step
             board.layout(LAYOUT)

@@ -63,7 +63,7 @@ class HyperParameters(Callback):
         if trainer.global_step == 0:
             self._best, self._seconds = None, 0.0
         board = board_of(trainer)
-        if not trainer.is_global_zero or not board.is_open:
+        if not trainer.is_global_zero or not board.is_open or board.goes_on:
             return
         board.step = trainer.global_step
         # These few hundred bytes are written whatever the budget is, because without them the table misses the run.

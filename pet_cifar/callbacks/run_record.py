@@ -36,11 +36,15 @@ class RunRecord(Callback):
     Args:
         command: The command that repeats the run; null takes the one that was typed.
         directory: The run directory; null takes the trainer's log directory.
+
+    Attributes:
+        goes_on: Whether the run goes on in its own directory, whose record keeps its command and its beginning.
     """
 
     def __init__(self, command: str | None = None, directory: str | Path | None = None) -> None:
         self.command = command
         self.directory = None if directory is None else Path(directory)
+        self.goes_on = False
         self._net: dict[str, Any] = {}
         self._speeds: list[float] = []
         self._seconds = 0.0
@@ -84,6 +88,10 @@ class RunRecord(Callback):
             "net": {"class": type(pl_module).__name__, **self._net},
             "data": identity_of(data) if data is not None else None,
         }
+        file = directory / FILE
+        if self.goes_on and file.is_file():
+            before = json.loads(file.read_text(encoding="utf-8"))
+            self._record |= {name: before[name] for name in ("command", "started") if name in before}
         self._write(trainer, "started")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

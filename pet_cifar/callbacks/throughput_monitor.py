@@ -8,6 +8,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from pet_cifar.data.loader import Batch, FeatureBatch
 from pet_cifar.hardware import peak_memory
+from pet_cifar.training.optimizer import learning_rate
 
 LOGGED = ("epoch_seconds", "images_per_second", "memory_gb")
 """The values that are logged every epoch; a callback can monitor them."""
@@ -25,14 +26,28 @@ class ThroughputMonitor(Callback):
 
     def __init__(self) -> None:
         self._seconds = 0.0
-        self._start = 0.0
+        self._start: float | None = None
         self._images = 0
         self._lr = 0.0
         self._logged_step = 0
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Forgets the epoch of an earlier run."""
+        self._seconds, self._images, self._start = 0.0, 0, None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Keeps what the epoch has counted, for a run that goes on within it."""
+        running = 0.0 if self._start is None else time.perf_counter() - self._start
+        return {"seconds": self._seconds + running, "images": self._images, "logged_step": self._logged_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on counting."""
+        self._seconds, self._images = state_dict["seconds"], state_dict["images"]
+        self._logged_step = state_dict["logged_step"]
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock, because a run that goes on in the middle of an epoch does not start that epoch."""
-        self._seconds, self._images, self._start = 0.0, 0, time.perf_counter()
+        self._start = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock of the epoch."""
@@ -41,7 +56,7 @@ class ThroughputMonitor(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Notes the learning rate before the schedule changes it."""
         if trainer.optimizers:
-            self._lr = _learning_rate(trainer.optimizers[0])
+            self._lr = learning_rate(trainer.optimizers[0])
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -56,8 +71,9 @@ class ThroughputMonitor(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stops the clock during validation."""
-        if not trainer.sanity_checking:
+        if not trainer.sanity_checking and self._start is not None:
             self._seconds += _now(trainer) - self._start
+            self._start = None
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock again after validation."""
@@ -65,6 +81,7 @@ class ThroughputMonitor(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs the speed and memory of the epoch."""
+        assert self._start is not None, "training has started it"
         seconds = self._seconds + _now(trainer) - self._start
         device = trainer.strategy.root_device
         memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_memory()
@@ -84,9 +101,3 @@ def _now(trainer: Trainer) -> float:
     if trainer.strategy.root_device.type == "cuda":
         torch.cuda.synchronize(trainer.strategy.root_device)
     return time.perf_counter()
-
-
-def _learning_rate(optimizer: torch.optim.Optimizer) -> float:
-    # Some parameters have a multiple of the run's rate; the ones that are asked for have a factor of 1.
-    groups = optimizer.param_groups
-    return float(next((group for group in groups if group.get("lr_factor") == 1), groups[0])["lr"])

@@ -16,6 +16,7 @@ from pet_cifar.callbacks import (
     CustomScalars,
     HyperParameters,
     LastCheckpoint,
+    LogPosition,
     PredictionWriter,
     ProgressBar,
     RunCard,
@@ -23,6 +24,7 @@ from pet_cifar.callbacks import (
     ThroughputMonitor,
 )
 from pet_cifar.callbacks.images.base import ImageCallback
+from pet_cifar.callbacks.run_loggers import RunEvents, RunMetrics
 from pet_cifar.cli.options import choices
 from pet_cifar.data.files.names import printable
 from pet_cifar.data.root import is_writable
@@ -43,8 +45,8 @@ def new_run(name: str, default_root_dir: str | Path | None = None) -> list[FileL
         default_root_dir: The folder of ``lightning_logs``; None takes the working directory.
     """
     logs = Path(default_root_dir or "").expanduser() / LOGS
-    tensorboard = TensorBoardLogger(logs, name, default_hp_metric=False)
-    return [tensorboard, CSVLogger(logs, name, tensorboard.version)]
+    tensorboard = RunEvents(logs, name, default_hp_metric=False)
+    return [tensorboard, RunMetrics(logs, name, tensorboard.version)]
 
 
 def scored_run(run: Path, default_root_dir: str | Path | None = None) -> list[FileLogger]:
@@ -61,7 +63,9 @@ def scored_run(run: Path, default_root_dir: str | Path | None = None) -> list[Fi
         places = map(printable, (str(run), loggers[0].log_dir))
         log.warning("%s cannot be written to, so that the results go to %s", *places)
         return loggers
-    return [TensorBoardLogger(run.parent.parent, run.parent.name, run.name, default_hp_metric=False)]
+    logger = RunEvents(run.parent.parent, run.parent.name, run.name, default_hp_metric=False)
+    logger.suffix = ""
+    return [logger]
 
 
 def claim(loggers: Sequence[FileLogger]) -> Path:
@@ -121,7 +125,7 @@ def default_callbacks(verb: str, command: str, trainer: Mapping[str, Any]) -> li
     keeps = trainer["enable_checkpointing"] is not False and trainer["logger"] is not False
     if keeps and verb == "fit":
         monitor = None if trainer["limit_val_batches"] == 0 else "val/acc"
-        callbacks += [BestCheckpoint(monitor), LastCheckpoint()]
+        callbacks += [LogPosition(), BestCheckpoint(monitor), LastCheckpoint()]
     return callbacks
 
 

@@ -3,6 +3,7 @@
 import re
 import traceback
 from collections.abc import Mapping
+from errno import EDQUOT, EFBIG, ENOSPC
 from math import ceil
 
 import torch
@@ -41,6 +42,8 @@ def refusal_of_run(error: Exception, parts: Mapping[str, object]) -> InputError 
         return InputError(
             "there is not enough memory for a step; give a smaller --data.batch_size or a smaller --data.image_size"
         )
+    if isinstance(error, OSError) and error.filename is None and error.errno in (ENOSPC, EDQUOT, EFBIG):
+        return InputError(f"{error.strerror}; make room, or put runs elsewhere: --trainer.default_root_dir DIR")
     if isinstance(error, OSError) and error.filename is not None:
         return InputError(
             f"{printable(str(error.filename))}: {error.strerror}; check that it is there, that there is room and that "

@@ -36,6 +36,7 @@ def filter_messages() -> None:
         "The '.*_dataloader' does not have many workers",  # Our workers are threads, which Lightning does not count.
         "It is recommended to use .*sync_dist=True",  # Our metrics have exchanged their counts by then.
         "Be aware that when using `ckpt_path`, callbacks",  # A test keeps no checkpoints.
+        "`training_step` returned `None`",  # The net leaves such a step out, and has said why.
         "Found .* in eval mode at the start of training",  # A frozen backbone stays in evaluation.
         "The dirpath has changed from",  # A run that goes on has a directory of its own.
         "Checkpoint directory .* exists and is not empty",

@@ -7,6 +7,7 @@ from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from pet_cifar import __version__
+from pet_cifar.cli.interactive import is_interactive
 from pet_cifar.cli.plain_parser import split_words
 from pet_cifar.errors import InputError, did_you_mean
 from pet_cifar.runs.trusted import trusting
@@ -71,8 +72,8 @@ def main(args: Sequence[str] | None = None, *, callbacks: "Sequence[Callback]" =
 
     Raises:
         InputError: An input was wrong, in a notebook or at Python's prompt, which SystemExit would end or confuse.
-        SystemExit: Elsewhere an input was wrong, which one line on standard error tells; the status is 2. Where
-            ``predict`` could not read a picture it is 1.
+        SystemExit: Elsewhere an input was wrong, which one line on standard error tells; the status is 2. It is 1
+            where ``predict`` could not read a picture, or where the loss of a run was not finite.
     """
     words = list(sys.argv[1:] if args is None else args)
     if words[:1] == ["help"] and len(words) > 1:
@@ -92,17 +93,11 @@ def main(args: Sequence[str] | None = None, *, callbacks: "Sequence[Callback]" =
 
         # A word of it may come from a stranger's file, and must not steer the terminal.
         print(f"pet-cifar: error: {printable(str(error))}", file=sys.stderr)
-        raise SystemExit(2) from error
+        raise SystemExit(error.status) from error
     except SystemExit:  # Help was asked for, or pictures could not be read, which is told already.
         if is_interactive():
             return None
         raise
-
-
-def is_interactive() -> bool:
-    """Whether a person has typed the call in a notebook, in IPython or at Python's own prompt."""
-    shell = sys.modules.get("IPython")
-    return hasattr(sys, "ps1") or (shell is not None and shell.get_ipython() is not None)
 
 
 def _run(words: Sequence[str], callbacks: "Sequence[Callback]") -> "PetCifarCLI | None":

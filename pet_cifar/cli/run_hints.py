@@ -5,7 +5,10 @@ from collections.abc import Iterator
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import Timer
 
+from pet_cifar.data.datamodule import image_data_of
+from pet_cifar.data.scored import name_of_results
 from pet_cifar.hardware import computes_bfloat16
+from pet_cifar.training.ridge import wilson_interval
 
 
 def before_run(*, on_cpu: bool, compiles: bool, precision: str, chosen: bool) -> Iterator[str]:
@@ -51,3 +54,14 @@ def after_run(trainer: Trainer) -> Iterator[str]:
             f"{split}/acc is of the first {scored} of {len(loader)} batches, which may hold one class alone; without "
             f"--trainer.limit_{split}_batches it is of all"
         )
+
+
+def accuracy_of_test(trainer: Trainer) -> str:
+    """The accuracy of a test with its 95 % interval, since that of few pictures says little."""
+    share = trainer.callback_metrics["test/acc"].item()
+    data = image_data_of(trainer)
+    if data is None or "_batches" in name_of_results(trainer, "test"):
+        return f"{100 * share:.2f} %"
+    count = len(data.splits["test"])
+    low, high = wilson_interval(round(share * count), count)
+    return f"{100 * share:.2f} % of {count:,} pictures, 95 % interval {100 * low:.2f} to {100 * high:.2f} %"

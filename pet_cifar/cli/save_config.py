@@ -16,6 +16,7 @@ class SaveConfig(SaveConfigCallback):
         config = config.clone()
         # These options belong to this one call, so that a run repeated from the file starts anew.
         config["ckpt_path"], config["run"], config["print_model"] = None, None, False
+        config.pop("resume", None)  # Only fit has it, and the file is for all verbs.
         super().__init__(parser, config, **arguments)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

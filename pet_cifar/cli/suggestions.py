@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pet_cifar.errors import did_you_mean, nearest
 
 OTHER_TOOLS = {
-    "--ckpt_path": ("resume", "resume_from", "resume_from_checkpoint", "checkpoint", "ckpt"),
+    "--ckpt_path": ("resume_from", "resume_from_checkpoint", "checkpoint", "ckpt"),
     "--data": ("dataset", "datamodule"),
     "--data.batch_size": ("b", "bs", "batch", "batchsize"),
     "--data.image_size": ("imgsz", "img_size", "input_size", "resolution", "size"),

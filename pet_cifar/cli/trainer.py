@@ -4,7 +4,6 @@ import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -15,31 +14,34 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 from torch.optim import Optimizer
 
+from pet_cifar.callbacks.stop_request import StopRequest
 from pet_cifar.cli import (
     arguments,
     callback_options,
     configs,
     constructors,
     failures,
+    fit_directory,
     log_filters,
     monitors,
     options,
     run_hints,
     trust,
 )
-from pet_cifar.cli.defaults import FileLogger, claim, default_callbacks, new_run, replaces, scored_run
+from pet_cifar.cli.defaults import default_callbacks, new_run, replaces, scored_run
 from pet_cifar.cli.parser import Parser, check_values
 from pet_cifar.cli.plain_parser import split_words
 from pet_cifar.cli.save_config import SaveConfig
+from pet_cifar.cli.stop_signals import StopSignals
 from pet_cifar.data import ImageDataModule
-from pet_cifar.data.datamodule import image_data_of
 from pet_cifar.data.files.names import printable
 from pet_cifar.data.scored import name_of_results
 from pet_cifar.errors import InputError, check_local
 from pet_cifar.models.summary import summary
 from pet_cifar.runs import directory, trusted
+from pet_cifar.runs.checkpoint_file import use_hashed_checkpoints
+from pet_cifar.runs.continuation import Continuation
 from pet_cifar.training import ImageClassifier, LRFinder
-from pet_cifar.training.ridge import wilson_interval
 
 # Lightning 2.6 calls what jsonargparse 4.49 deprecates, and would warn once a run.
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
@@ -56,6 +58,7 @@ class PetCifarCLI(LightningCLI):
         given: The checkpoint's config and the config files, by what they are; the user is told what of them was
             overridden.
         callbacks: Callbacks that a Python program adds to the default ones.
+        continued: The run that goes on in its own directory, if one does.
     """
 
     def __init__(
@@ -66,9 +69,11 @@ class PetCifarCLI(LightningCLI):
         checkpoint: Path | None,
         given: Sequence[tuple[str, Mapping[str, Any]]],
         callbacks: Sequence[Callback] = (),
+        continued: Continuation | None = None,
     ) -> None:
-        self._numbered: list[FileLogger] = []
-        self._claimed: Path | None = None
+        self._directory: fit_directory.FitDirectory | None = None
+        self._signals = StopSignals(StopRequest())
+        self._continued = continued
         self.typed = typed
         self.command = f"pet-cifar {shlex.join(typed)}"
         self.name = name
@@ -80,6 +85,7 @@ class PetCifarCLI(LightningCLI):
             model_class=ImageClassifier,
             datamodule_class=ImageDataModule,
             save_config_callback=SaveConfig,
+            save_config_kwargs={"overwrite": continued is not None},
             # Our own table of layers is printed, and the first epoch validates soon enough.
             trainer_defaults={"max_epochs": 10, "enable_model_summary": False, "num_sanity_val_steps": 0},
             seed_everything_default=0,
@@ -101,6 +107,13 @@ class PetCifarCLI(LightningCLI):
         parser.add_argument(
             "--run", type=str | None, help="Take model, data and best checkpoint from this run directory."
         )
+        if self.typed[0] == "fit":
+            parser.add_argument(
+                "--resume",
+                type=str | None,
+                help="Go on with a run in its own directory: that directory, or that of a config's runs, of which the "
+                "newest unfinished one is taken.",
+            )
         parser.add_argument("--trust", type=str | None, metavar="MODULE", help=trusted.HELP)
         assert isinstance(parser, Parser)
         parser.prefer_whole_numbers()
@@ -170,10 +183,15 @@ class PetCifarCLI(LightningCLI):
             run = directory.run_of_checkpoint(self.checkpoint) if self.checkpoint else None
             if run is not None and self.subcommand != "fit":
                 kwargs["logger"] = scored_run(run, given["default_root_dir"])
+            elif self._continued is not None:
+                kwargs["logger"] = fit_directory.loggers_of(self._continued.run)
             else:
                 name = self.name or (run.parent.name if run else type(self.model).__name__)
-                self._numbered = new_run(name, given["default_root_dir"])
-                kwargs["logger"] = list(self._numbered)
+                kwargs["logger"] = new_run(name, given["default_root_dir"])
+            if self.subcommand == "fit":
+                self._directory = fit_directory.FitDirectory(kwargs["logger"], self._continued)
+        if self._continued is not None and self._directory is None:
+            raise InputError("--resume: the run has no loggers of its own to go on with; give --ckpt_path")
         kwargs["callbacks"] = self._callbacks(given)
         bare = given["barebones"] or given["logger"] is False
         if bare and not any(isinstance(one, ModelCheckpoint) for one in kwargs["callbacks"]):
@@ -185,10 +203,12 @@ class PetCifarCLI(LightningCLI):
             )
         try:
             with log_filters.held_back():
-                return super().instantiate_trainer(**kwargs)
+                trainer = super().instantiate_trainer(**kwargs)
         except Exception as error:
             plain = {name: value for name, value in given.items() if name not in ("callbacks", "logger")}
             raise constructors.refusal("trainer", Trainer, error, plain) from error
+        use_hashed_checkpoints(trainer)
+        return trainer
 
     def _callbacks(self, given: Mapping[str, Any]) -> list[Callback]:
         callbacks = given["callbacks"] or []
@@ -208,7 +228,9 @@ class PetCifarCLI(LightningCLI):
             written = written if isinstance(written, list) else [written]
             asked = [dict(one.get("init_args") or {}) for one in written]
             ours.insert(0, callback_options.CallbackOptions(list(zip(callbacks, asked, strict=True))))
-        return [*ours, *callbacks, *self.extra_callbacks]
+        chosen = [*ours, *callbacks, *self.extra_callbacks, self._signals]
+        fit_directory.connect(chosen, self._signals, goes_on=self._continued is not None)
+        return chosen
 
     @property
     def _resumes(self) -> bool:
@@ -223,8 +245,8 @@ class PetCifarCLI(LightningCLI):
     def before_fit(self) -> None:
         """Takes a run directory, and prints the net and what its options cost."""
         if self.trainer.is_global_zero:
-            if self._numbered and self.trainer.loggers == self._numbered:
-                self._claimed = claim(self._numbered)
+            if self._directory is not None and self.trainer.loggers == self._directory.loggers:
+                self._directory.open()
             print(summary(self.model))
             for line in run_hints.before_run(
                 on_cpu=self.trainer.strategy.root_device.type == "cpu",
@@ -235,18 +257,15 @@ class PetCifarCLI(LightningCLI):
                 print(line)
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Runs a verb; a run that fails at once leaves no empty directory."""
-        try:
-            super()._run_subcommand(subcommand)
-        except Exception as error:
-            parts = {"model": self.model, "data": self.datamodule, "trainer": self.trainer}
-            if (refusal := failures.refusal_of_run(error, parts)) is None:
-                raise
-            raise refusal from error
-        finally:
-            if self._claimed is not None:
-                with suppress(OSError):  # The directory is not empty.
-                    self._claimed.rmdir()
+        """Runs a verb, and tells of an error in one line."""
+        with fit_directory.ended(self.trainer, self._signals, self._directory):
+            try:
+                super()._run_subcommand(subcommand)
+            except Exception as error:
+                parts = {"model": self.model, "data": self.datamodule, "trainer": self.trainer}
+                if (refusal := failures.refusal_of_run(error, parts)) is None:
+                    raise
+                raise refusal from error
 
     def after_fit(self) -> None:
         """Says where the run is."""
@@ -256,7 +275,7 @@ class PetCifarCLI(LightningCLI):
             _print(f"run directory: {log_dir}")
             if list(Path(log_dir).glob("checkpoints/*.ckpt")):
                 _print(f"test it with: pet-cifar test --run {shlex.quote(log_dir)}")
-            elif self.checkpoint:
+            if self.checkpoint and not self._signals.has_trained:
                 print(run_hints.nothing_left(self.trainer))
 
     def after_validate(self) -> None:
@@ -273,21 +292,11 @@ class PetCifarCLI(LightningCLI):
         if self.trainer.is_global_zero and log_dir and self.trainer.loggers:
             _print(f"predictions: {log_dir}/{name_of_results(self.trainer, 'predict')}/predictions.csv")
 
-    def _accuracy(self) -> str:
-        """The accuracy of a test with its 95 % interval, since that of few pictures says little."""
-        share = self.trainer.callback_metrics["test/acc"].item()
-        data = image_data_of(self.trainer)
-        if data is None or "_batches" in name_of_results(self.trainer, "test"):
-            return f"{100 * share:.2f} %"
-        count = len(data.splits["test"])
-        low, high = wilson_interval(round(share * count), count)
-        return f"{100 * share:.2f} % of {count:,} pictures, 95 % interval {100 * low:.2f} to {100 * high:.2f} %"
-
     def after_test(self) -> None:
         """Says what came out and how to look at it."""
         log_dir = self.trainer.log_dir
         if self.trainer.is_global_zero and "test/acc" in self.trainer.callback_metrics:
-            print(f"test accuracy: {self._accuracy()}")
+            print(f"test accuracy: {run_hints.accuracy_of_test(self.trainer)}")
             self._print_hints()
             if log_dir and self.trainer.loggers:
                 if (name := name_of_results(self.trainer, "test")) != "test":
@@ -313,9 +322,11 @@ def run_trainer(args: Sequence[str], callbacks: Sequence[Callback] = ()) -> PetC
     if runs:
         if verb == "fit":
             raise InputError(
-                "--run: fit makes a run of its own; to go on with one, give --ckpt_path RUN_DIR/checkpoints/last.ckpt"
+                "--run: fit makes a run of its own; to go on with one, give --resume RUN_DIR, or, in a new directory, "
+                "--ckpt_path RUN_DIR/checkpoints/last.ckpt"
             )
         words = ["--ckpt_path", str(directory.best_checkpoint(directory.find_run(runs[-1]))), *words]
+    continued, content, words = fit_directory.resumed(verb, words)
     files = [configs.find_config(name) for name in names]
     given = [(f"--config {file}", configs.read_config(file)) for file in files]
     paths, _ = split_words(words, "--ckpt_path")
@@ -333,12 +344,12 @@ def run_trainer(args: Sequence[str], callbacks: Sequence[Callback] = ()) -> PetC
     words = [word for file in files for word in ("--config", str(file))] + words
     if checkpoint is not None:
         source = f"the config in {checkpoint}"
-        own = configs.config_of_checkpoint(directory.read_checkpoint(checkpoint), verb, source)
+        own = configs.config_of_checkpoint(content or directory.read_checkpoint(checkpoint), verb, source)
         if own:
             words = ["--config", json.dumps(own), *words]
             given.insert(0, (source, own))
     name = configs.run_name(files[-1]) if files else ""
-    return PetCifarCLI([verb, *words], args, name, checkpoint, given, callbacks)
+    return PetCifarCLI([verb, *words], args, name, checkpoint, given, callbacks, continued)
 
 
 @rank_zero_only

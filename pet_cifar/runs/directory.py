@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pet_cifar.errors import InputError, check_local, did_you_mean
+from pet_cifar.runs.checkpoint_file import check_hash
 
 
 def find_run(path: str | Path) -> Path:
@@ -83,6 +84,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     check_local("--ckpt_path", path)
     if not path.is_file():
         raise InputError(f"--ckpt_path {path}: there is no such file")
+    check_hash(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     # torch raises different errors for different kinds of damage.

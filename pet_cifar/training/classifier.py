@@ -26,6 +26,7 @@ from pet_cifar.training.class_weights import ClassWeights, check_class_weights, 
 from pet_cifar.training.compile import compile_parts
 from pet_cifar.training.dropout import Dropout, number_pictures
 from pet_cifar.training.loss import class_probabilities, classification_loss
+from pet_cifar.training.loss_watch import LossWatch, OnNan
 from pet_cifar.training.lr_schedule import LRSchedule, ScheduleName, change_highest_lr, total_steps
 from pet_cifar.training.metrics import StageMetrics
 from pet_cifar.training.mixup import Mix, mixed
@@ -79,6 +80,8 @@ class ImageClassifier(LightningModule):
             recent GPUs prefer.
         compile: Translates the net for the hardware at hand (torch.compile) before it trains; the first steps wait
             for it.
+        on_nan: What a training loss does that is infinite or not a number: ``stop`` ends the run and names the step
+            and its files, ``skip`` leaves the step out, for which a GPU is waited for at every step.
         mean: The mean of the pictures' channels, in [0, 1]; null measures the training pictures.
         std: The standard deviation of the pictures' channels; null measures the training pictures.
 
@@ -115,6 +118,7 @@ class ImageClassifier(LightningModule):
         test_views: TestViews = "one",
         channels_last: bool = False,
         compile: bool = False,
+        on_nan: OnNan = "stop",
         mean: list[float] | None = None,
         std: list[float] | None = None,
     ) -> None:
@@ -137,6 +141,7 @@ class ImageClassifier(LightningModule):
             raise InputError(f"image_size is {image_size}; it is a side in pixels, at least 1")
         if not 0 <= label_smoothing < 1:
             raise InputError(f"label_smoothing is {label_smoothing}; it is from 0 up to below 1")
+        check_choice("on_nan", on_nan, get_args(OnNan))
         check_positive("mix_alpha", mix_alpha)
         check_class_weights(class_weights)
         # A search may change lr; the schedule then still has the old one.
@@ -158,6 +163,7 @@ class ImageClassifier(LightningModule):
         self.test_views: TestViews = test_views
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.compiles = compile
+        self.loss_watch = LossWatch(on_nan)
         self.example_input_array = torch.zeros(1, num_channels, image_size, image_size)
 
         self.trained_before = False
@@ -324,10 +330,16 @@ class ImageClassifier(LightningModule):
         """Probabilities of all classes, float32, shape (B, num_classes)."""
         return class_probabilities(logits)
 
-    def training_step(self, batch: object, batch_idx: int) -> Tensor:
+    def training_step(self, batch: object, batch_idx: int) -> Tensor | None:
         """The loss of one batch; its randomness follows from the batch alone, so that a run resumes exactly.
 
         With a loader that is not of this package it follows from torch's random state.
+
+        Returns:
+            The loss; None for a batch that is left out, because its loss is not finite.
+
+        Raises:
+            NotFiniteError: The loss is not finite, and ``on_nan`` is ``stop``.
         """
         if isinstance(batch, Batch | FeatureBatch):
             self._seed(batch.seed)
@@ -336,12 +348,16 @@ class ImageClassifier(LightningModule):
             batch = self._as_batch(batch)
         # What is to be learned by heart is not mixed.
         if self.mix == "none" or self.trainer.overfit_batches > 0:  # type: ignore[attr-defined]
-            return self._score(batch, self.logits(batch), self.train_metrics, self._class_weight())["loss"]
-        assert isinstance(batch, Batch), "a net that mixes pictures refuses to train on features"
-        image, shares = mixed(batch.image, batch.label, self.mix, self.mix_alpha, self.num_classes)
-        logits = self(image)
-        loss = self.loss(logits, shares, self._class_weight())
-        self.train_metrics.update(loss, self.probabilities(logits.detach()), shares.argmax(1))
+            logits, label = self.logits(batch), batch.label
+            loss = self.loss(logits, label, self._class_weight())
+        else:
+            assert isinstance(batch, Batch), "a net that mixes pictures refuses to train on features"
+            image, shares = mixed(batch.image, batch.label, self.mix, self.mix_alpha, self.num_classes)
+            logits, label = self(image), shares.argmax(1)
+            loss = self.loss(logits, shares, self._class_weight())
+        if not self.loss_watch.accepts(self, loss, batch):
+            return None
+        self.train_metrics.update(loss, self.probabilities(logits.detach()), label)
         return loss
 
     def _seed(self, seed: int) -> None:
@@ -415,10 +431,8 @@ class ImageClassifier(LightningModule):
             self._weight = self._weight.to(self.device)
         return self._weight
 
-    def _score(
-        self, batch: Batch | FeatureBatch, logits: Tensor, metrics: StageMetrics, weight: Tensor | None = None
-    ) -> dict[str, Tensor]:
-        loss = self.loss(logits, batch.label, weight)
+    def _score(self, batch: Batch | FeatureBatch, logits: Tensor, metrics: StageMetrics) -> dict[str, Tensor]:
+        loss = self.loss(logits, batch.label)
         probabilities = self.probabilities(logits.detach())
         metrics.update(loss, probabilities, batch.label)
         return {"loss": loss, "probabilities": probabilities}
@@ -427,6 +441,7 @@ class ImageClassifier(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Logs the epoch's means."""
+        self.loss_watch.check(self)
         self.train_metrics.log(self, self._class_names())
 
     def on_validation_epoch_end(self) -> None:
@@ -481,13 +496,19 @@ class ImageClassifier(LightningModule):
     # Checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the names of the net and of its classes, and where the epoch began, since a run may go on within one."""
+        """Adds the names of the net and of its classes, and where the epoch began, since a run may go on within one.
+
+        Raises:
+            NotFiniteError: The net has learned from a loss that is not finite; it is not kept.
+        """
+        if self._trainer is not None:
+            self.loss_watch.check(self)
         checkpoint["epoch_start"] = list(self.epoch_start)
         checkpoint["net"] = type(self).__name__
         checkpoint["class_names"] = list(self.class_names)
         checkpoint["pet_cifar_version"] = __version__
-        # Of several processes each counts its own pictures, and only the first one's would be saved.
-        if self._trainer is not None and self._trainer.world_size == 1 and (state := self.train_metrics.state()):
+        # All processes come here, each with the counts of its own pictures, and only the first one saves.
+        if self._trainer is not None and (state := self.train_metrics.state(self._trainer.strategy.reduce)):
             checkpoint["train_metrics"] = state
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -505,7 +526,7 @@ class ImageClassifier(LightningModule):
         self.epoch_start = (epoch, step)
         if self._trainer is None or self._trainer.state.fn != "fit":
             return
-        self.train_metrics.load_state(checkpoint.get("train_metrics", {}))
+        self.train_metrics.load_state(checkpoint.get("train_metrics", {}), counts=self._trainer.is_global_zero)
         # The command line's --optimizer replaces configure_optimizers, and has options of its own.
         if "configure_optimizers" in vars(self):
             return

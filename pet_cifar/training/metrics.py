@@ -1,8 +1,8 @@
 """What is measured in training, validation and test."""
 
 import warnings
-from collections.abc import Iterable, Mapping
-from typing import Literal
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
 
 import torch
 from lightning import LightningModule
@@ -110,11 +110,20 @@ class StageMetrics(nn.Module):
             assert isinstance(metric, Metric)
             metric.update(probabilities.detach(), label)
 
-    def state(self) -> dict[str, dict[str, Tensor]]:
-        """What has been counted so far, by metric, for a checkpoint within an epoch; empty where nothing has."""
+    def state(self, reduce: Callable[..., Any] | None = None) -> dict[str, dict[str, Tensor]]:
+        """What has been counted so far, by metric, for a checkpoint within an epoch; empty where nothing has.
+
+        Args:
+            reduce: Adds up over all processes, as a strategy of Lightning does, and may write into what it is given;
+                None stands for one process. All that is kept here are counts and sums.
+        """
         found = [("loss", self.loss), *self.metrics.items()]
         return {
-            name: {key: value for key, value in one.metric_state.items() if isinstance(value, Tensor)}
+            name: {
+                key: value if reduce is None else reduce(value.clone(), reduce_op="sum")
+                for key, value in one.metric_state.items()
+                if isinstance(value, Tensor)
+            }
             for name, one in found
             if isinstance(one, Metric) and one.update_called
         }
@@ -125,12 +134,18 @@ class StageMetrics(nn.Module):
             assert isinstance(metric, Metric)
             metric.reset()
 
-    def load_state(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Goes on counting from what `state` gave."""
+    def load_state(self, state: Mapping[str, Mapping[str, Tensor]], *, counts: bool = True) -> None:
+        """Goes on counting from what `state` gave.
+
+        Args:
+            state: What all processes have counted together.
+            counts: Whether this is the process that takes it; the others go on from zero.
+        """
         for name, metric in [("loss", self.loss), *self.metrics.items()]:
             assert isinstance(metric, Metric)
             for key, value in state.get(name, {}).items():
-                setattr(metric, key, value.to(metric.device))
+                if counts:
+                    setattr(metric, key, value.to(metric.device))
                 # torchmetrics warns of a value that no update has led to.
                 metric._update_count = 1
 

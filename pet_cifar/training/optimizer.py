@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 import torch
 from lightning import Trainer
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from pet_cifar.errors import InputError, check_choice
 
@@ -155,3 +156,9 @@ def adopt_options(checkpoint: dict[str, Any], options: OptimizerOptions, groups:
                     # The fused forms walk through the memory, so it must be laid out as this run's weights are.
                     if isinstance(value, Tensor) and value.shape == parameter.shape:
                         kept[key] = torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
+
+
+def learning_rate(optimizer: Optimizer) -> float:
+    """The run's learning rate, which is that of the parameters whose factor is 1."""
+    groups = optimizer.param_groups
+    return float(next((group for group in groups if group.get("lr_factor") == 1), groups[0])["lr"])

@@ -131,7 +131,8 @@ class Diverged(ImageClassifier):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         logits = super().forward(image).clone()
-        logits[::2] = float("nan")
+        if not self.training:
+            logits[::2] = float("nan")
         return logits
 
 

@@ -57,7 +57,7 @@ def test_a_second_checkpoint_of_the_same_value_stands_beside_the_best() -> None:
         *("--trainer.callbacks.mode", "max", "--trainer.callbacks.save_top_k", "3"),
     )
     names = {path.name for path in Path(str(cli.trainer.log_dir), "checkpoints").iterdir()}
-    assert names == {"best.ckpt", "last.ckpt", "epoch=0-step=4.ckpt"}
+    assert names == {"best.ckpt", "last.ckpt", "previous.ckpt", "epoch=0-step=4.ckpt"}
     assert go_on().trainer.global_step == 8
 
 

@@ -1,5 +1,7 @@
 """The commands as a user types them."""
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -27,7 +29,7 @@ class Interrupted(Callback):
 
     def on_train_batch_end(self, *args: Any) -> None:
         if args[-1] == 1:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.mark.parametrize("words", [[], ["predict"], ["draw"], ["export"]])

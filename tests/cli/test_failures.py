@@ -204,5 +204,39 @@ def test_the_command_after_an_interruption_is_quoted(capsys: pytest.CaptureFixtu
     raises: Any = Raises(RuntimeError("a defect"))
     with pytest.raises(RuntimeError):
         main(["fit", *QUICK, "--trainer.max_epochs", "2", "--trainer.default_root_dir", "my $runs"], callbacks=[raises])
-    path = "'my $runs/lightning_logs/digits_residual/version_0/checkpoints/last.ckpt'"
-    assert f"pet-cifar fit --ckpt_path {path}" in capsys.readouterr().out
+    path = "'my $runs/lightning_logs/digits_residual/version_0'"
+    assert f"pet-cifar fit --resume {path}" in capsys.readouterr().out
+
+
+# What a run that fails leaves.
+
+
+class RaisesAt(Callback):
+    """Raises an error in the first call of a hook."""
+
+    def __init__(self, hook: str) -> None:
+        setattr(self, hook, self._raise)
+
+    def _raise(self, *args: Any, **kwargs: Any) -> None:
+        raise InputError("this cannot go on")
+
+
+@pytest.mark.parametrize("hook", ["setup", "on_fit_start", "on_train_start", "on_train_batch_start"])
+def test_an_early_failure_leaves_no_directory(hook: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", *QUICK], callbacks=[RaisesAt(hook)])
+    assert "this cannot go on" in capsys.readouterr().err
+    assert not list(Path("lightning_logs/digits_residual").iterdir())
+    # A run that was there before stays, also where its name was taken meanwhile.
+    assert fit().trainer.log_dir == "lightning_logs/digits_residual/version_0"
+    with pytest.raises(SystemExit):
+        main(["fit", *QUICK], callbacks=[RaisesAt(hook)])
+    assert [path.name for path in Path("lightning_logs/digits_residual").iterdir()] == ["version_0"]
+
+
+def test_a_failure_after_the_first_step_leaves_what_it_has(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", *QUICK], callbacks=[RaisesAt("on_train_batch_end")])
+    run = Path("lightning_logs/digits_residual/version_0")
+    assert f"go on with: pet-cifar fit --resume {run}" in capsys.readouterr().out
+    assert (run / "checkpoints/last.ckpt").is_file()

@@ -93,7 +93,7 @@ class ImageCallback(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws the net as it is before this training."""
-        if self.draws_at_start and not self.shows_predictions:
+        if self.draws_at_start and not self.shows_predictions and not board_of(trainer).goes_on:
             when = "at the start" if trainer.global_step == 0 else _after(trainer.current_epoch)
             self._draw(trainer, pl_module, "val", when)
 

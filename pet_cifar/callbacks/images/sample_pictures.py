@@ -4,7 +4,7 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 
-from pet_cifar.callbacks.board import Board
+from pet_cifar.callbacks.board import Board, board_of
 from pet_cifar.callbacks.images.base import EvalSplit, ImageCallback
 from pet_cifar.callbacks.images.drawing import PixelArray, channels_last, grid, in_rows
 from pet_cifar.callbacks.images.inspection import balanced_rows, pictures_of
@@ -44,7 +44,8 @@ class SamplePictures(ImageCallback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Draws the first batch, before mixing or anything else changes it."""
         data = image_data_of(trainer)
-        if self._batch_is_drawn or data is None:
+        is_later = board_of(trainer).goes_on and trainer.global_step > 0
+        if self._batch_is_drawn or data is None or is_later:
             return
         self._batch_is_drawn = True
         self._batch, self._view = batch, data.view_of(trainer.current_epoch)

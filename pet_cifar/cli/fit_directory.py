@@ -1,0 +1,167 @@
+"""The run directory of one fit: made or gone on in, held while it trains, and removed where nothing came of it."""
+
+import os
+import shlex
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from signal import Signals
+from typing import Any
+
+from filelock import FileLock
+from lightning import Callback, Trainer
+
+from pet_cifar.callbacks import LastCheckpoint, LogPosition
+from pet_cifar.callbacks.run_loggers import RunEvents, RunMetrics
+from pet_cifar.callbacks.stop_request import Stopped
+from pet_cifar.cli.arguments import asks_for_help
+from pet_cifar.cli.defaults import LOGS, FileLogger, claim
+from pet_cifar.cli.plain_parser import split_words
+from pet_cifar.cli.stop_signals import StopSignals, requeue
+from pet_cifar.data.files.names import printable
+from pet_cifar.errors import InputError
+from pet_cifar.runs.continuation import Continuation, continuation_of, lock, rewind
+
+JOB = "slurm_job_id"
+"""The file in which a run keeps the number of its SLURM job, by which the job finds it after it was requeued."""
+
+
+class FitDirectory:
+    """The directory that the default loggers of a fit write to.
+
+    Args:
+        loggers: The default loggers.
+        continued: The run that goes on; None for a new one.
+    """
+
+    def __init__(self, loggers: Sequence[FileLogger], continued: Continuation | None) -> None:
+        self.loggers = list(loggers)
+        self.continued = continued
+        self.path: Path | None = None
+        self._lock: FileLock | None = None
+
+    def open(self) -> None:
+        """Makes the directory, or drops what its logs hold beyond the checkpoint.
+
+        Raises:
+            InputError: It cannot be made, another process trains in it, or its logs do not fit the checkpoint.
+        """
+        if self.continued is None:
+            self.path = claim(self.loggers)
+            self._lock = lock(self.path)
+            if job := os.environ.get("SLURM_JOB_ID"):
+                (self.path / JOB).write_text(job)
+        else:
+            self.path = self.continued.run
+            self._lock = lock(self.path)
+            rewind(self.continued)
+
+    def close(self, *, failed: bool, steps: int) -> None:
+        """Lets go of the directory, and removes a new one in which a run has failed before its first step.
+
+        Args:
+            failed: Whether the run has failed, or was stopped.
+            steps: The number of steps that were made.
+        """
+        if self._lock is not None:
+            self._lock.release()
+        if self.path is None or self.continued is not None or not failed:
+            return
+        if steps == 0 or not (any(self.path.glob("checkpoints/*.ckpt")) or (self.path / "metrics.csv").exists()):
+            shutil.rmtree(self.path)
+            self.path = None
+
+    def how_to_go_on(self) -> str | None:
+        """The line for a run that was stopped or has failed; None where it has left nothing to go on from."""
+        if self.path is None or not (self.path / "checkpoints" / "last.ckpt").is_file():
+            return None
+        return f"go on with: pet-cifar fit --resume {shlex.quote(str(self.path))}"
+
+
+def loggers_of(run: Path) -> list[FileLogger]:
+    """The loggers that go on writing into a run directory."""
+    run = run if run.parent.name else run.absolute()
+    events = RunEvents(run.parent.parent, run.parent.name, run.name, default_hp_metric=False)
+    return [events, RunMetrics(run.parent.parent, run.parent.name, run.name)]
+
+
+def connect(callbacks: Sequence[Callback], signals: StopSignals, *, goes_on: bool) -> None:
+    """Lets a signal reach the callback that saves, and says whether a run goes on in its own directory."""
+    for one in callbacks:
+        if isinstance(one, LastCheckpoint):
+            signals.stop = one.stop
+        elif isinstance(one, LogPosition):
+            one.goes_on = goes_on
+
+
+@contextmanager
+def ended(trainer: Trainer, signals: StopSignals, directory: FitDirectory | None) -> Iterator[None]:
+    """Runs a verb, and ends it: its directory is let go of, and the user is told how to go on.
+
+    Args:
+        trainer: Runs the verb.
+        signals: Answers signals meanwhile.
+        directory: The directory of a fit with the default loggers.
+
+    Raises:
+        SystemExit: A signal has stopped the run; the status is 128 and the signal's number, as a shell has it.
+    """
+    failed = True
+    try:
+        with signals:
+            yield
+        failed = False
+    except Stopped as stopped:
+        if not trainer.is_global_zero:  # The first process tells of all of them.
+            raise SystemExit(0) from None
+        print(requeue(stopped.signal) or f"stopped by {Signals(stopped.signal).name}", flush=True)
+        raise SystemExit(128 + stopped.signal) from None
+    finally:
+        if directory is not None:
+            directory.close(failed=failed, steps=trainer.global_step)
+            if failed and trainer.is_global_zero and (line := directory.how_to_go_on()):
+                print(printable(line), flush=True)
+
+
+def requeued(words: Sequence[str]) -> Path | None:
+    """The run directory of this SLURM job before it was requeued; None where it was not, or left none.
+
+    Args:
+        words: The options of ``fit``.
+    """
+    job = os.environ.get("SLURM_JOB_ID")
+    if not job or os.environ.get("SLURM_RESTART_COUNT", "0") == "0":
+        return None
+    roots, _ = split_words(words, "--trainer.default_root_dir")
+    logs = Path(roots[-1] if roots else "").expanduser() / LOGS
+    found = [file for file in logs.glob(f"*/version_*/{JOB}") if file.read_text() == job]
+    return max(found, key=lambda file: file.stat().st_mtime).parent if found else None
+
+
+def resumed(verb: str, words: Sequence[str]) -> tuple[Continuation | None, dict[str, Any] | None, list[str]]:
+    """Takes ``--resume`` out of the words; a SLURM job that was requeued needs none.
+
+    Args:
+        verb: The Trainer's verb.
+        words: Its options.
+
+    Returns:
+        The run that goes on and what its checkpoint holds, or None twice; and the words, with ``--ckpt_path``.
+
+    Raises:
+        InputError: There is no such run, or the options contradict each other.
+    """
+    runs, others = split_words(words, "--resume")
+    checkpoints, _ = split_words(others, "--ckpt_path")
+    run = runs[-1] if runs else None
+    if run is None and verb == "fit" and not checkpoints and (before := requeued(others)) is not None:
+        run = str(before)
+    if run is None or asks_for_help(others):
+        return None, None, others
+    if verb != "fit":
+        raise InputError(f"--resume {run}: only fit goes on with a run; give {verb} --run {run}")
+    if checkpoints:
+        raise InputError("--resume and --ckpt_path both name a checkpoint to go on from; leave one of them out")
+    found, content = continuation_of(run)
+    return found, content, ["--ckpt_path", str(found.checkpoint), *others]

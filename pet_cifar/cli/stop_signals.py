@@ -1,0 +1,123 @@
+"""The signals that end a command: a run that trains stops at its next step and keeps a checkpoint."""
+
+import os
+import signal
+import subprocess
+import threading
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.pytorch.utilities import rank_zero_only
+
+from pet_cifar.callbacks.stop_request import Stopped, StopRequest
+from pet_cifar.cli.interactive import is_interactive
+
+ASKED = "pet-cifar: stopping at the next step, with a checkpoint; Ctrl-C once more ends at once\n"
+
+
+class StopSignals(Callback):
+    """Answers SIGINT (Ctrl-C), SIGTERM, SIGHUP and, under SLURM, SIGUSR1 while a verb runs.
+
+    The first one lets a run that trains save a checkpoint after its next step; everything else ends at once, by
+    `Stopped`. A second Ctrl-C ends the process, also where torch computes for long: no handler in Python runs
+    meanwhile, but a thread does. A signal that was ignored when the program started, as nohup does with SIGHUP, stays
+    so.
+
+    It is a callback, because Lightning sets handlers of its own when a run begins.
+
+    Args:
+        stop: What the run looks at.
+
+    Attributes:
+        has_trained: Whether training has begun.
+    """
+
+    def __init__(self, stop: StopRequest) -> None:
+        self.stop = stop
+        self.has_trained = False
+        self._before: dict[signal.Signals, Any] = {}
+        self._pipe: int | None = None
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.getsignal(number) for number in _signals()}
+            self._take()
+            if not is_interactive():  # A notebook has such a pipe of its own.
+                self._watch()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if self._pipe is not None:
+            signal.set_wakeup_fd(-1)
+            os.close(self._pipe)
+            self._pipe = None
+
+    def _watch(self) -> None:
+        """Starts a thread that ends the process at the second Ctrl-C."""
+        reads, self._pipe = os.pipe()
+        os.set_blocking(self._pipe, False)
+        signal.set_wakeup_fd(self._pipe, warn_on_full_buffer=False)
+        threading.Thread(target=_end_at_second_ctrl_c, args=(reads,), daemon=True).start()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Takes the signals back that Lightning has taken."""
+        self.has_trained = True
+        self._take()
+
+    def _take(self) -> None:
+        for number, handler in self._before.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, self._answer)
+
+    def _answer(self, number: int, frame: FrameType | None) -> None:
+        if self.stop.signal and number != signal.SIGINT:
+            return  # SLURM, for one, sends more than one, and the checkpoint is being written.
+        if self.stop.signal or not self.stop.is_heard:
+            raise Stopped(number)
+        self.stop.signal = number
+        if getattr(rank_zero_only, "rank", 0) == 0:
+            # print is not made for a handler: it may interrupt itself.
+            os.write(2, ASKED.encode())
+
+
+def _end_at_second_ctrl_c(reads: int) -> None:
+    left = 2 if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN else -1
+    with os.fdopen(reads, "rb", buffering=0) as pipe:
+        while number := pipe.read(1):
+            left -= number[0] == signal.SIGINT
+            if left == 0:
+                os._exit(128 + signal.SIGINT)
+
+
+def _signals() -> list[signal.Signals]:
+    names = ["SIGINT", "SIGTERM", "SIGHUP", *(["SIGUSR1"] if _is_slurm_job() else [])]
+    # Windows has fewer of them.
+    return [getattr(signal, name) for name in names if hasattr(signal, name)]
+
+
+def _is_slurm_job() -> bool:
+    return bool(SLURMEnvironment.detect() and SLURMEnvironment.job_id())
+
+
+def requeue(number: int) -> str | None:
+    """Gives a SLURM job that is about to reach its time limit back to the queue, as Lightning does.
+
+    Args:
+        number: The signal that stopped the run.
+
+    Returns:
+        What to tell the user; None for another signal than SIGUSR1.
+    """
+    if not _is_slurm_job() or number != getattr(signal, "SIGUSR1", 0):
+        return None
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    job = f"{array}_{task}" if array and task else os.environ["SLURM_JOB_ID"]
+    try:
+        subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"job {job} could not be requeued: {getattr(error, 'stderr', None) or error}"
+    return f"job {job} is requeued"

@@ -1,0 +1,39 @@
+"""Files that are written beside their place and then moved there, so that each is whole or as it was."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextmanager
+def replacing(path: Path, kept_as: Path | None = None) -> Iterator[BinaryIO]:
+    """Gives a file to write to, which takes the place of ``path`` once it is on the disk.
+
+    Args:
+        path: The file; it stays as it was where writing fails.
+        kept_as: Where the file goes that stood there before; None drops it.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if kept_as is not None and path.exists():
+            path.replace(kept_as)
+        partial.replace(path)
+        _sync_folder(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":  # Windows opens no folder.
+        return
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

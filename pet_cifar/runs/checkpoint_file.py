@@ -1,0 +1,108 @@
+"""Checkpoints as files: written whole or not at all, with a hash that tells a torn one."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from lightning import Trainer
+from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+
+from pet_cifar.data.files.replacing import replacing
+from pet_cifar.errors import InputError, disk_errors
+
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+MARK = b"pet-cifar sha256 "
+LENGTH = len(MARK) + 64
+"""The hash stands at the end of the file, where the format (zip) allows a comment that torch does not read."""
+CHUNK = 1 << 22
+SIGN, END = b"PK\5\6", 22
+"""What the last part of a zip file begins with, and its length without the comment."""
+
+
+class HashedCheckpoints(TorchCheckpointIO):
+    """Lightning's checkpoint files, written beside their place, flushed to the disk and then moved there.
+
+    The one that a new ``last.ckpt`` replaces is kept as ``previous.ckpt``.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Writes a checkpoint; what stood there before stays where that fails.
+
+        Raises:
+            InputError: The disk is full, or the file cannot be written.
+        """
+        if storage_options is not None or "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        path = Path(path)
+        kept_as = path.with_name(PREVIOUS) if path.name == LAST else None
+        with disk_errors(path, "; the checkpoint before it is whole"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path, kept_as) as file:
+                _write(checkpoint, file)
+
+
+def use_hashed_checkpoints(trainer: Trainer) -> None:
+    """Lets a trainer write such files, unless its strategy or the user has a way of its own."""
+    strategy = trainer.strategy
+    plain = isinstance(strategy, DDPStrategy | SingleDeviceStrategy) and type(strategy.checkpoint_io)
+    if plain is TorchCheckpointIO:
+        strategy.checkpoint_io = HashedCheckpoints()
+
+
+class _HashedFile:
+    """Hashes what is written to a file, and keeps the error of a full disk, which torch would turn into another."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.hash = hashlib.sha256()
+        self.error: OSError | None = None
+
+    def write(self, content: bytes) -> int:
+        if self.error is None:
+            try:
+                self._file.write(content)
+                self.hash.update(content)
+            except OSError as error:
+                self.error = error
+        return len(content)
+
+    def flush(self) -> None:
+        """Does nothing: the file is flushed once, when it is whole."""
+
+
+def _write(checkpoint: dict[str, Any], file: BinaryIO) -> None:
+    hashed: Any = _HashedFile(file)
+    torch.save(checkpoint, hashed)
+    if hashed.error is not None:
+        raise hashed.error
+    comment = MARK + hashed.hash.hexdigest().encode()
+    # The last two bytes of a zip file without a comment are the comment's length.
+    file.seek(-2, os.SEEK_END)
+    file.write(len(comment).to_bytes(2, "little") + comment)
+
+
+def check_hash(path: Path) -> None:
+    """Refuses a checkpoint whose content is not what was written; one without a hash is of an earlier version.
+
+    Raises:
+        InputError: The content does not fit the hash.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(0, size - LENGTH - END))
+        _, end, rest = file.read().rpartition(SIGN)
+        if not end or rest[END - 6 : END - 4] == bytes(2):  # The file was torn before its end, or has no comment.
+            return
+        file.seek(0)
+        found = hashlib.sha256()
+        left = size - LENGTH - 2
+        while left > 0 and (content := file.read(min(CHUNK, left))):
+            found.update(content)
+            left -= len(content)
+    found.update(bytes(2))
+    if rest[END - 4 :] != MARK + found.hexdigest().encode():
+        raise InputError(f"{path} is damaged: its content does not fit its hash; give another checkpoint")

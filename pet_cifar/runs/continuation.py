@@ -1,0 +1,197 @@
+"""A run that goes on in its own directory: which run, from which checkpoint, and what of its logs is kept."""
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from lightning.pytorch.utilities import rank_zero_only
+
+from pet_cifar.callbacks.run_loggers import drawn_files, read_rows, write_rows
+from pet_cifar.errors import InputError, check_local, disk_errors
+from pet_cifar.runs.checkpoint_file import LAST, PREVIOUS
+from pet_cifar.runs.directory import read_checkpoint
+
+log = logging.getLogger(__name__)
+LOCK = ".training.lock"
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What a run goes on from.
+
+    Attributes:
+        run: The run directory.
+        checkpoint: The checkpoint in it.
+        logs: How far the logs went when it was saved; see `LogPosition`.
+    """
+
+    run: Path
+    checkpoint: Path
+    logs: Mapping[str, Any]
+
+
+def continuation_of(path: str) -> tuple[Continuation, dict[str, Any]]:
+    """The run of ``fit --resume``, and its newest checkpoint that is whole.
+
+    Args:
+        path: A run directory, or the directory of a config's runs, of which the newest unfinished one is taken.
+
+    Returns:
+        The run that goes on, and what its checkpoint holds.
+
+    Raises:
+        InputError: There is no such run, no checkpoint of it is whole, or it is of an earlier version.
+    """
+    check_local("--resume", path)
+    run = _find(path)
+    _refuse_links(run)
+    damaged: list[str] = []
+    for name in (LAST, PREVIOUS):
+        checkpoint = run / "checkpoints" / name
+        if not checkpoint.is_file():
+            continue
+        try:
+            content = read_checkpoint(checkpoint)
+        except InputError:
+            damaged.append(str(checkpoint))
+            continue
+        if not _is_log_position(content.get("logs")):
+            raise InputError(
+                f"--resume {run}: {checkpoint} was written by an earlier version, which did not note how far its logs "
+                f"went; go on in a new directory: --ckpt_path {checkpoint}"
+            )
+        if damaged:
+            _warn(f"{damaged[0]} is damaged: going on from {checkpoint}, the one before it")
+        return Continuation(run, checkpoint, content["logs"]), content
+    if damaged:
+        raise InputError(f"--resume {run}: {' and '.join(damaged)} cannot be read; start the run anew")
+    raise InputError(f"--resume {run}: no {LAST} in {run / 'checkpoints'}; was the run stopped before its first step?")
+
+
+def _refuse_links(run: Path) -> None:
+    """Refuses a run directory with links, through which going on would write elsewhere."""
+    for path in run.rglob("*"):
+        if path.is_symlink():
+            raise InputError(f"--resume {run}: {path} is a link, which may lead elsewhere; put the file itself there")
+
+
+def _is_log_position(logs: object) -> bool:
+    if not isinstance(logs, dict) or not isinstance(logs.get("rows", 0), int):
+        return False
+    sizes = logs.get("bytes", {})
+    return isinstance(sizes, dict) and all(isinstance(key, str) and type(size) is int for key, size in sizes.items())
+
+
+@rank_zero_only
+def _warn(line: str) -> None:
+    log.warning(line)
+
+
+def _find(text: str) -> Path:
+    path = Path(text)
+    if path.is_file() or (path.suffix == ".ckpt" and not path.is_dir()):
+        raise InputError(
+            f"--resume {text}: this is no run directory; give one, or, to go on from a checkpoint in a new one, "
+            f"give --ckpt_path {text}"
+        )
+    if not text or not path.is_dir():
+        raise InputError(f"--resume {text}: there is no such directory; give a run, such as {_EXAMPLE}")
+    if path.name == "checkpoints":
+        path = path.parent
+    versions = [entry for entry in path.iterdir() if re.fullmatch(r"version_\d+", entry.name)]
+    if not versions:
+        return path
+    runs = sorted(versions, key=lambda entry: int(entry.name.removeprefix("version_")), reverse=True)
+    kept = [run for run in runs if any((run / "checkpoints" / name).is_file() for name in (LAST, PREVIOUS))]
+    for run in kept:
+        if not is_finished(run):
+            return run
+    if kept:
+        raise InputError(
+            f"--resume {text}: all of its runs have come to their end; to train one further, name it and give more "
+            f"epochs: --resume {kept[0]} --trainer.max_epochs N"
+        )
+    raise InputError(f"--resume {text}: none of its runs has a checkpoint to go on from")
+
+
+_EXAMPLE = "lightning_logs/digits_residual"
+
+
+def is_finished(run: Path) -> bool:
+    """Whether the last checkpoint of a run was saved at its end; a damaged one was not."""
+    try:
+        # The weights are mapped and not read.
+        content = torch.load(run / "checkpoints" / LAST, map_location="cpu", weights_only=True, mmap=True)
+        states = content["callbacks"]
+        return any(bool(state.get("finished")) for name, state in states.items() if name.startswith("LastCheckpoint"))
+    # torch raises different errors for different kinds of damage; what is wrong is told where the run is taken.
+    except Exception:
+        return False
+
+
+def rewind(found: Continuation) -> None:
+    """Drops what the logs of a run hold beyond its checkpoint, because the run makes it again.
+
+    Raises:
+        InputError: A log is shorter than it was at the checkpoint, or cannot be written.
+    """
+    run = found.run
+    with disk_errors(run, ""):
+        for partial in [*run.glob("*.part"), *run.glob("checkpoints/*.part")]:
+            partial.unlink()
+        if "rows" in found.logs:
+            _keep_rows(run / "metrics.csv", int(found.logs["rows"]))
+        if "bytes" in found.logs:
+            _keep_bytes(run, found.logs["bytes"])
+
+
+def _keep_rows(path: Path, count: int) -> None:
+    rows = read_rows(path)
+    if len(rows) < count:
+        raise InputError(
+            f"--resume: {path} has {len(rows)} rows, and the checkpoint was saved after {count}; put the file back, or "
+            "go on in a new directory with --ckpt_path"
+        )
+    if len(rows) > count:
+        write_rows(path, list(rows[0]), rows[:count])
+
+
+def _keep_bytes(run: Path, sizes: Mapping[str, int]) -> None:
+    for name, size in sizes.items():
+        path = run / name
+        if not path.is_file() or path.stat().st_size < size:
+            raise InputError(
+                f"--resume: {path} is shorter than it was when the checkpoint was saved; put the file back, or go on "
+                "in a new directory with --ckpt_path"
+            )
+    for path in drawn_files(run):
+        kept = sizes.get(str(path.relative_to(run)))
+        if kept is None:
+            path.unlink()
+            for folder in list(path.relative_to(run).parents)[:-1]:  # torch warns of a folder of embeddings.
+                if not any((run / folder).iterdir()):
+                    (run / folder).rmdir()
+        elif path.stat().st_size > kept:
+            with path.open("r+b") as file:
+                file.truncate(kept)
+
+
+def lock(run: Path) -> FileLock:
+    """Keeps other processes from training in a run directory until this one ends or releases it.
+
+    Raises:
+        InputError: Another process trains there.
+    """
+    held = FileLock(run / LOCK, timeout=0)
+    try:
+        held.acquire()
+    except Timeout as error:
+        raise InputError(f"{run} is being trained by another process; wait for it, or end it first") from error
+    except (NotImplementedError, OSError):  # The file system knows no locks.
+        pass
+    return held

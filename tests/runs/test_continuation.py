@@ -1,0 +1,278 @@
+"""A run that was killed goes on in its own directory, and comes to the same as one that was not."""
+
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pet_cifar.callbacks import last_checkpoint
+from pet_cifar.cli.main import main
+from pet_cifar.runs.continuation import LOCK, continuation_of, is_finished, lock
+from tests.cli.commands import refused
+from tests.cli.kills import apart, events_of, kill_at, rows_of, timed
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+
+NAME = Path("lightning_logs") / "digits_residual"
+RUN = NAME / "version_0"
+LAST, PREVIOUS = RUN / "checkpoints" / "last.ckpt", RUN / "checkpoints" / "previous.ckpt"
+WITHOUT_PICTURES = ["--trainer.callbacks+", "Board", "--trainer.callbacks.max_megabytes", "0"]
+FIT = [
+    *("fit", "--config", "digits_residual", "--model.widths", "[4]", "--data.batch_size", "200"),
+    *("--trainer.max_epochs", "2", "--trainer.log_every_n_steps", "2"),
+]
+RESUME = ["fit", "--resume", str(RUN)]
+WAYS = {
+    "pictures": ["--trainer.callbacks+", "Embeddings"],
+    "epochs": WITHOUT_PICTURES,
+    "steps": [*WITHOUT_PICTURES, "--trainer.max_epochs", "-1", "--trainer.max_steps", "14"],
+    "validations": [
+        *WITHOUT_PICTURES,
+        *("--trainer.val_check_interval", "3", "--trainer.accumulate_grad_batches", "2"),
+    ],
+}
+
+
+def nothing() -> None:
+    """Changes nothing."""
+
+
+def save_at_every_step() -> None:
+    """Lets the time after which a run is saved within an epoch be over at once."""
+    times = iter(range(0, 10**9, 1000))
+    last_checkpoint.LARGEST_SHARE = float("inf")
+    vars(last_checkpoint)["monotonic"] = lambda: next(times)
+
+
+def step_of(path: Path) -> int:
+    return int(torch.load(path, weights_only=True)["global_step"])
+
+
+def weights(run: Path, name: str) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = torch.load(run / "checkpoints" / name, weights_only=True)["state_dict"]
+    return found
+
+
+Whole = Callable[[str], Path]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """The directory of a run that nothing stops, for each of the ways."""
+    made: dict[str, Path] = {}
+
+    def make(way: str) -> Path:
+        if way not in made:
+            folder = tmp_path_factory.mktemp("whole")
+            with pytest.MonkeyPatch.context() as patched:
+                patched.chdir(folder)
+                main([*FIT, *WAYS[way]])
+            made[way] = folder / RUN
+        return made[way]
+
+    return make
+
+
+def names_of(run: Path) -> set[str]:
+    """The names of all files but TensorBoard's events, of which each start has its own."""
+    return {str(path.relative_to(run)) for path in run.rglob("*") if ".tfevents." not in path.name}
+
+
+def assert_same(run: Path, other: Path) -> None:
+    assert rows_of(run) == rows_of(other)
+    ours, theirs = events_of(run), events_of(other)
+    assert [event[:2] for event in ours] == [event[:2] for event in theirs]
+    assert [a[:2] for a, b in zip(ours, theirs, strict=True) if a != b] == []
+    assert names_of(run) == names_of(other)
+    for name in ("last.ckpt", "best.ckpt"):
+        mine, others = weights(run, name), weights(other, name)
+        assert all(torch.equal(mine[key], others[key]) for key in others)
+
+
+# An epoch has 7 steps.
+KILLS: list[tuple[str, Any, Callable[[], None], int]] = [
+    ("pictures", ("on_train_batch_start", 1, 3), save_at_every_step, 10),
+    ("pictures", ("on_train_end", 2), nothing, 7),
+    ("epochs", ("on_train_batch_end", 0, 3), nothing, 0),
+    ("epochs", ("on_train_epoch_start", 1), nothing, 0),
+    ("epochs", ("on_before_backward", 1), save_at_every_step, 7),
+    ("epochs", ("on_validation_batch_end", 1, 0), save_at_every_step, 13),
+    ("epochs", ("on_validation_end", 1), nothing, 7),
+    ("epochs", ("on_train_epoch_end", 1), save_at_every_step, 13),
+    ("steps", ("on_train_epoch_start", 1), nothing, 0),
+    ("steps", ("on_train_batch_start", 1, 4), save_at_every_step, 11),
+    ("validations", ("on_train_batch_start", 1, 5), save_at_every_step, 6),
+    ("validations", ("on_validation_end", 1), save_at_every_step, 5),
+]
+
+
+@pytest.mark.parametrize(
+    ("way", "place", "before", "step"), KILLS, ids=[f"{way}-{place[0]}-{place[1]}" for way, place, _, _ in KILLS]
+)
+def test_after_sigkill_every_value_stands_once(
+    way: str, place: Any, before: Callable[[], None], step: int, whole: Whole
+) -> None:
+    status, said = apart([*FIT, *WAYS[way]], kill_at(*place), before=before)
+    assert status == -signal.SIGKILL, said
+    assert step_of(LAST) == step
+    status, said = apart(RESUME)
+    assert status == 0, said
+    assert [path.name for path in NAME.iterdir()] == ["version_0"]
+    assert_same(RUN, whole(way))
+
+
+@pytest.mark.parametrize("number", [3, 5, 8])
+def test_a_kill_while_a_file_is_written(number: int, whole: Whole) -> None:
+    def kill_in_a_write() -> None:
+        own, calls = os.fsync, iter(range(10**6))
+
+        def fsync(descriptor: int) -> None:
+            if next(calls) == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            own(descriptor)
+
+        vars(os)["fsync"] = fsync
+
+    assert apart([*FIT, *WITHOUT_PICTURES], before=kill_in_a_write)[0] == -signal.SIGKILL
+    assert apart(RESUME)[0] == 0
+    assert not list(RUN.rglob("*.part"))
+    assert_same(RUN, whole("epochs"))
+
+
+def test_a_resume_of_a_resume_in_a_moved_directory(whole: Whole) -> None:
+    assert apart([*FIT, *WITHOUT_PICTURES], kill_at("on_train_batch_start", 0, 2))[0] == -signal.SIGKILL
+    # The best net of the whole run may lie before the kill, and is to be known again under another name.
+    NAME.rename("moved")
+    moved = Path("moved") / "version_0"
+    status, said = apart(["fit", "--resume", "moved"], kill_at("on_train_batch_start", 1, 2))
+    assert status == -signal.SIGKILL, said
+    assert apart(["fit", "--resume", str(moved.absolute())])[0] == 0
+    assert not NAME.exists()
+    record = json.loads((moved / "run.json").read_text())
+    assert (record["state"], record["steps"]) == ("finished", 14)
+    assert "--resume" not in record["command"]
+    assert_same(moved, whole("epochs"))
+    state = next(
+        state
+        for name, state in torch.load(moved / "checkpoints/last.ckpt", weights_only=True)["callbacks"].items()
+        if name.startswith("BestCheckpoint")
+    )
+    assert Path(state["best_model_path"]).absolute() == (moved / "checkpoints/best.ckpt").absolute()
+
+
+def test_the_seconds_of_an_epoch_add_up() -> None:
+    assert apart([*FIT, *WITHOUT_PICTURES], kill_at("on_train_batch_start", 0, 5), before=save_at_every_step)[0] < 0
+    before = torch.load(LAST, weights_only=True)["callbacks"]
+    assert apart(RESUME)[0] == 0
+    assert timed(RUN, "epoch_seconds")[0] > before["ThroughputMonitor"]["seconds"] > 0
+    assert before["ThroughputMonitor"]["images"] == 5 * 200
+    after = torch.load(LAST, weights_only=True)["callbacks"]["HyperParameters"]["seconds"]
+    assert after > before["HyperParameters"]["seconds"] > 0
+    # All of the epoch's pictures are counted in all of its seconds.
+    assert timed(RUN, "images_per_second")[0] * timed(RUN, "epoch_seconds")[0] == pytest.approx(1400)
+
+
+def test_more_epochs_than_planned(capsys: pytest.CaptureFixture[str]) -> None:
+    main([*FIT, *WITHOUT_PICTURES, "--trainer.max_epochs", "1"])
+    assert is_finished(RUN)
+    rows, events = rows_of(RUN), events_of(RUN)
+    message = refused(capsys, "fit", "--resume", str(NAME))
+    assert f"--resume {RUN} --trainer.max_epochs" in message
+    main(RESUME)
+    assert "nothing was left to train: raise --trainer.max_epochs" in capsys.readouterr().out
+    assert (rows_of(RUN), events_of(RUN)) == (rows, events)
+    main([*RESUME, "--trainer.max_epochs", "2"])
+    assert rows_of(RUN)[: len(rows)] == rows
+    assert events_of(RUN)[: len(events)] == events
+    assert [row["epoch"] for row in rows_of(RUN) if "val/loss" in row] == ["0", "1"]
+    assert "max_epochs: 2" in (RUN / "config.yaml").read_text()
+
+
+def test_a_torn_checkpoint_is_told_and_the_one_before_it_is_taken(whole: Whole) -> None:
+    assert apart([*FIT, *WITHOUT_PICTURES], kill_at("on_train_batch_start", 1, 2))[0] == -signal.SIGKILL
+    LAST.write_bytes(LAST.read_bytes()[:5000])
+    status, said = apart(RESUME)
+    assert status == 0, said
+    assert sum("damaged" in line for line in said.splitlines()) == 1
+    line = next(line for line in said.splitlines() if "damaged" in line)
+    assert str(LAST) in line
+    assert str(PREVIOUS) in line
+    assert_same(RUN, whole("epochs"))
+
+
+def test_the_newest_unfinished_run_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert apart([*FIT, *WITHOUT_PICTURES], kill_at("on_train_batch_start", 1, 2))[0] == -signal.SIGKILL
+    for number in (1, 2):
+        shutil.copytree(RUN, NAME / f"version_{number}")
+    main(["fit", "--resume", str(NAME / "version_2")])
+    (NAME / "version_3").mkdir()  # A run that has left no checkpoint is passed over.
+    assert continuation_of(str(NAME))[0].run == NAME / "version_1"
+    held = lock(NAME / "version_1")
+    assert f"{NAME / 'version_1'} is being trained by another process" in refused(capsys, "fit", "--resume", str(NAME))
+    held.release()
+    # What cannot be gone on with is refused, and stays as it is.
+    for name in ("last.ckpt", "previous.ckpt"):
+        (NAME / "version_1" / "checkpoints" / name).write_bytes(b"torn")
+    assert "last.ckpt and" in refused(capsys, "fit", "--resume", str(NAME / "version_1"))
+    kept, content = LAST.read_bytes(), torch.load(LAST, weights_only=True)
+    torch.save({name: value for name, value in content.items() if name != "logs"}, LAST)
+    assert f"--ckpt_path {LAST}" in refused(capsys, *RESUME)
+    LAST.write_bytes(kept)
+    (RUN / "metrics.csv").write_text("epoch\n")
+    assert "metrics.csv has 0 rows" in refused(capsys, *RESUME)
+    (RUN / LOCK).unlink()
+    (RUN / LOCK).symlink_to(Path("mine").absolute())
+    assert f"{RUN / LOCK} is a link" in refused(capsys, *RESUME)
+    assert not Path("mine").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["fit", "--resume", "nowhere"], ["--resume nowhere", "there is no such directory"]),
+        (["fit", "--resume", "x.ckpt"], ["--resume x.ckpt", "give --ckpt_path x.ckpt"]),
+        (["fit", "--resume", "."], ["--resume .", "last.ckpt"]),
+        (["test", "--resume", "run"], ["--resume run", "test --run run"]),
+        (["fit", "--resume", "run", "--ckpt_path", "x.ckpt"], ["--resume and --ckpt_path"]),
+    ],
+)
+def test_what_is_no_run_is_refused(words: list[str], told: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    message = refused(capsys, *words)
+    for word in told:
+        assert word in message
+
+
+@pytest.mark.parametrize(("way", "what"), [("pictures", ".fit"), ("epochs", ".ckpt")])
+def test_on_a_full_disk_a_run_ends_with_one_line_and_goes_on_later(way: str, what: str, whole: Whole) -> None:
+    largest = max(path.stat().st_size for path in whole(way).rglob(f"*{what}"))
+
+    def less_room() -> None:
+        # The limit of a file's size stands in for a full disk: the largest file of a run meets it.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest - 2000, resource.RLIM_INFINITY))
+
+    status, said = apart([*FIT, *WAYS[way]], before=less_room)
+    assert status == 2, said
+    *_, how, line = said.splitlines()
+    assert how == f"go on with: pet-cifar fit --resume {RUN}"
+    assert re.match(rf"pet-cifar: error: cannot write {RUN}/\S+{what}: File too large; ", line)
+    assert "Traceback" not in said
+    assert apart(["test", "--run", str(RUN)])[0] == 0
+    assert apart(RESUME)[0] == 0
+    shutil.rmtree(RUN / "test")
+    for events in set(RUN.glob("*tfevents*")) - set(RUN.glob("*.fit")):
+        events.unlink()
+    assert_same(RUN, whole(way))
+
+
+def test_the_saved_config_is_for_all_verbs() -> None:
+    main([*FIT, *WITHOUT_PICTURES, "--trainer.max_epochs", "1"])
+    main(["test", "--config", str(RUN / "config.yaml"), "--ckpt_path", str(LAST)])
+    assert (RUN / "test" / "metrics.json").is_file()
