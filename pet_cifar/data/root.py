@@ -48,7 +48,7 @@ def state_directory(root: Path) -> Path:
 
 def state_directories(root: Path) -> tuple[Path, Path]:
     """Where what is derived from the data may be: beside it, or in the user's cache; neither is made."""
-    own = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
+    own = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
     return root / ".pet_cifar", user_cache_path("pet_cifar") / own
 
 
