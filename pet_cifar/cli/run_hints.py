@@ -4,9 +4,12 @@ from collections.abc import Iterator
 
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import Timer
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from pet_cifar.data.datamodule import image_data_of
 from pet_cifar.data.scored import name_of_results
+from pet_cifar.errors import InputError
 from pet_cifar.hardware import computes_bfloat16
 from pet_cifar.training.budget import time_budget
 from pet_cifar.training.ridge import wilson_interval
@@ -27,6 +30,32 @@ def before_run(*, on_cpu: bool, compiles: bool, precision: str, chosen: bool) ->
         yield "this processor computes bfloat16: --trainer.precision bf16-mixed is faster, and rounds more"
     if on_cpu and precision.startswith("bf16") and computes_bfloat16() is False:
         yield f"this processor does not compute bfloat16: --trainer.precision 32-true is faster than {precision}"
+
+
+def on_batch_norm(net: nn.Module, processes: int, *, on_cpu: bool, is_synced: bool) -> Iterator[str]:
+    """A line where batch normalization makes several processes train otherwise than one would.
+
+    Args:
+        net: The net.
+        processes: The number of processes.
+        on_cpu: Whether the run has no GPU.
+        is_synced: Whether ``--trainer.sync_batchnorm`` is set.
+
+    Raises:
+        InputError: It is set on a processor, for which torch has no such layer.
+    """
+    has_norm = any(isinstance(layer, _BatchNorm) for layer in net.modules())
+    if is_synced and on_cpu and has_norm:
+        raise InputError(
+            "--trainer.sync_batchnorm true needs GPUs, since torch exchanges the statistics of a batch on them alone; "
+            "leave it out"
+        )
+    if processes > 1 and has_norm and not is_synced:
+        otherwise = "" if on_cpu else "; --trainer.sync_batchnorm true takes them over all"
+        yield (
+            f"batch normalization takes its statistics from the pictures of each of the {processes} processes alone, "
+            f"so that this run differs from one of a single process{otherwise}"
+        )
 
 
 def nothing_left(trainer: Trainer) -> str:

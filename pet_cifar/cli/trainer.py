@@ -257,16 +257,21 @@ class PetCifarCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Takes a run directory, and prints the net and what its options cost."""
+        on_cpu = self.trainer.strategy.root_device.type == "cpu"
+        is_synced = bool(self._get(self.config_init, "trainer")["sync_batchnorm"])
+        hints = list(run_hints.on_batch_norm(self.model, self.trainer.world_size, on_cpu=on_cpu, is_synced=is_synced))
         if self.trainer.is_global_zero:
             if self._directory is not None and self.trainer.loggers == self._directory.loggers:
                 self._directory.open()
             print(summary(self.model))
             for line in run_hints.before_run(
-                on_cpu=self.trainer.strategy.root_device.type == "cpu",
+                on_cpu=on_cpu,
                 compiles=self.model.compiles,
                 precision=str(self.trainer.precision),
                 chosen="--trainer.precision" in self.command,
             ):
+                print(line)
+            for line in hints:
                 print(line)
 
     def _run_subcommand(self, subcommand: str) -> None:

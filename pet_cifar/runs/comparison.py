@@ -22,7 +22,7 @@ class Verdict:
     """What may be said of two experiments.
 
     Attributes:
-        first, second: Their names; where one is better, it is the first.
+        first, second: Their names; the first is the one that is ahead.
         difference: How much better the first is; None where they cannot be compared.
         p: The p-value, with all pairs (Holm) and all looks after further seeds counted; 1 where there is none.
         is_better: Whether the first is better than the second.
@@ -160,19 +160,17 @@ def verdict_on(first: str, second: str, found: Difference, p: float, spread: flo
         spread: The standard deviation between seeds that is forecast, for experiments of one run.
         pairs: How many pairs are compared at once.
     """
-    shown = f"{100 * abs(found.mean):.2f} points [{100 * found.low:.2f}, {100 * found.high:.2f}]"
-    of_nets = found.runs == 1
+    if found.mean < 0:
+        first, second, found = second, first, found.turned()
+    shown = f"{100 * found.mean:.2f} points [{100 * found.low:.2f}, {100 * found.high:.2f}], {_short(p)}"
     if p < LEVEL:
-        better, worse = (first, second) if found.mean > 0 else (second, first)
-        if found.mean < 0:
-            shown = f"{-100 * found.mean:.2f} points [{-100 * found.high:.2f}, {-100 * found.low:.2f}]"
-        what = "the net of " if of_nets else ""
-        words = f"{what}{better} is better than {what}{worse} by {shown}, {_short(p)}"
-        if of_nets:
+        what = "the net of " if found.runs == 1 else ""
+        words = f"{what}{first} is better than {what}{second} by {shown}"
+        if found.runs == 1:
             words += f"; another seed is expected to move each by {100 * spread:.2f} points, so give each more seeds"
-        signed = found if found.mean > 0 else found.turned()
-        return Verdict(better, worse, signed, p, True, words)
-    words = f"these runs cannot tell {first} and {second} apart: {shown}, {_short(p)}"
+        return Verdict(first, second, found, p, True, words)
+    ahead = f"{first} is ahead by {shown}" if found.mean else shown
+    words = f"these runs cannot tell {first} and {second} apart: {ahead}"
     return Verdict(first, second, found, p, False, words + _what_would(found, pairs))
 
 

@@ -20,6 +20,7 @@ from pet_cifar.cli import main as cli
 from pet_cifar.cli.main import main
 from pet_cifar.cli.trainer import run_trainer
 from pet_cifar.errors import InputError
+from pet_cifar.models import CatsDogsCNN, ResidualCNN
 from tests.callbacks.event_files import Events
 from tests.cli.commands import QUICK, fit, refused
 
@@ -363,3 +364,26 @@ def test_ctrl_c_before_there_is_a_trainer_is_one_line(
         cli.run_from_shell()
     assert stop.value.code == 130
     assert capsys.readouterr().err == "pet-cifar: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("processes", "on_cpu", "is_synced", "told"),
+    [
+        (1, True, False, ""),
+        (2, True, False, "2 processes"),
+        (2, False, False, "--trainer.sync_batchnorm true"),
+        (2, False, True, ""),
+    ],
+)
+def test_what_batch_norm_means_for_several_processes_is_told(
+    processes: int, on_cpu: bool, is_synced: bool, told: str
+) -> None:
+    lines = list(run_hints.on_batch_norm(ResidualCNN(), processes, on_cpu=on_cpu, is_synced=is_synced))
+    assert len(lines) == bool(told)
+    assert told in "".join(lines)
+    assert not list(run_hints.on_batch_norm(CatsDogsCNN(), processes, on_cpu=on_cpu, is_synced=False))
+
+
+def test_exchanged_batch_norm_is_refused_on_a_processor(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--trainer.sync_batchnorm true" in refused(capsys, "fit", *QUICK, "--trainer.sync_batchnorm", "true")
+    assert not Path("lightning_logs").exists()
