@@ -5,6 +5,7 @@ Every one of these files would leave a marker if what it names were called or im
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -221,6 +222,16 @@ def test_the_program_imports_nothing_that_a_checkpoint_names(own_checkpoint: Pat
     assert ended.returncode == 2
     assert "stranger.Stranger" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_run_directory_runs_no_code_when_it_goes_on(own_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Path("lightning_logs/given/version_0")
+    shutil.copytree(own_checkpoint.parents[1], run)
+    config = yaml.safe_dump(CONFIG | HOSTILE["a function in a hook"])
+    for file in (run / "checkpoints").iterdir():
+        torch.save(torch.load(file, weights_only=True) | {"config": config}, file)
+    (run / "config.yaml").write_text(config)
+    assert "last.ckpt" in refused(capsys, "fit", "--resume", str(run), "--trainer.max_epochs", "2")
 
 
 def test_a_checkpoint_decides_no_logger(own_checkpoint: Path, caplog: pytest.LogCaptureFixture) -> None:
