@@ -119,7 +119,8 @@ def say_looks(pools: dict[str, Rights], pairs: int, seeds: int, generator: np.ra
 
 def say_power(pools: dict[str, Rights], pairs: int, generator: np.random.Generator) -> None:
     """Experiments with a true gain, tested on as many pictures as the forecast asks for."""
-    print("| runs of each | pictures forecast (median) | called better | interval covers the gain |\n|" + " --- |" * 4)
+    print("| runs of each | pairs | pictures forecast (median) | called better | interval covers the gain |")
+    print("|" + " --- |" * 5)
     for runs in (1, 3):
         counts: list[int] = []
         better = covered = total = 0
@@ -127,12 +128,13 @@ def say_power(pools: dict[str, Rights], pairs: int, generator: np.random.Generat
             for number in range(pairs // 2):
                 own = drawn(pool, 2 * runs, np.arange(pool.shape[1]), generator)
                 # A part of the pictures that are mostly wrong is made right in all runs of the first experiment.
-                share = generator.uniform(0.2, 0.6)
+                share = generator.uniform(0.05, 0.3)
                 helped = generator.random(pool.shape[1]) < share * (1 - pool.mean(0))
                 first, second = own[:runs] | helped, own[runs:]
                 pilot = statistics.difference(first, second, resamples=10)
                 needed = statistics.pictures_needed(pilot)
-                if not math.isfinite(needed) or needed > 100_000 or pilot.mean <= 0:
+                # More pictures than there are would only repeat them, and show nothing of new ones.
+                if not 0 < needed <= pool.shape[1] or pilot.mean <= 0:
                     continue
                 rows = generator.integers(0, pool.shape[1], math.ceil(needed))
                 found = statistics.difference(first[:, rows], second[:, rows], resamples=RESAMPLES, seed=number)
@@ -140,7 +142,10 @@ def say_power(pools: dict[str, Rights], pairs: int, generator: np.random.Generat
                 better += found.p_of_looks < LEVEL and found.mean > 0
                 covered += found.low <= pilot.mean <= found.high
                 total += 1
-        print(f"| {runs} | {np.median(counts):,.0f} | {_share(better, total)} | {_share(covered, total)} |", flush=True)
+        print(
+            f"| {runs} | {total} | {np.median(counts):,.0f} | {_share(better, total)} | {_share(covered, total)} |",
+            flush=True,
+        )
     print()
 
 

@@ -167,3 +167,13 @@ def test_looks_after_further_seeds_are_counted() -> None:
     two = statistics.difference(drawn(own, 2, 1), drawn(own, 2, 2))
     assert one.p_of_looks == one.p
     assert two.p_of_looks == pytest.approx(min(1, two.p * LEVEL / LEVEL_OF_SEEDS))
+
+
+def test_one_run_of_each_forecasts_seeds_from_what_they_are_expected_to_vary() -> None:
+    own = chances(2000, 0.8)
+    worse = np.where(np.random.default_rng(9).random(2000) < 0.04, 0.2, 1.0) * own
+    found = statistics.difference(drawn(own, 1, 1), drawn(worse, 1, 2), deviations=(0.006, 0.006))
+    assert found.runs == 1
+    assert found.noise.runs > 0
+    assert 2 <= statistics.seeds_needed(found) <= statistics.seeds_needed(found, pairs=10)
+    assert statistics.pictures_needed(found) < statistics.pictures_needed(found, pairs=10)
