@@ -1,13 +1,9 @@
 """Writes the report of a comparison, and the report card of a single experiment."""
 
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment
-
-from pet_cifar.data.files.names import printable
 from pet_cifar.errors import disk_errors
 from pet_cifar.runs.comparison import Comparison
 from pet_cifar.runs.comparison_table import COLUMNS, cells
@@ -15,7 +11,8 @@ from pet_cifar.runs.report import matrices
 from pet_cifar.runs.report.charts import MOST_BARS, Styled, percent
 from pet_cifar.runs.report.disagreements import MOST_PAIRS, Gallery, Group, OpenData
 from pet_cifar.runs.report.sections import comparable, overview, sections_of
-from pet_cifar.runs.report.svg import COLORS, MOST_STYLES, Style, Svg
+from pet_cifar.runs.report.svg import MOST_STYLES, Style
+from pet_cifar.runs.report.template import render_template
 from pet_cifar.runs.tested_run import TestedRun
 
 MOST_LINES = 12
@@ -80,10 +77,8 @@ def render(found: Comparison, groups: Sequence[Group], missing: Sequence[str], s
     """
     shown = [Styled(one, Style(number)) for number, one in enumerate(found.experiments[:MOST_STYLES])]
     compared = comparable(shown)[:MOST_BARS]
-    source = files("pet_cifar.runs.report").joinpath("page.html.jinja").read_text(encoding="utf-8")
-    # Names come from elsewhere. Autoescape keeps them text, and `printable` keeps control codes out of them.
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_plain)
-    return environment.from_string(source).render(
+    return render_template(
+        "pet_cifar.runs.report",
         found=found,
         verdicts=_verdicts(found),
         title=_title(found),
@@ -104,13 +99,7 @@ def render(found: Comparison, groups: Sequence[Group], missing: Sequence[str], s
         options=_options(found),
         runs=[_line(run) for one in found.experiments for run in one.runs],
         command=command,
-        swatch=_swatch,
-        colors=range(COLORS),
     )
-
-
-def _plain(value: Any) -> Any:
-    return printable(value) if type(value) is str else value
 
 
 def _title(found: Comparison) -> str:
@@ -162,11 +151,3 @@ def _line(run: TestedRun) -> RunLine:
 def _named(groups: Sequence[Group]) -> set[str]:
     """The experiments whose answers are shown."""
     return {answer.experiment for group in groups for picture in group.pictures for answer in picture.answers}
-
-
-def _swatch(style: Style) -> Svg:
-    """A sample of a series' line and mark for the legend."""
-    sheet = Svg(26, 12, "")
-    sheet.line((0, 6), (26, 6), f"line {style.css}")
-    sheet.mark((13, 6), style, size=4)
-    return sheet
