@@ -13,6 +13,7 @@ setup(
         "pet_cifar": ["py.typed"],
         "pet_cifar.doctor": ["*.jinja"],
         "pet_cifar.runs": ["*.jinja"],
+        "pet_cifar.runs.exercise": ["*.jinja"],
         "pet_cifar.runs.report": ["*.jinja"],
         "pet_cifar.configs": ["*.yaml"],
     },

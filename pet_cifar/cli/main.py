@@ -30,6 +30,7 @@ COMMANDS = {
     "repeat": "train and test configs with several seeds, as far as the runs are missing, and compare them",
     "sweep": "search for the best values of options, and prove them on fresh seeds",
     "draw": "draw the pictures of a run as files: curves, confusion matrix, feature maps, filters, Grad-CAM",
+    "exercise": "make the Keras exercise that this project grew from again, as one page",
     "export": "write a trained net as ONNX, as a torch program or as a web page, proved to answer as the run does",
     "board": "open TensorBoard on the newest runs, or on those that are named",
     "data": "check: list every picture; doctor: say what is wrong with them; prepare: only download and check",
@@ -52,6 +53,7 @@ examples:
   pet-cifar predict --run lightning_logs/cats_dogs_cnn photos --output photos.csv
   pet-cifar compare lightning_logs/cifar10_plain lightning_logs/cifar10_residual --output report.html
   pet-cifar draw --run lightning_logs/cats_dogs_cnn --images photo.jpg
+  pet-cifar exercise --mode quick
   pet-cifar export --run lightning_logs/cats_dogs_cnn --format onnx
   pet-cifar board lightning_logs/digits_residual
   pet-cifar data check --data CatsDogsDataModule --data.root data
@@ -140,6 +142,11 @@ def _run_command(
         from pet_cifar.cli.compare import run_compare
 
         _end(run_compare(options))
+        return None
+    if command == "exercise":
+        from pet_cifar.cli.exercise import run_exercise
+
+        _end(run_exercise(options))
         return None
     if command == "export":
         from pet_cifar.cli.export import run_export

@@ -1,5 +1,6 @@
 """Shows what the first layer looks for, before and after learning."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -94,13 +95,22 @@ def filter_sheet(
         change = float(np.abs(now - initial).mean() / max(float(np.abs(initial).mean()), 1e-12))
         parts = [(f"{name} at the start", count, initial), (when, f"mean change {100 * change:.0f} %", now)]
     sheets = [
-        grid(heading, in_rows(_shades(filters, scale, chosen), across), side=side, subtitle=subtitle)
+        grid(heading, in_rows(filter_shades(filters, scale, chosen), across), side=side, subtitle=subtitle)
         for heading, subtitle, filters in parts
     ]
     return np.concatenate(sheets, 1)
 
 
-def _shades(filters: NDArray[np.float32], scale: str, chosen: list[int]) -> list[PixelArray]:
+def filter_shades(
+    filters: NDArray[np.float32], scale: Literal["layer", "filter"], chosen: Sequence[int]
+) -> list[PixelArray]:
+    """The chosen filters as pictures of shape (height, width, 3).
+
+    Args:
+        filters: The filters, shape (out, in, height, width), of which ``in`` is 1 or 3.
+        scale: What black and white stand for; see `FirstLayerFilters`.
+        chosen: The numbers of the filters.
+    """
     axes = (1, 2, 3) if scale == "filter" else None
     low, high = filters.min(axes, keepdims=True), filters.max(axes, keepdims=True)
     # A constant layer, such as one of zeros, is drawn in gray.

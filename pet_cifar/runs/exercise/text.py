@@ -1,0 +1,215 @@
+"""The sentences of the exercise; every figure in them comes out of a run, but for those that are named as of then."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from scipy.stats import binomtest
+
+from pet_cifar.runs.comparison import Comparison, Verdict
+from pet_cifar.runs.curves import Curve
+from pet_cifar.runs.exercise.plan import CIFAR10_TEST_PICTURES, ITEMS, THEN, WORDS_THEN, Length
+from pet_cifar.runs.experiments import Experiment, rows_of
+from pet_cifar.runs.misleading import reasons_against
+from pet_cifar.runs.report.charts import percent
+from pet_cifar.training.ridge import wilson_interval
+
+TITLES = {item.config: item.title for item in ITEMS}
+
+
+def points(share: float) -> str:
+    """A difference of shares in points of percent."""
+    return f"{100 * share:.2f} points"
+
+
+def count(number: int, thing: str) -> str:
+    """A number of things, such as ``1 run`` or ``3 runs``."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def accuracy(one: Experiment) -> str:
+    """How good an experiment is, and how well that is known."""
+    found, pictures = one.accuracy, len(one.runs[0].paths)
+    if len(one.runs) == 1:
+        right = int(one.runs[0].right.sum())
+        return (
+            f"It has {right:,} of {count(pictures, 'test picture')} right, {percent(found.value)}. The 95 % interval "
+            f"over the test pictures goes from {percent(found.low)} to {percent(found.high)}; what another seed would "
+            "change is not in it."
+        )
+    seeds = ", ".join(percent(run.accuracy) for run in one.runs)
+    return (
+        f"{len(one.runs)} runs with other seeds have {seeds} of {count(pictures, 'test picture')} right. The mean is "
+        f"{percent(found.value)}, with a 95 % interval over the seeds from {percent(found.low)} to "
+        f"{percent(found.high)}, and the standard deviation between seeds is {points(one.deviation or 0.0)}."
+    )
+
+
+def learning(curves: Mapping[str, Curve], validated: int | None) -> str:
+    """What the curves of one run show.
+
+    Args:
+        curves: Its metrics by epoch.
+        validated: The number of validation pictures, where it is known.
+    """
+    trained, val = curves.get("train/acc"), curves.get("val/acc")
+    if trained is None or val is None or not trained.epochs or not val.epochs:
+        return "The run has no curves of training and validation accuracy."
+    if len(val.epochs) == 1:
+        return (
+            f"There is one epoch, and so one point and no curve: training accuracy {percent(trained.values[-1])}, "
+            f"validation accuracy {percent(val.values[-1])}."
+        )
+    best = max(range(len(val.values)), key=lambda number: val.values[number])
+    text = (
+        f"In {len(val.epochs)} epochs the training accuracy goes from {percent(trained.values[0])} to "
+        f"{percent(trained.values[-1])}. Validation is best after epoch {val.epochs[best]}, with "
+        f"{percent(val.values[best])}; the weights of that epoch are tested."
+    )
+    gap = trained.values[-1] - val.values[-1]
+    if validated is None:
+        return text
+    low, high = wilson_interval(val.values[-1] * validated, validated)
+    if trained.values[-1] > high:
+        return (
+            f"{text} At the end training is {points(gap)} above validation, more than {validated:,} validation "
+            "pictures make by chance: the net has learned its training pictures by heart in part."
+        )
+    side = "below" if gap < 0 else "above"
+    return (
+        f"{text} At the end training is {points(abs(gap))} {side} validation, where {validated:,} validation pictures "
+        f"put that between {percent(low)} and {percent(high)}: there is no sign that it learned by heart."
+    )
+
+
+def length(own: Length, trained: int | None, factor: float) -> str:
+    """How long a net was trained, and how much longer the full mode trains it.
+
+    Args:
+        own: The length.
+        trained: The number of training pictures, where it is known.
+        factor: How many times as many pictures the full mode shows it.
+    """
+    share = "" if own.share == 1 else f" of {100 * own.share:.0f} % of the batches"
+    pictures = "" if trained is None else f" on {count(trained, 'training picture')}"
+    text = f"Trained for {count(own.epochs, 'epoch')}{share}{pictures}, with {count(own.seeds, 'seed')}."
+    if factor > 1:
+        text += f" This is a short run: the full mode shows the net {factor:,.0f} times as many pictures."
+    return text
+
+
+def then_alone() -> list[str]:
+    """What the figures of then say by themselves."""
+    shown = [f"{percent(value)} ({TITLES[name]})" for name, value in THEN.items()]
+    low, high = min(THEN.values()), max(THEN.values())
+    edges = [wilson_interval(value * CIFAR10_TEST_PICTURES, CIFAR10_TEST_PICTURES) for value in (low, high)]
+    overlap = "overlap" if edges[0][1] > edges[1][0] else "do not overlap"
+    lines = [
+        f"Then, with one run of each net and no interval, {', '.join(shown)} were reported, and the conclusion was "
+        f"that residual blocks bring a “{WORDS_THEN}”.",
+        f"Over {CIFAR10_TEST_PICTURES:,} test pictures alone, the 95 % interval of {percent(low)} goes from "
+        f"{percent(edges[0][0])} to {percent(edges[0][1])}, and that of {percent(high)} from {percent(edges[1][0])} to "
+        f"{percent(edges[1][1])}: they {overlap}.",
+    ]
+    same = [TITLES[name] for name, value in THEN.items() if list(THEN.values()).count(value) > 1]
+    if same:
+        lines.append(
+            f"The figures of {' and '.join(same)} are the very same number, to the picture. Two nets that learn by "
+            "themselves hardly ever do that; most likely one of the two figures was copied or measured on the wrong "
+            "net."
+        )
+    return lines
+
+
+def then_in_the_light_of_now(found: Comparison) -> list[str]:
+    """What these runs say on the figures of then: how often two nets agree to the picture, and what a seed moves."""
+    ours = {one.runs[0].directory.absolute().parent.name: one for one in found.experiments}
+    lines = []
+    plain, inception, residual = (ours.get(name) for name in THEN)
+    if plain is not None and inception is not None:
+        share = _disagreement(plain, inception)
+        chance = min(1.0, math.sqrt(2 / (math.pi * max(share * CIFAR10_TEST_PICTURES, 1))))
+        lines.append(
+            f"Our {TITLES['cifar10_plain']} and {TITLES['cifar10_inception']} are right on different pictures in "
+            f"{percent(share)} of the cases. Two nets that differ so much have the same accuracy to the picture by "
+            f"chance in {percent(chance)} of the cases."
+        )
+    if plain is not None and residual is not None:
+        gain = THEN["cifar10_residual"] - THEN["cifar10_plain"]
+        deviation = max(one.deviation or one.forecast_deviation for one in (plain, residual))
+        seeds = math.sqrt(2) * deviation
+        share = _disagreement(plain, residual)
+        discordant = round(share * CIFAR10_TEST_PICTURES)
+        more = round(gain * CIFAR10_TEST_PICTURES)
+        p = binomtest(min((discordant + more) // 2, discordant), discordant).pvalue if discordant else 1.0
+        kind = "measured" if plain.deviation and residual.deviation else "forecast"
+        reach = 1.96 * seeds
+        judged = (
+            f"more than the {points(reach)} that chance of the seeds reaches in one case of 20"
+            if gain > reach
+            else f"no more than the {points(reach)} that chance of the seeds reaches in one case of 20"
+        )
+        lines.append(
+            f"Then the residual net had {points(gain)} more than the plain one. With the disagreement of our nets "
+            f"({percent(share)}), the exact test of McNemar gives p = {p:.2g} for two single nets, which leaves out "
+            f"what another seed does. Between seeds our nets vary by a standard deviation of {points(deviation)} "
+            f"({kind}), so that two single runs differ by {points(seeds)} without any reason. The gain of then is "
+            f"{judged}."
+        )
+    return lines
+
+
+def _disagreement(first: Experiment, second: Experiment) -> float:
+    """The share of the test pictures that one first run has right and the other wrong."""
+    if reasons_against(first.runs[0], second.runs[0]):
+        return 0.0
+    theirs = second.rights[0][rows_of(second.runs[0], first.runs[0])]
+    return float(np.mean(first.rights[0] != theirs))
+
+
+def conclusion(found: Comparison, *, is_full: bool) -> list[str]:
+    """What may be concluded on the three nets of CIFAR-10, from the verdicts alone."""
+    names = {one.name: one.runs[0].directory.absolute().parent.name for one in found.experiments}
+    pair = {"cifar10_plain", "cifar10_residual"}
+    verdict = next((one for one in found.verdicts if {names[one.first], names[one.second]} == pair), None)
+    lines = [_on_blocks(verdict, names)] if verdict is not None else []
+    others = [one for one in found.verdicts if one is not verdict]
+    if others:
+        better = [f"{TITLES[names[one.first]]} over {TITLES[names[one.second]]}" for one in others if one.is_better]
+        if better:
+            lines.append(f"Of the other pairs these runs show an advantage of {'; and of '.join(better)}.")
+        open_ones = [
+            f"{TITLES[names[one.first]]} and {TITLES[names[one.second]]}" for one in others if not one.is_better
+        ]
+        if open_ones:
+            lines.append(f"They decide nothing between {'; nor between '.join(open_ones)}.")
+    if verdict is not None and not is_full:
+        lines.append(
+            "All this holds for runs as short as these: it says which net learns faster at the start, and not which "
+            "one is better in the end. For that, make the full mode."
+        )
+    options = found.differing_options()
+    recipe = sorted({key.rpartition(".")[2] for key in options if not key.endswith("class_path")})
+    if recipe and len(found.experiments) > 1:
+        lines.append(
+            f"The nets do not differ by their blocks alone: {', '.join(recipe)} differ between their configs, too. So "
+            "a verdict is on a net together with the way it is trained."
+        )
+    return lines
+
+
+def _on_blocks(verdict: Verdict, names: Mapping[str, str]) -> str:
+    if verdict.difference is None:
+        return f"On residual blocks nothing may be concluded here: {verdict.words}."
+    if not verdict.is_better:
+        return (
+            "On residual blocks nothing may be concluded: these runs cannot tell the residual and the plain net apart. "
+            f"“{WORDS_THEN.capitalize()}” would be a guess."
+        )
+    found = verdict.difference
+    size = f"{points(found.mean)}, with a 95 % interval from {points(found.low)} to {points(found.high)}"
+    if names[verdict.first] == "cifar10_residual":
+        return f"In these runs the residual net is better than the plain net, by {size}. This much may be concluded."
+    return (
+        f"In these runs the plain net is better than the residual net, by {size}: the opposite of what was said then."
+    )
