@@ -1,10 +1,11 @@
-# `make quickstart` trains and tests a net, `make test` runs every check. Both first install what is missing.
+# `make quickstart` trains and tests a net, `make test` runs every check, `make exercise` writes the Keras exercise. All
+# first install what is missing.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: quickstart test test-floors pictures keras
+.PHONY: quickstart test test-floors exercise pictures keras
 
 quickstart: $(INSTALLED)
 	$(BIN)/pet-cifar fit --config configs/digits_residual.yaml
@@ -15,6 +16,11 @@ test: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not real_data" $(PYTEST_FLAGS)
+
+# This makes the Keras exercise again, as exercise.html: `make exercise MODE=full DATA=DIR WEIGHTS=FILE`.
+MODE ?= quick
+exercise: $(INSTALLED)
+	$(BIN)/pet-cifar exercise --mode $(MODE) $(if $(DATA),--data.root $(DATA)) $(if $(WEIGHTS),--weights $(WEIGHTS))
 
 # This makes the pictures of TensorBoard in docs/ anew, from two runs on digits. It needs Chromium.
 pictures: $(INSTALLED)

@@ -38,7 +38,7 @@ class AtHand:
         """Why an item cannot be trained; empty where it can."""
         if item.dataset not in self.data:
             return f"the pictures of {TITLES[item.dataset]} are not there"
-        return "VGG16's weights are not there" if item.is_pretrained and not self.weights else ""
+        return "VGG16's weights are not there" if item.needs_weights and not self.weights else ""
 
     @property
     def per_class(self) -> dict[Dataset, int]:

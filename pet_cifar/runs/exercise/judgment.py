@@ -1,13 +1,14 @@
 """The last sections of the exercise: the comparison, what may be concluded, and how all of it was made."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from pet_cifar.data.test_log import read_tests
 from pet_cifar.runs.comparison import Comparison, compare
 from pet_cifar.runs.comparison_table import COLUMNS, cells
 from pet_cifar.runs.exercise import text
-from pet_cifar.runs.exercise.blocks import Block, Charts, Line, Lines, Section, Table, Text
+from pet_cifar.runs.exercise.blocks import Block, Charts, Code, Line, Lines, Section, Table, Text
 from pet_cifar.runs.exercise.plan import CIFAR10_TEST_PICTURES, FULL, ITEMS, THEN, TITLES, Dataset
 from pet_cifar.runs.exercise.sections import Exercise
 from pet_cifar.runs.report.charts import Styled, percent
@@ -33,6 +34,18 @@ def judgment_of(ex: Exercise) -> list[Section]:
     ]
 
 
+def in_short(ex: Exercise) -> list[str]:
+    """What came out, in a line for each data set."""
+    lines = []
+    for name, title in TITLES.items():
+        if found := _comparison(ex, name):
+            shares = [f"{text.TITLES[text.config_of(one)]} {percent(one.accuracy.value)}" for one in found.experiments]
+            lines.append(f"On the test pictures of {title}: {', '.join(shares)}.")
+            if name == "cifar10":
+                lines += text.conclusion(found, is_full=ex.mode.name == FULL.name)[:1]
+    return lines
+
+
 def _comparison(ex: Exercise, name: Dataset) -> Comparison | None:
     runs = [one.run for one in ex.made if one.run is not None and one.planned.item.dataset == name]
     if not runs:
@@ -44,22 +57,24 @@ def _comparison(ex: Exercise, name: Dataset) -> Comparison | None:
 def _compared(ex: Exercise, name: Dataset, found: Comparison | None) -> list[Block]:
     if found is None:
         return [ex.lack(f"the comparison on {TITLES[name]}: there are no tested runs")]
-    shown = [Styled(one, Style(number)) for number, one in enumerate(found.experiments)]
+    named, short = _renamed(found, text.TITLES), _renamed(found, {item.config: item.short for item in ITEMS})
+    shown = [Styled(one, Style(number)) for number, one in enumerate(short.experiments)]
+    looks = [(one.name, Style(number)) for number, one in enumerate(named.experiments)]
     columns = [column for column in COLUMNS if column.name in SHOWN]
     blocks: list[Block] = [
-        Charts(overview(found, shown), [(one.name, style) for one, style in shown]),
+        Charts(overview(short, shown), looks),
         Table(
             f"The nets on {TITLES[name]}",
             [column.head for column in columns],
-            [cells(one, columns) for one in found.experiments],
+            [cells(one, columns) for one in named.experiments],
         ),
     ]
     verdicts = [
         Line("better" if one.is_better else "undecided", f"{one.words}.", "better" if one.is_better else "")
-        for one in found.verdicts
+        for one in named.verdicts
         if not one.reason
     ]
-    verdicts += [Line("not comparable", f"{line}.") for line in found.verdict_lines() if "cannot be compared" in line]
+    verdicts += [Line("not comparable", f"{line}.") for line in named.verdict_lines() if "cannot be compared" in line]
     findings = [Line("beware" if one.is_serious else "note", f"{one.text}.", "serious" if one.is_serious else "")
                 for one in found.findings]  # fmt: skip
     if verdicts:
@@ -69,8 +84,27 @@ def _compared(ex: Exercise, name: Dataset, found: Comparison | None) -> list[Blo
     return blocks
 
 
+def _renamed(found: Comparison, names: Mapping[str, str]) -> Comparison:
+    """The comparison with other names for the experiments, which are called as their configs."""
+
+    def other(words: str) -> str:
+        # A name may begin as another one does, so that the longest comes first.
+        for config in sorted(names, key=len, reverse=True):
+            words = words.replace(config, names[config])
+        return words
+
+    return replace(
+        found,
+        experiments=tuple(replace(one, name=other(one.name)) for one in found.experiments),
+        verdicts=tuple(
+            replace(one, first=other(one.first), second=other(one.second), words=other(one.words))
+            for one in found.verdicts
+        ),
+    )
+
+
 def _concluded(ex: Exercise, found: Comparison | None) -> list[Block]:
-    ours = {one.runs[0].directory.absolute().parent.name: one for one in found.experiments} if found else {}
+    ours = {text.config_of(one): one for one in found.experiments} if found else {}
     rows = []
     for name, value in THEN.items():
         low, high = wilson_interval(value * CIFAR10_TEST_PICTURES, CIFAR10_TEST_PICTURES)
@@ -99,14 +133,15 @@ def _concluded(ex: Exercise, found: Comparison | None) -> list[Block]:
 
 def _made(ex: Exercise) -> list[Block]:
     rows: list[list[str]] = []
+    commands: list[str] = []
     for item in ITEMS:
         for one in ex.of(item.config):
             state = "missing" if one.run is None else percent(one.run.accuracy)
             where = "-" if one.run is None else str(one.run.directory)
-            rows.append(
-                [item.config, str(one.planned.seed), state, where, f"pet-cifar {shlex.join(one.planned.words)}"]
-            )
-    heads = ["config", "seed", "test accuracy", "run", "command; a test with pet-cifar test --run follows it"]
+            rows.append([item.config, str(one.planned.seed), state, where])
+            commands.append(f"pet-cifar {shlex.join(one.planned.words)}")
+    if not rows:
+        return [Text("No run was made.")]
     blocks: list[Block] = []
     if environments := _environments(ex):
         blocks.append(Text(f"Trained on {'; '.join(environments)}."))
@@ -114,7 +149,12 @@ def _made(ex: Exercise) -> list[Block]:
     known = [float(value) for value in seconds if isinstance(value, int | float)]
     if known:
         blocks.append(Text(f"{text.count(len(known), 'run')} trained for {sum(known) / 60:.1f} minutes together."))
-    return [*blocks, Table("Runs", heads, rows)] if rows else [*blocks, Text("No run was planned.")]
+    return [
+        *blocks,
+        Table("Runs", ["config", "seed", "test accuracy", "run"], rows),
+        Text("The commands; each is followed by pet-cifar test --run RUN."),
+        Code("The commands", "\n".join(commands)),
+    ]
 
 
 def _environments(ex: Exercise) -> Sequence[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from markupsafe import Markup, escape
 
 from pet_cifar.errors import disk_errors
-from pet_cifar.runs.exercise.judgment import judgment_of
+from pet_cifar.runs.exercise.judgment import in_short, judgment_of
 from pet_cifar.runs.exercise.plan import FULL
 from pet_cifar.runs.exercise.sections import Exercise, sections_of
 from pet_cifar.runs.report.template import render_template
@@ -34,6 +34,7 @@ def render(ex: Exercise, command: str) -> str:
     return render_template(
         "pet_cifar.runs.exercise",
         sections=sections,
+        short=in_short(ex),
         missing=list(dict.fromkeys(ex.missing)),
         mode=ex.mode.name,
         is_full=ex.mode.name == FULL.name,

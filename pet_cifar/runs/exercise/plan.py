@@ -58,25 +58,29 @@ class Item:
     Attributes:
         config: The name of its config.
         title: Its name in the text.
+        short: Its name in charts.
         dataset: The pictures that it needs.
-        is_pretrained: Whether it needs VGG16's weights.
+        needs_weights: Whether it needs VGG16's weights.
     """
 
     config: str
     title: str
+    short: str
     dataset: Dataset
-    is_pretrained: bool = False
+    needs_weights: bool = False
 
 
 ITEMS = (
-    Item("cats_dogs_cnn", "the small CNN", "cats_dogs"),
-    Item("cats_dogs_vgg16_unfrozen", "VGG16 unfrozen at 200 px", "cats_dogs", is_pretrained=True),
-    Item("cats_dogs_vgg16_frozen", "VGG16 frozen at 200 px", "cats_dogs", is_pretrained=True),
-    Item("cats_dogs_vgg16_500px_unfrozen", "VGG16 unfrozen at 500 px", "cats_dogs", is_pretrained=True),
-    Item("cats_dogs_vgg16_500px_frozen", "VGG16 frozen at 500 px", "cats_dogs", is_pretrained=True),
-    Item("cifar10_plain", "the plain net", "cifar10"),
-    Item("cifar10_inception", "the net of inception blocks", "cifar10"),
-    Item("cifar10_residual", "the net of residual blocks", "cifar10"),
+    Item("cats_dogs_cnn", "the small CNN", "small CNN", "cats_dogs"),
+    Item("cats_dogs_vgg16_unfrozen", "VGG16 unfrozen at 200 px", "200 px unfrozen", "cats_dogs", True),
+    Item("cats_dogs_vgg16_frozen", "VGG16 frozen at 200 px", "200 px frozen", "cats_dogs", True),
+    Item(
+        "cats_dogs_vgg16_500px_unfrozen", "VGG16 unfrozen at 500 px", "500 px unfrozen", "cats_dogs", needs_weights=True
+    ),
+    Item("cats_dogs_vgg16_500px_frozen", "VGG16 frozen at 500 px", "500 px frozen", "cats_dogs", True),
+    Item("cifar10_plain", "the plain net", "plain", "cifar10"),
+    Item("cifar10_inception", "the net of inception blocks", "inception", "cifar10"),
+    Item("cifar10_residual", "the net of residual blocks", "residual", "cifar10"),
 )
 
 # At 500 px the original exercise had memory for 500 pictures, and the full mode takes as many. The three nets on
@@ -155,7 +159,7 @@ def _words(one: Item, mode: Mode, seed: int, root: str, weights: str, most: int 
         words += ["--trainer.limit_train_batches", str(length.share)]
     if length.per_class is not None:
         words += ["--data.images_per_class", str(min(length.per_class, most or length.per_class))]
-    if one.is_pretrained:
+    if one.needs_weights:
         words += ["--model.weights", weights]
     return (*words, *length.options, *mode.options)
 

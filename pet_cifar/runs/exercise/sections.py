@@ -23,6 +23,8 @@ from pet_cifar.runs.report.sections import Figure
 from pet_cifar.runs.report.svg import Style
 from pet_cifar.training.classifier import ImageClassifier
 
+SAMPLES = 7
+"""The number of pictures that are shown of each class."""
 MORE_PICTURES = 6
 """The number of pictures that the strips of feature maps show."""
 VIEWS = 7
@@ -109,7 +111,7 @@ def data_blocks(ex: Exercise, name: Dataset) -> list[Block]:
             + f", and its values are divided by 255. {', '.join(f'{n} = {i}' for i, n in enumerate(data.class_names))}."
         ),
         _splits_table(name, data),
-        *ex.attempt("samples", lambda: [Images(pictures.samples(data, 8), are_small=True)]),
+        *ex.attempt("samples", lambda: [Images(pictures.samples(data, SAMPLES), are_small=True)]),
     ]
     if name == "cats_dogs":
         share = f"{100 * data.test_fraction:.0f} %"

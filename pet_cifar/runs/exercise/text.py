@@ -123,44 +123,46 @@ def then_alone() -> list[str]:
 
 def then_in_the_light_of_now(found: Comparison) -> list[str]:
     """What these runs say on the figures of then: how often two nets agree to the picture, and what a seed moves."""
-    ours = {one.runs[0].directory.absolute().parent.name: one for one in found.experiments}
-    lines = []
+    ours = {config_of(one): one for one in found.experiments}
     plain, inception, residual = (ours.get(name) for name in THEN)
-    if plain is not None and inception is not None:
-        share = _disagreement(plain, inception)
-        chance = min(1.0, math.sqrt(2 / (math.pi * max(share * CIFAR10_TEST_PICTURES, 1))))
+    lines = []
+    if plain is not None and inception is not None and (share := _disagreement(plain, inception)):
+        chance = min(1.0, math.sqrt(2 / (math.pi * share * CIFAR10_TEST_PICTURES)))
         lines.append(
-            f"Our {TITLES['cifar10_plain']} and {TITLES['cifar10_inception']} are right on different pictures in "
-            f"{percent(share)} of the cases. Two nets that differ so much have the same accuracy to the picture by "
-            f"chance in {percent(chance)} of the cases."
+            f"Here, {TITLES['cifar10_plain']} and {TITLES['cifar10_inception']} are not right on the same pictures: "
+            f"one is right and the other wrong on {percent(share)} of them. Two equally good nets that differ so much "
+            f"have the same accuracy to the picture in {percent(chance)} of the cases."
         )
-    if plain is not None and residual is not None:
-        gain = THEN["cifar10_residual"] - THEN["cifar10_plain"]
-        deviation = max(one.deviation or one.forecast_deviation for one in (plain, residual))
-        seeds = math.sqrt(2) * deviation
-        share = _disagreement(plain, residual)
-        discordant = round(share * CIFAR10_TEST_PICTURES)
-        more = round(gain * CIFAR10_TEST_PICTURES)
-        p = binomtest(min((discordant + more) // 2, discordant), discordant).pvalue if discordant else 1.0
-        kind = "measured" if plain.deviation and residual.deviation else "forecast"
-        reach = 1.96 * seeds
-        judged = (
-            f"more than the {points(reach)} that chance of the seeds reaches in one case of 20"
-            if gain > reach
-            else f"no more than the {points(reach)} that chance of the seeds reaches in one case of 20"
-        )
-        lines.append(
-            f"Then the residual net had {points(gain)} more than the plain one. With the disagreement of our nets "
-            f"({percent(share)}), the exact test of McNemar gives p = {p:.2g} for two single nets, which leaves out "
-            f"what another seed does. Between seeds our nets vary by a standard deviation of {points(deviation)} "
-            f"({kind}), so that two single runs differ by {points(seeds)} without any reason. The gain of then is "
-            f"{judged}."
-        )
+    if plain is not None and residual is not None and (share := _disagreement(plain, residual)):
+        lines.append(_gain_then(plain, residual, share))
     return lines
 
 
+def config_of(one: Experiment) -> str:
+    """The name of the config that an experiment's runs are of."""
+    return one.runs[0].directory.absolute().parent.name
+
+
+def _gain_then(plain: Experiment, residual: Experiment, share: float) -> str:
+    """The gain of then, held against pictures and seeds."""
+    gain = THEN["cifar10_residual"] - THEN["cifar10_plain"]
+    discordant, more = round(share * CIFAR10_TEST_PICTURES), round(gain * CIFAR10_TEST_PICTURES)
+    p = binomtest(min((discordant + more) // 2, discordant), discordant).pvalue
+    kind = "measured" if plain.deviation and residual.deviation else "forecast from a single run"
+    variances = [(one.deviation or one.forecast_deviation) ** 2 for one in (plain, residual)]
+    seeds = math.sqrt(sum(variances))
+    compared = "more than" if gain > 1.96 * seeds else "no more than"
+    return (
+        f"Then, the residual net had {points(gain)} more than the plain one. If those two disagreed on as many "
+        f"pictures as ours do ({percent(share)}), the exact test of McNemar gives p = {p:.2g}; but that is for these "
+        f"two trained nets, and leaves out what another seed does. Here, two runs differ by {points(seeds)} for their "
+        f"seeds alone (standard deviation, {kind}). The gain of then is {compared} the {points(1.96 * seeds)} that "
+        "such chance reaches in one case of 20."
+    )
+
+
 def _disagreement(first: Experiment, second: Experiment) -> float:
-    """The share of the test pictures that one first run has right and the other wrong."""
+    """The share of the test pictures that one first run has right and the other wrong; 0 where it cannot be told."""
     if reasons_against(first.runs[0], second.runs[0]):
         return 0.0
     theirs = second.rights[0][rows_of(second.runs[0], first.runs[0])]
@@ -169,7 +171,7 @@ def _disagreement(first: Experiment, second: Experiment) -> float:
 
 def conclusion(found: Comparison, *, is_full: bool) -> list[str]:
     """What may be concluded on the three nets of CIFAR-10, from the verdicts alone."""
-    names = {one.name: one.runs[0].directory.absolute().parent.name for one in found.experiments}
+    names = {one.name: config_of(one) for one in found.experiments}
     pair = {"cifar10_plain", "cifar10_residual"}
     verdict = next((one for one in found.verdicts if {names[one.first], names[one.second]} == pair), None)
     lines = [_on_blocks(verdict, names)] if verdict is not None else []
