@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from pet_cifar import models
@@ -36,13 +37,14 @@ def read_config(file: Path) -> dict[str, Any]:
 
 
 def net_of(config: Mapping[str, Any]) -> ImageClassifier:
-    """The untrained net of a config, at the size of its pictures."""
+    """The net of a config at the size of its pictures, without any numbers in it, so that running it costs nothing."""
     data = config["data"].get("init_args", {})
     cls: type[ImageClassifier] = getattr(models, config["model"]["class_path"])
     options = {name: value for name, value in config["model"].get("init_args", {}).items() if name not in OF_TRAINING}
     if "image_size" in data and "image_size" in inspect.signature(cls).parameters:
         options["image_size"] = data["image_size"]
-    return cls(**options)
+    with torch.device("meta"):
+        return cls(**options)
 
 
 def layers_of(name: str, net: ImageClassifier) -> tuple[str, str]:
@@ -69,4 +71,6 @@ def layers_of(name: str, net: ImageClassifier) -> tuple[str, str]:
 
 def vgg16_gflop(size: int) -> float:
     """What one picture costs VGG16 on the way forward, in 10^9 operations."""
-    return float(net_sizes(VGG16Classifier(image_size=size, weights="none"))["forward_gflop"])
+    with torch.device("meta"):
+        net = VGG16Classifier(image_size=size, weights="none")
+    return float(net_sizes(net)["forward_gflop"])
