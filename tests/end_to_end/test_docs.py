@@ -152,6 +152,8 @@ def run_pet_cifar(options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("pet_cifar.cli.repeat.make_and_compare", stop)
     elif verb == "sweep":
         monkeypatch.setattr("pet_cifar.cli.search.Search.run", stop)
+    elif verb == "exercise":  # Its own tests make it small.
+        monkeypatch.setattr("pet_cifar.runs.exercise.make.make", stop)
     elif verb == "board":
         monkeypatch.setattr("tensorboard.program.TensorBoard.launch", stop)
     status: object = None
