@@ -1,9 +1,11 @@
 """``pet-cifar exercise``: the original Keras exercise, made again as one page."""
 
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 from pet_cifar.cli.plain_parser import PlainParser
 from pet_cifar.errors import InputError, check_choice
@@ -61,17 +63,26 @@ def run_exercise(words: Sequence[str]) -> int:
     from pet_cifar.runs.exercise import make
     from pet_cifar.runs.exercise.plan import MODES as PLANS
 
-    missing = make.make(
-        PLANS[options.mode],
-        root=options.root,
-        weights=options.weights,
-        folder=options.runs.expanduser() / options.mode,
-        output=options.output.expanduser(),
-        configs=shipped_configs(),
-        command=shlex.join(["pet-cifar", "exercise", *words]),
-        say=lambda line: print(printable(line), flush=True),
-    )
+    # Whoever ends this process also means the run that it waits for.
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        missing = make.make(
+            PLANS[options.mode],
+            root=options.root,
+            weights=options.weights,
+            folder=options.runs.expanduser() / options.mode,
+            output=options.output.expanduser(),
+            configs=shipped_configs(),
+            command=shlex.join(["pet-cifar", "exercise", *words]),
+            say=lambda line: print(printable(line), flush=True),
+        )
+    finally:
+        signal.signal(signal.SIGTERM, before)
     for line in missing:
         print(f"missing: {printable(line)}", file=sys.stderr)
     print(f"page: {printable(str(options.output))}")
     return 1 if missing else 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -11,12 +11,11 @@ import pytest
 from pet_cifar.cli.configs import shipped_configs
 from pet_cifar.cli.main import main
 from pet_cifar.runs.exercise.make import make
-from pet_cifar.runs.exercise.plan import Length, Mode
+from pet_cifar.runs.exercise.plan import QUICK, Length, Mode
 from tests.cli.commands import refused, status_of
 from tests.conftest import write_cats_dogs, write_cifar10_folders
 from tests.end_to_end.browser import browser as browser
 
-QUIET = ("--trainer.callbacks+", "Board", "--trainer.callbacks.max_megabytes", "0")
 NARROW = ("--model.widths", "[8]", "--trainer.max_epochs", "1")
 TINY = Mode(
     "tiny",
@@ -26,7 +25,7 @@ TINY = Mode(
         "cifar10_inception": Length(epochs=1, options=NARROW),
         "cifar10_residual": Length(epochs=1, options=NARROW),
     },
-    options=(*QUIET, "--trainer.enable_progress_bar", "false"),
+    options=(*QUICK.options, "--trainer.enable_progress_bar", "false"),
 )
 SECTIONS = (
     *("The pictures of cats and dogs", "A small CNN", "VGG16 at 200 pixels", "VGG16 at 500 pixels"),

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from pet_cifar.runs.tested_run import TestedRun, read_run
 LAST = Path("checkpoints") / "last.ckpt"
 ERROR = "pet-cifar: error: "
 PATIENCE = 120
-"""The seconds that a run has to save itself after Ctrl-C."""
+"""The seconds that a run has to save itself when it is stopped."""
 
 Execute = Callable[[Sequence[str], Path], int]
 """Runs a command of ``pet-cifar``, given its words and the file for what it prints; gives its exit status."""
@@ -43,7 +44,10 @@ class Made:
 
 
 def in_a_process(words: Sequence[str], log: Path) -> int:
-    """Runs a command of ``pet-cifar`` in a process of its own; after Ctrl-C it may still save its checkpoint."""
+    """Runs a command of ``pet-cifar`` in a process of its own, which is stopped where this one is interrupted.
+
+    It then has `PATIENCE` to save its checkpoint.
+    """
     with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "pet_cifar", *words],
@@ -54,8 +58,10 @@ def in_a_process(words: Sequence[str], log: Path) -> int:
         try:
             return process.wait()
         except BaseException:
+            process.terminate()
             try:
-                process.wait(PATIENCE)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(PATIENCE)
             finally:
                 process.kill()
             raise

@@ -2,11 +2,13 @@
 
 import json
 import shlex
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from pet_cifar.runs.exercise import carry_out
 from pet_cifar.runs.exercise.carry_out import LAST, Made, make_all
 from pet_cifar.runs.exercise.plan import QUICK, Planned, runs_of
 from tests.runs.run_folders import answers, make_run
@@ -130,3 +132,31 @@ def test_a_damaged_test_is_told_and_stops_nothing() -> None:
     problem = make(commands).problem
     assert "predictions.csv" in problem
     assert str(made.run.directory) in problem
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_an_interrupted_wait_stops_its_process(hangs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    class Process:
+        def __init__(self, words: Sequence[str], **options: object) -> None:
+            assert words[1:] == ["-m", "pet_cifar", "fit", "--config", "digits_residual"]
+
+        def wait(self, timeout: float | None = None) -> int:
+            done.append("wait")
+            if timeout is None:
+                raise KeyboardInterrupt
+            if hangs:
+                raise subprocess.TimeoutExpired("fit", timeout)
+            return 0
+
+        def terminate(self) -> None:
+            done.append("terminate")
+
+        def kill(self) -> None:
+            done.append("kill")
+
+    monkeypatch.setattr(subprocess, "Popen", Process)
+    with pytest.raises(KeyboardInterrupt):
+        carry_out.in_a_process(["fit", "--config", "digits_residual"], Path("log"))
+    assert done == ["wait", "terminate", "wait", "kill"]
