@@ -1,14 +1,16 @@
 """``pet-cifar exercise``: the original Keras exercise, made again as one page."""
 
 import shlex
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 from pet_cifar.cli.plain_parser import PlainParser
 from pet_cifar.errors import InputError, check_choice
+
+if TYPE_CHECKING:
+    from pet_cifar.runs.exercise.plan import Planned
 
 MODES = ("quick", "full")
 
@@ -63,26 +65,41 @@ def run_exercise(words: Sequence[str]) -> int:
     from pet_cifar.runs.exercise import make
     from pet_cifar.runs.exercise.plan import MODES as PLANS
 
-    # Whoever ends this process also means the run that it waits for.
-    before = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        missing = make.make(
-            PLANS[options.mode],
-            root=options.root,
-            weights=options.weights,
-            folder=options.runs.expanduser() / options.mode,
-            output=options.output.expanduser(),
-            configs=shipped_configs(),
-            command=shlex.join(["pet-cifar", "exercise", *words]),
-            say=lambda line: print(printable(line), flush=True),
-        )
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    missing = make.make(
+        PLANS[options.mode],
+        root=options.root,
+        weights=options.weights,
+        folder=options.runs.expanduser() / options.mode,
+        output=options.output.expanduser(),
+        configs=shipped_configs(),
+        command=shlex.join(["pet-cifar", "exercise", *words]),
+        say=lambda line: print(printable(line), flush=True),
+        make_runs=make_planned,
+    )
     for line in missing:
         print(f"missing: {printable(line)}", file=sys.stderr)
     print(f"page: {printable(str(options.output))}")
     return 1 if missing else 0
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def make_planned(planned: "Sequence[Planned]") -> "list[Path | str]":
+    """Makes the runs that are missing, as ``repeat`` does.
+
+    Returns:
+        For each run its directory, or why there is none.
+    """
+    from pet_cifar.cli.found_runs import WantedRun, find_runs, whole_config
+    from pet_cifar.cli.repeat import make_missing
+
+    whole: dict[tuple[str, ...], dict[str, Any]] = {}
+    for one in planned:
+        if one.words not in whole:
+            whole[one.words] = whole_config(one.words)
+    wanted = [WantedRun(one.item.config, one.words, whole[one.words], one.seed) for one in planned]
+    failed = make_missing(wanted)
+    return [
+        found[0].folder
+        if (found := find_runs(run)) and found[0].is_tested
+        else failed.get(run.title, "it was not made").removeprefix(f"{run.title}: ")
+        for run in wanted
+    ]

@@ -105,6 +105,26 @@ def make_and_compare(wanted: "Sequence[WantedRun]", seconds: float | None = None
         The exit status: 1 where a run failed, else that of the comparison.
     """
     from pet_cifar.cli.found_runs import find_runs
+
+    failed = make_missing(wanted, seconds)
+    runs = [found[0].folder for run in wanted if (found := find_runs(run)) and found[0].is_tested]
+    for line in failed.values():
+        print(f"failed: {line}")
+    status = compare(runs) if runs else 0
+    return 1 if failed else status
+
+
+def make_missing(wanted: "Sequence[WantedRun]", seconds: float | None = None) -> dict[str, str]:
+    """Makes the runs that are missing, one after the other or one on each device; those that are there count.
+
+    Args:
+        wanted: The runs.
+        seconds: The budget of each, if it has one.
+
+    Returns:
+        What went wrong, a line for each run that failed, by the run's title.
+    """
+    from pet_cifar.cli.found_runs import find_runs
     from pet_cifar.cli.processes import TimeLeft
 
     missing = [run for run in wanted if not any(found.is_tested for found in find_runs(run)[:1])]
@@ -114,11 +134,7 @@ def make_and_compare(wanted: "Sequence[WantedRun]", seconds: float | None = None
     print(f"{len(wanted)} runs, {len(wanted) - len(missing)} of them are there; {batch.time_left.words()}", flush=True)
     with ThreadPoolExecutor(len(lanes)) as pool, batch.stopped_by_signals():
         list(pool.map(batch.make_runs, lanes))
-    runs = [found[0].folder for run in wanted if (found := find_runs(run)) and found[0].is_tested]
-    for line in batch.failed:
-        print(f"failed: {line}")
-    status = compare(runs) if runs else 0
-    return 1 if batch.failed else status
+    return batch.failed
 
 
 def compare(runs: Sequence[Path]) -> int:
@@ -149,14 +165,14 @@ class _Batch:
         time_left: Foretells when they are made.
 
     Attributes:
-        failed: What went wrong, one line a run.
+        failed: What went wrong, a line for each run that failed, by its title.
     """
 
     def __init__(self, missing: "Sequence[WantedRun]", time_left: "TimeLeft") -> None:
         from pet_cifar.cli.processes import Processes
 
         self.time_left = time_left
-        self.failed: list[str] = []
+        self.failed: dict[str, str] = {}
         self._waiting = deque(missing)
         self._processes = Processes()
 
@@ -186,7 +202,7 @@ class _Batch:
             except InputError as error:
                 if self._processes.is_stopped:
                     return
-                self.failed.append(f"{run.title}: {error}")
+                self.failed[run.title] = f"{run.title}: {error}"
                 result = f"failed: {error}"
             seconds = self.time_left.done(run.name, began, counts=not result.startswith("failed"))
             print(f"{run.title}: {result}, {described(seconds)}; {self.time_left.words()}", flush=True)

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from pet_cifar.cli.configs import shipped_configs
+from pet_cifar.cli.exercise import make_planned
 from pet_cifar.cli.main import main
+from pet_cifar.cli.processes import Processes
 from pet_cifar.runs.exercise.make import make
 from pet_cifar.runs.exercise.plan import QUICK, Length, Mode
 from tests.cli.commands import refused, status_of
@@ -34,10 +36,8 @@ SECTIONS = (
 )
 
 
-def in_this_process(words: Sequence[str], log: Path) -> int:
+def in_this_process(self: Processes, words: Sequence[str], log: Path, *others: object) -> int:
     """Runs a command where everything is imported already."""
-    with log.open("a") as file:
-        file.write(f"{words[0]}\n")
     main(list(words))
     return 0
 
@@ -53,7 +53,7 @@ def make_tiny(folder: Path) -> list[str]:
         configs=shipped_configs(),
         command="pet-cifar exercise --mode tiny",
         say=lambda line: None,
-        execute=in_this_process,
+        make_runs=make_planned,
     )
 
 
@@ -65,6 +65,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     write_cifar10_folders(folder / "data")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pet_cifar.models.vgg16._imagenet", _no_weights)
+        patch.setattr(Processes, "run", in_this_process)
         os.chdir(folder)
         try:
             missing = make_tiny(folder)
@@ -123,7 +124,7 @@ def test_what_was_made_is_found_again(made: tuple[Path, list[str]], monkeypatch:
     folder, missing = made
     monkeypatch.chdir(folder)
     monkeypatch.setattr("pet_cifar.models.vgg16._imagenet", _no_weights)
-    monkeypatch.setattr("tests.end_to_end.test_exercise.in_this_process", None)
+    monkeypatch.setattr(Processes, "run", None)
     before = (folder / "exercise.html").read_text()
     assert make_tiny(folder) == missing
     assert (folder / "exercise.html").read_text() == before

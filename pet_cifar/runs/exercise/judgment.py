@@ -1,6 +1,5 @@
 """The last sections of the exercise: the comparison, what may be concluded, and how all of it was made."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -139,7 +138,7 @@ def _made(ex: Exercise) -> list[Block]:
             state = "missing" if one.run is None else percent(one.run.accuracy)
             where = "-" if one.run is None else str(one.run.directory)
             rows.append([item.config, str(one.planned.seed), state, where])
-            commands.append(f"pet-cifar {shlex.join(one.planned.words)}")
+            commands.append(one.planned.command)
     if not rows:
         return [Text("No run was made.")]
     blocks: list[Block] = []

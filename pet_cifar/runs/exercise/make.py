@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pet_cifar.runs.exercise import at_hand, page
-from pet_cifar.runs.exercise.carry_out import Execute, in_a_process, make_all
+from pet_cifar.runs.exercise.made import MakeRuns, read_made
 from pet_cifar.runs.exercise.plan import Mode, runs_of
 from pet_cifar.runs.exercise.sections import Exercise
 
@@ -19,7 +19,7 @@ def make(
     configs: Mapping[str, Path],
     command: str,
     say: Callable[[str], None],
-    execute: Execute = in_a_process,
+    make_runs: MakeRuns,
 ) -> list[str]:
     """Makes the exercise.
 
@@ -32,7 +32,7 @@ def make(
         configs: The files of the configs by name.
         command: The command that makes the page again.
         say: Tells the user how far it is.
-        execute: Runs a command of ``pet-cifar``.
+        make_runs: Makes the runs that are missing.
 
     Returns:
         A line for each thing that the page lacks.
@@ -46,7 +46,7 @@ def make(
         say(f"not at hand: {line}")
     planned = runs_of(mode, str(found.root), found.weights, found.per_class, str(folder))
     planned = [one for one in planned if not found.lacks(one.item)]
-    made = list(make_all(planned, folder, execute, say=say))
+    made = read_made(planned, make_runs(planned))
     say("drawing the page")
     exercise = Exercise(mode, found, made, configs)
     page.write(exercise, output, command)

@@ -1,5 +1,6 @@
 """The plan of the exercise as data: its items in their order, and how long each is trained in each mode."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -126,12 +127,17 @@ class Planned:
     Attributes:
         item: What it is a run of.
         seed: Its seed.
-        words: The words of its ``fit``.
+        words: The options of its ``fit``, without the seed.
     """
 
     item: Item
     seed: int
     words: tuple[str, ...] = field(repr=False)
+
+    @property
+    def command(self) -> str:
+        """The command that makes it."""
+        return shlex.join(["pet-cifar", "fit", *self.words, "--seed_everything", str(self.seed)])
 
 
 def runs_of(mode: Mode, root: str, weights: str, per_class: Mapping[Dataset, int], folder: str) -> list[Planned]:
@@ -146,16 +152,16 @@ def runs_of(mode: Mode, root: str, weights: str, per_class: Mapping[Dataset, int
     """
     most = max(length.seeds for length in mode.lengths.values())
     return [
-        Planned(one, seed, _words(one, mode, seed, root, weights, per_class.get(one.dataset), folder))
+        Planned(one, seed, _words(one, mode, root, weights, per_class.get(one.dataset), folder))
         for seed in range(most)
         for one in ITEMS
         if one.config in mode.lengths and seed < mode.lengths[one.config].seeds
     ]
 
 
-def _words(one: Item, mode: Mode, seed: int, root: str, weights: str, most: int | None, folder: str) -> tuple[str, ...]:
+def _words(one: Item, mode: Mode, root: str, weights: str, most: int | None, folder: str) -> tuple[str, ...]:
     length = mode.lengths[one.config]
-    words = ["fit", "--config", one.config, "--seed_everything", str(seed), "--data.root", root]
+    words = ["--config", one.config, "--data.root", root]
     words += ["--trainer.default_root_dir", folder, "--trainer.max_epochs", str(length.epochs)]
     if length.share < 1:
         words += ["--trainer.limit_train_batches", str(length.share)]

@@ -13,7 +13,7 @@ from pet_cifar.errors import InputError
 from pet_cifar.runs.exercise import at_hand, nets, pictures, text
 from pet_cifar.runs.exercise.at_hand import LARGE, SMALL, AtHand
 from pet_cifar.runs.exercise.blocks import Block, Charts, Code, Image, Images, Line, Lines, Section, Table, Text
-from pet_cifar.runs.exercise.carry_out import Made
+from pet_cifar.runs.exercise.made import Made
 from pet_cifar.runs.exercise.plan import ITEMS, TITLES, Dataset, Mode, times_shorter
 from pet_cifar.runs.experiments import Experiment
 from pet_cifar.runs.load import load
@@ -21,6 +21,7 @@ from pet_cifar.runs.report import charts
 from pet_cifar.runs.report.charts import Series, percent
 from pet_cifar.runs.report.sections import Figure
 from pet_cifar.runs.report.svg import Style
+from pet_cifar.runs.tested_run import TestedRun
 from pet_cifar.training.classifier import ImageClassifier
 
 SAMPLES = 7
@@ -154,21 +155,20 @@ def net_blocks(ex: Exercise, config: str, *, shows_layers: bool = True) -> list[
     known = data.get("pictures", {}) if isinstance(data, dict) else {}
     length = ex.mode.lengths[config]
     blocks.append(Text(text.length(length, known.get("train"), times_shorter(config, ex.mode))))
-    blocks += _curves([one for one in made if one.run is not None])
-    first = next(one for one in made if one.run is not None)
-    return [*blocks, Text(text.learning(first.curves or {}, known.get("val"))), Text(text.accuracy(found))]
+    blocks += _curves(found.runs)
+    return [*blocks, Text(text.learning(found.runs[0].curves, known.get("val"))), Text(text.accuracy(found))]
 
 
-def _curves(made: Sequence[Made]) -> list[Block]:
+def _curves(runs: Sequence[TestedRun]) -> list[Block]:
     looks = (("validation", Style(0), "val"), ("training", Style(1), "train"))
     figures = []
     for metric, words in (("loss", "loss"), ("acc", "accuracy")):
         series = [
-            Series(name, style, [curve for one in made if (curve := (one.curves or {}).get(f"{split}/{metric}"))])
+            Series(name, style, [run.curves[key] for run in runs if (key := f"{split}/{metric}") in run.curves])
             for name, style, split in looks
         ]
         if svg := charts.curves(series, words, is_share=metric == "acc"):
-            more = "; thin lines are the seeds, and thick ones their mean" if len(made) > 1 else ""
+            more = "; thin lines are the seeds, and thick ones their mean" if len(runs) > 1 else ""
             figures.append(Figure(svg, words + more))
     return [Charts(figures, [(name, style) for name, style, _ in looks])] if figures else []
 
