@@ -152,6 +152,7 @@ def test_nothing_at_hand_still_makes_a_page(
         (["--output", "page.pdf"], ["--output page.pdf"]),
         (["--runs", "a_file"], ["--runs a_file"]),
         (["--weights", "none.safetensors"], ["--weights none.safetensors"]),
+        (["--weights", "none"], ["--weights none"]),
         (["--weights", "a_file"], ["a_file"]),
         (["--modes", "full"], ["--mode"]),
     ],

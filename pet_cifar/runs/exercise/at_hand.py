@@ -57,6 +57,11 @@ def find(root: str | None, weights: str | None) -> AtHand:
     Raises:
         InputError: The file of weights that is named is none.
     """
+    if weights is not None and weights != "imagenet" and not Path(weights).expanduser().is_file():
+        raise InputError(
+            f"--weights {weights}: there is no such file; give one of VGG16's weights, or leave the option out to "
+            "download them"
+        )
     found = AtHand(data_root(root))
     chosen = weights or str(next((file for name in WEIGHTS for file in sorted(found.root.glob(name))), "imagenet"))
     try:

@@ -30,6 +30,10 @@ MORE_PICTURES = 6
 """The number of pictures that the strips of feature maps show."""
 VIEWS = 7
 """The number of augmented versions that are shown of a picture."""
+ON_CURVES = (
+    "In all curves of this page the training accuracy is measured while an epoch goes on, with dropout and "
+    "augmentation, and the validation accuracy after it, without them. So training may lie below validation."
+)
 BY_ITEM = {item.config: item for item in ITEMS}
 
 
@@ -82,7 +86,9 @@ def sections_of(ex: Exercise) -> list[Section]:
     """The sections on data and nets; those on the comparison are in `pet_cifar.runs.exercise.judgment`."""
     return [
         Section("The pictures of cats and dogs", data_blocks(ex, "cats_dogs")),
-        Section("A small CNN", [*net_blocks(ex, "cats_dogs_cnn"), *_inside_blocks(ex, "cats_dogs_cnn")]),
+        Section(
+            "A small CNN", [*net_blocks(ex, "cats_dogs_cnn"), Text(ON_CURVES), *_inside_blocks(ex, "cats_dogs_cnn")]
+        ),
         Section("VGG16 at 200 pixels", _vgg16_blocks(ex, SMALL)),
         Section("VGG16 at 500 pixels", [*_vgg16_blocks(ex, LARGE), *_size_blocks(ex)]),
         Section("The pictures of CIFAR-10", data_blocks(ex, "cifar10")),
@@ -184,6 +190,7 @@ def _inside_blocks(ex: Exercise, config: str) -> list[Block]:
         record, split = pictures.first_of(data, data.class_names[0])
         filters, number = pictures.first_filters(net)
         return [
+            Text(ON_CURVES),
             Text("Feature maps of the first cat", is_heading=True),
             Text(
                 f"The first cat of the list, {record.path}, is a {pictures.SPLIT_NAMES[split]} picture. Below it is "
