@@ -10,6 +10,7 @@ from pet_cifar.runs.exercise import text
 from pet_cifar.runs.exercise.blocks import Block, Charts, Code, Line, Lines, Section, Table, Text
 from pet_cifar.runs.exercise.plan import CIFAR10_TEST_PICTURES, FULL, ITEMS, THEN, TITLES, Dataset
 from pet_cifar.runs.exercise.sections import Exercise
+from pet_cifar.runs.experiments import Experiment
 from pet_cifar.runs.report.charts import Styled, percent
 from pet_cifar.runs.report.sections import overview
 from pet_cifar.runs.report.svg import Style
@@ -38,11 +39,16 @@ def in_short(ex: Exercise) -> list[str]:
     lines = []
     for name, title in TITLES.items():
         if found := _comparison(ex, name):
-            shares = [f"{text.TITLES[text.config_of(one)]} {percent(one.accuracy.value)}" for one in found.experiments]
-            lines.append(f"On the test pictures of {title}: {', '.join(shares)}.")
+            shares = [_in_brackets(one) for one in found.experiments]
+            lines.append(f"Test accuracy on {title}, with 95 % intervals: {'; '.join(shares)}.")
             if name == "cifar10":
                 lines += text.conclusion(found, is_full=ex.mode.name == FULL.name)[:1]
     return lines
+
+
+def _in_brackets(one: Experiment) -> str:
+    found = one.accuracy
+    return f"{text.TITLES[text.config_of(one)]} {percent(found.value)} [{percent(found.low)}, {percent(found.high)}]"
 
 
 def _comparison(ex: Exercise, name: Dataset) -> Comparison | None:

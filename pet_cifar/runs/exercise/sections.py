@@ -190,7 +190,6 @@ def _inside_blocks(ex: Exercise, config: str) -> list[Block]:
         record, split = pictures.first_of(data, data.class_names[0])
         filters, number = pictures.first_filters(net)
         return [
-            Text(ON_CURVES),
             Text("Feature maps of the first cat", is_heading=True),
             Text(
                 f"The first cat of the list, {record.path}, is a {pictures.SPLIT_NAMES[split]} picture. Below it is "

@@ -174,7 +174,8 @@ def conclusion(found: Comparison, *, is_full: bool) -> list[str]:
     names = {one.name: config_of(one) for one in found.experiments}
     pair = {"cifar10_plain", "cifar10_residual"}
     verdict = next((one for one in found.verdicts if {names[one.first], names[one.second]} == pair), None)
-    lines = [_on_blocks(verdict, names)] if verdict is not None else []
+    nothing = "On residual blocks nothing may be concluded here: the plain and the residual net are not both there."
+    lines = [nothing if verdict is None else _on_blocks(verdict, names)]
     others = [one for one in found.verdicts if one is not verdict]
     if others:
         better = [f"{TITLES[names[one.first]]} over {TITLES[names[one.second]]}" for one in others if one.is_better]

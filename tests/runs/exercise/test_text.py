@@ -93,6 +93,11 @@ def test_other_test_pictures_conclude_nothing(tmp_path: Path) -> None:
     assert "cannot be compared" in line
 
 
+def test_a_net_that_is_missing_concludes_nothing(tmp_path: Path) -> None:
+    (line,) = text.conclusion(compare(runs(tmp_path, "cifar10_plain", 0.6)), is_full=True)
+    assert "nothing may be concluded here" in line
+
+
 def test_what_a_seed_moves_is_held_against_the_gain_of_then(tmp_path: Path) -> None:
     lines = text.then_in_the_light_of_now(three(tmp_path, 0.6, 0.75, 0.9))
     assert len(lines) == 2
