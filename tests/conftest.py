@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 
 # The threads of one test would compete with those of the next for two cores. Torch reads this when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# A shell starts background jobs with Ctrl-C ignored, and what a test starts and ends by Ctrl-C would inherit that.
+# A shell starts background jobs with Ctrl-C ignored, and nohup ignores a hang-up; what a test starts and ends by these
+# would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if getattr(signal, "SIGHUP", None) and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 compiles = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*", "ignore::UserWarning:torch.*")
 """Marks a test that compiles a net, of which torch's compiler warns by itself."""

@@ -45,7 +45,7 @@ def on_batch_norm(net: nn.Module, processes: int, *, on_cpu: bool, is_synced: bo
         InputError: It is set on a processor, for which torch has no such layer.
     """
     has_norm = any(isinstance(layer, _BatchNorm) for layer in net.modules())
-    if is_synced and on_cpu and has_norm:
+    if is_synced and on_cpu and has_norm and processes > 1:
         raise InputError(
             "--trainer.sync_batchnorm true needs GPUs, since torch exchanges the statistics of a batch on them alone; "
             "leave it out"

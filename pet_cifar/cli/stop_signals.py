@@ -27,15 +27,13 @@ class StopSignals(Callback):
 
     It is a callback, because Lightning sets handlers of its own when a run begins.
 
-    Args:
-        stop: What the run looks at.
-
     Attributes:
+        stop: What the run looks at.
         has_trained: Whether training has begun.
     """
 
-    def __init__(self, stop: StopRequest) -> None:
-        self.stop = stop
+    def __init__(self) -> None:
+        self.stop = StopRequest()
         self.has_trained = False
         self._before: dict[signal.Signals, Any] = {}
         self._pipe: int | None = None

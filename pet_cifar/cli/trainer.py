@@ -14,7 +14,6 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 from torch.optim import Optimizer
 
-from pet_cifar.callbacks.stop_request import StopRequest
 from pet_cifar.cli import (
     arguments,
     budget_option,
@@ -77,7 +76,7 @@ class PetCifarCLI(LightningCLI):
         began: float | None = None,
     ) -> None:
         self._directory: fit_directory.FitDirectory | None = None
-        self._signals = StopSignals(StopRequest())
+        self._signals = StopSignals()
         self._continued = continued
         self._began = began
         self.typed = typed

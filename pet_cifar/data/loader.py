@@ -214,8 +214,9 @@ class BatchLoader:
         else:
             rows = np.array_split(places[self.rank :: self.world_size], len(self))[step]
             uniform = np.zeros((len(rows), RANDOM_NUMBERS), np.float32)
-        seeds = [int(self._generator(STEP, epoch, step, rank).integers(2**63)) for rank in (self.rank, 0)]
-        numbers = (*seeds, self.rank * self.batch_size)
+        shared = int(self._generator(STEP, epoch, step).integers(2**63))
+        seed = int(self._generator(STEP, epoch, step, self.rank).integers(2**63)) if self.rank else shared
+        numbers = (seed, shared, self.rank * self.batch_size)
         label, row = self._pinned(torch.from_numpy(self.labels[rows])), self._pinned(torch.from_numpy(rows))
         if isinstance(self.source, StoredFeatures):
             # The views of all pictures stand one below the other, and the epochs use them in turn.

@@ -22,7 +22,7 @@ from pet_cifar.data.scored import name_of_results
 from pet_cifar.errors import InputError, check_choice, check_positive
 from pet_cifar.hardware import keep_freed_memory
 from pet_cifar.training import own_module, prediction
-from pet_cifar.training.budget import time_budget
+from pet_cifar.training.budget import TimeBudget, time_budget
 from pet_cifar.training.class_weights import ClassWeights, check_class_weights, class_weights
 from pet_cifar.training.compile import compile_parts
 from pet_cifar.training.dropout import Dropout, number_pictures
@@ -158,6 +158,7 @@ class ImageClassifier(LightningModule):
             else {str(name): weight for name, weight in class_weights.items()}
         )
         self._weight: Tensor | None = None
+        self._time_budget: TimeBudget | None = None
         self._dropouts: list[Dropout] = []
         self.mix: Mix = mix
         self.mix_alpha = mix_alpha
@@ -257,6 +258,7 @@ class ImageClassifier(LightningModule):
             self.class_names = tuple(self._class_names())
             self._start_anew_or_go_on()
             self._weigh_classes()
+            self._time_budget = time_budget(self.trainer)
             self._dropouts = [layer for layer in self.modules() if isinstance(layer, Dropout)]
             self._compile()
 
@@ -344,7 +346,8 @@ class ImageClassifier(LightningModule):
         """
         if isinstance(batch, Batch | FeatureBatch):
             self._seed(batch.seed)
-            number_pictures(self._dropouts, batch.shared_seed, batch.first)
+            if self._dropouts:
+                number_pictures(self._dropouts, batch.shared_seed, batch.first)
         else:
             batch = self._as_batch(batch)
         # What is to be learned by heart is not mixed.
@@ -478,10 +481,9 @@ class ImageClassifier(LightningModule):
         if not step:  # The trainer does not know its length yet.
             return 0.0
         total = total_steps(self.trainer, self.schedule, *self.epoch_start)
-        budget = time_budget(self.trainer)
-        if budget is None:
+        if self._time_budget is None:
             return None if math.isinf(total) else step / total
-        return max(budget.plan.progress(step), step / total)
+        return max(self._time_budget.plan.progress(step), step / total)
 
     def _lr_factor(self, step: int) -> float:
         progress = self.progress(step)

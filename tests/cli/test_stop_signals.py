@@ -39,7 +39,9 @@ def test_a_checkpoint_at_the_next_step_and_the_status_that_a_shell_expects(numbe
 
 def test_another_signal_while_it_stops_changes_nothing() -> None:
     stop = StopRequest(is_heard=True)
-    with StopSignals(stop):
+    signals = StopSignals()
+    signals.stop = stop
+    with signals:
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.signal == signal.SIGTERM
@@ -84,7 +86,7 @@ def test_a_signal_that_was_ignored_stays_so(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(stop_signals, "_signals", lambda: [signal.SIGHUP])
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with StopSignals(StopRequest()):
+        with StopSignals():
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
@@ -93,7 +95,7 @@ def test_a_signal_that_was_ignored_stays_so(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_what_does_not_train_ends_at_once() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Stopped), StopSignals(StopRequest()):
+    with pytest.raises(Stopped), StopSignals():
         os.kill(os.getpid(), signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
 

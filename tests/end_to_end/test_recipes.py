@@ -79,7 +79,8 @@ def test_factors_come_on_top_of_the_learning_rate_that_was_found(tmp_path: Path,
 def test_the_learning_rate_that_was_found_is_the_one_that_is_used(tmp_path: Path) -> None:
     finder = {"class_path": "LRFinder", "init_args": {"num_training_steps": 30, "max_lr": 10.0}}
     rates = {"class_path": "tests.end_to_end.test_recipes.Rates"}
-    done = fit(tmp_path, [finder, rates], optimizer="sgd", lr=1e-7, schedule="cosine", warmup_fraction=0.25)
+    options = ("--trust", __name__)
+    done = fit(tmp_path, [finder, rates], *options, optimizer="sgd", lr=1e-7, schedule="cosine", warmup_fraction=0.25)
     (found,) = [one.optimal_lr.suggestion() for one in done.trainer.callbacks if hasattr(one, "optimal_lr")]  # type: ignore[attr-defined]
     assert found > 1e-5
     assert done.model.lr == found

@@ -1,4 +1,5 @@
 import re
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def test_the_page_begins_with_what_may_be_concluded_and_holds_every_section(tmp_
         *("Accuracy and its cost", "Classes", "Confusions", "Reliability", "Pictures on which they disagree"),
         *("Options that differ", "Runs"),
     ]
-    assert html.index(found.verdicts[0].words) < html.index("<table>")
+    assert html.index(escape(found.verdicts[0].words)) < html.index("<table>")
     assert "the pictures are elsewhere." in html
     assert "pet-cifar compare logs --output report.html" in html
 
