@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from report import Measured, Report, parsed, parser, positive, run_or_explain
+
 from results import run
 
 CONFIG = Path(__file__).parents[1] / "configs" / "cifar10_cpu.yaml"

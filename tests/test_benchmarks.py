@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pictures
 import pytest
-import results
 import torch
 from features import keeps_features
 from report import CONFIGS, Measured, Report, parsed, parser, run_or_explain, share
@@ -16,6 +15,7 @@ from speedrun import cells, hand_over, reference
 from startup import DIGITS
 from step import bare, fit, operations, step_seconds
 
+import results
 from pet_cifar.data import CIFAR10DataModule
 from pet_cifar.data.manifest import Split
 from pet_cifar.errors import InputError
