@@ -9,6 +9,7 @@ same test pictures, which is made from the predictions when the results are kept
 """
 
 import base64
+import hashlib
 import itertools
 import json
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 from report import run_or_explain
 
+from pet_cifar.cli.compare import logged_tests
 from pet_cifar.errors import InputError
 from pet_cifar.runs import statistics
 from pet_cifar.runs.comparison import compare, verdict_on
@@ -31,6 +33,7 @@ RESULTS = HOME / "results"
 PAGE = HOME / "docs" / "results.md"
 KEPT = (
     *("runs", "test_pictures", "accuracy", "accuracy_low", "accuracy_high", "interval_over", "deviation"),
+    *("pictures_low", "pictures_high"),
     *("balanced_accuracy", "calibration_error", "parameters", "forward_gflop", "epochs", "train_seconds"),
     *("images_per_second", "memory_gb", "hardware", "precision", "version"),
 )
@@ -90,7 +93,7 @@ def keep(name: str, paths: list[Path], copy: str) -> None:
     if name not in {row.name for row in ROWS}:
         raise InputError(f"--keep {name}: the page has no such row; it has {', '.join(row.name for row in ROWS)}")
     runs = [read_run(run) for path in paths for run in find_tested(path)[0]]
-    found = compare(runs)
+    found = compare(runs, logged_tests(runs, None))
     serious = [finding.text for finding in found.findings if finding.is_serious]
     if len(found.experiments) != 1 or serious:
         reason = serious[0] if serious else f"these are {len(found.experiments)} experiments"
@@ -104,6 +107,7 @@ def keep(name: str, paths: list[Path], copy: str) -> None:
         "accuracies": [run.accuracy for run in one.runs],
         **{key: columns[key] for key in KEPT},
         "test_contents": one.runs[0].pictures,
+        "test_names": hashlib.sha256("\n".join(sorted(one.runs[0].paths)).encode()).hexdigest()[:16],
         "tested": max(str(run.scored.get("time", "")) for run in one.runs),
         "forecast_deviation": one.forecast_deviation,
         "right": [_packed(run) for run in one.runs],
@@ -129,7 +133,7 @@ def verdicts(results: dict[str, dict[str, Any]]) -> list[str]:
     pairs = [
         pair
         for pair in itertools.combinations(results.values(), 2)
-        if pair[0]["test_contents"] == pair[1]["test_contents"]
+        if all(pair[0][key] == pair[1][key] for key in ("test_contents", "test_names"))
     ]
     found = [statistics.difference(_rights(first), _rights(second)) for first, second in pairs]
     corrected = statistics.holm([one.p_of_looks for one in found])
@@ -152,8 +156,8 @@ def page(results: dict[str, dict[str, Any]]) -> str:
         "",
         "This page answers: how accurate is each experiment, with how many seeds, and on which hardware was it",
         "measured? `python benchmarks/results_page.py` writes it from the files in `results/`. A row that says *owed*",
-        "is not measured yet with as many seeds as it asks for. The interval is over the seeds, and where there is one",
-        "seed over the test pictures. [compare.md](compare.md) says how such intervals and verdicts are made.",
+        "is not measured yet with as many seeds as it asks for. One interval is over the seeds, and one over the test",
+        "pictures: each counts one kind of noise. [compare.md](compare.md) says how intervals and verdicts are made.",
         "",
         "| experiment | config | seeds | test accuracy | 95 % interval | goal | training | hardware, data |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -177,6 +181,8 @@ def _line(row: Row, own: dict[str, Any] | None) -> str:
     count = len(own["seeds"])
     seeds = f"{count}" if count >= row.seeds else f"{count}; *{row.seeds - count} owed*"
     interval = f"{100 * own['accuracy_low']:.2f} to {100 * own['accuracy_high']:.2f} %, over {own['interval_over']}"
+    if count > 1:
+        interval += f"; {100 * own['pictures_low']:.2f} to {100 * own['pictures_high']:.2f} %, over test pictures"
     if row.goal is not None:
         goal += ", reached" if own["accuracy"] >= row.goal else ", not reached"
     seconds = "" if own["train_seconds"] is None else f"{own['train_seconds']:,.0f} s"

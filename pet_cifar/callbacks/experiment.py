@@ -33,7 +33,8 @@ def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
         if key == "trainer.callbacks":
             value = [one for one in (value if isinstance(value, list) else [value]) if not _looks(one)]
         elif key == "model.init_args.weights" and isinstance(value, str):
-            value = Path(value).name
+            # Every run has a best.ckpt, which its directory tells from the others.
+            value = "/".join(Path(value).parts[-4:]) if value.endswith(".ckpt") else Path(value).name
         found[key] = value
     return found
 
@@ -45,7 +46,7 @@ def _looks(callback: Any) -> bool:
 
 def key_of(options: Mapping[str, Any]) -> str:
     """A hash of an experiment's options."""
-    text = json.dumps(options, sort_keys=True, default=str)
+    text = json.dumps(sorted((str(key), str(value)) for key, value in options.items()))
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
@@ -66,10 +67,21 @@ def read_options(run: Path) -> dict[str, Any]:
     return options_of(read_config(run))
 
 
+def experiment_of(run: Path) -> str:
+    """The hash of a run directory's experiment, by its config or else its record; empty where it has neither."""
+    if options := read_options(run):
+        return key_of(options)
+    try:
+        record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    return str(record.get("experiment", "")) if isinstance(record, dict) else ""
+
+
 def read_seed(run: Path) -> str:
     """The seed of a run directory's run; empty where it has no config."""
     seed = read_config(run).get("seed_everything")
-    return "" if seed is None else str(seed)
+    return "" if seed is None or isinstance(seed, bool) else str(seed)
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from lightning import Callback, LightningModule, Trainer
 
 from pet_cifar import __version__
-from pet_cifar.callbacks.experiment import key_of, read_options, read_seed
+from pet_cifar.callbacks.experiment import experiment_of, read_seed
 from pet_cifar.callbacks.images.confusion_matrix import count_confusions, write_confusions
 from pet_cifar.callbacks.predictions import PredictionCollector, Predictions
 from pet_cifar.data.datamodule import ImageDataModule, image_data_of
@@ -118,13 +118,12 @@ class PredictionWriter(Callback):
         }
         (directory / "scored.json").write_text(json.dumps(scored) + "\n", encoding="utf-8")
         run = directory.parent
-        options = read_options(run)
         log_test(
             data.root,
             LoggedTest(
                 time=now,
                 pictures=contents,
-                experiment=key_of(options) if options else type(trainer.lightning_module).__name__,
+                experiment=experiment_of(run) or type(trainer.lightning_module).__name__,
                 seed=read_seed(run),
                 checkpoint=digest[:16],
                 run=f"{run.parent.name}/{run.name}",

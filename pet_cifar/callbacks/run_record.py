@@ -75,9 +75,7 @@ class RunRecord(Callback):
         if not trainer.is_global_zero or directory is None:
             return
         data = image_data_of(trainer)
-        options = read_options(directory) or {
-            f"model.{name}": value for name, value in pl_module.hparams_initial.items()
-        }
+        options = read_options(directory) or _options_of(trainer, pl_module)
         self._record = {
             "format": FORMAT,
             "command": self.command or shlex.join(sys.argv),
@@ -136,6 +134,18 @@ class RunRecord(Callback):
 
     def _total(self) -> float:
         return self._seconds + (time.perf_counter() - self._since if self._since else 0.0)
+
+
+def _options_of(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
+    """The options of a run without a config, as far as net, data and trainer tell them."""
+    data = image_data_of(trainer)
+    found = {"model.class_path": type(module).__name__, "trainer.max_epochs": trainer.max_epochs}
+    found |= {f"model.init_args.{name}": value for name, value in module.hparams_initial.items()}
+    if data is not None:
+        names = ("image_size", "batch_size", "val_fraction", "split_seed")
+        found["data.class_path"] = type(data).__name__
+        found |= {f"data.init_args.{name}": getattr(data, name) for name in names}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def net_sizes(net: ImageClassifier) -> dict[str, Any]:

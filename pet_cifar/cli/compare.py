@@ -43,15 +43,15 @@ def run_compare(words: Sequence[str]) -> int:
         InputError: An option is wrong, or a run cannot be read.
     """
     options = _parser().parse_args(words)
-    if options.output is not None and options.output.suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"--output {options.output}: give a name that ends in .html; .md, .csv and .json go beside it")
+    if options.output is not None:
+        _check_output(options.output)
     # These imports take seconds, and --help answers without them.
     from pet_cifar.data.files.names import printable
     from pet_cifar.runs.comparison import compare
     from pet_cifar.runs.comparison_table import terminal_table
 
     runs = _read(options.runs)
-    found = compare(runs, _logged(runs, options.root))
+    found = compare(runs, logged_tests(runs, options.root))
     for line in (*terminal_table(found), "", *found.verdict_lines()):
         print(printable(line))
     for finding in found.findings:
@@ -60,6 +60,19 @@ def run_compare(words: Sequence[str]) -> int:
         _write(found, options.output, options.root, shlex.join(["pet-cifar", "compare", *words]))
         print(f"report: {printable(str(options.output))}")
     return 0
+
+
+def _check_output(output: Path) -> None:
+    """Refuses a report that would replace what is none.
+
+    Raises:
+        InputError: It is no page, or a file beside it would be replaced that belongs to no earlier report.
+    """
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"--output {output}: give a name that ends in .html; .md, .csv and .json go beside it")
+    for beside in (output.with_suffix(suffix) for suffix in (".md", ".csv", ".json")):
+        if beside.exists() and not output.exists():
+            raise InputError(f"--output {output}: {beside} would be replaced, which is of no report; give another name")
 
 
 def _read(paths: Sequence[Path]) -> "list[TestedRun]":
@@ -78,7 +91,7 @@ def _read(paths: Sequence[Path]) -> "list[TestedRun]":
     return [read_run(run) for run in dict.fromkeys(one.resolve() for one in tested)]
 
 
-def _logged(runs: "Sequence[TestedRun]", root: str | None) -> list[object]:
+def logged_tests(runs: "Sequence[TestedRun]", root: str | None) -> list[object]:
     """The tests that were made of the same pictures before, as far as the data's folders are where they were."""
     from pet_cifar.callbacks.experiment import flatten, read_config
     from pet_cifar.data.root import data_root

@@ -217,11 +217,21 @@ class _Batch:
                 lock.acquire(timeout=0)
             except Timeout:
                 print(f"{run.title}: another process makes it, and this one waits for it", flush=True)
-                lock.acquire()
+                self._wait_for(lock)
         try:
             return self._train_and_test(run, log, device)
         finally:
             lock.release()
+
+    def _wait_for(self, lock: FileLock) -> None:
+        """Waits for another process, for hours if need be, and no longer once this one is stopped."""
+        while True:
+            try:
+                lock.acquire(timeout=1)
+                return
+            except Timeout:
+                if self._processes.is_stopped:
+                    raise InputError("it was stopped while another process made it") from None
 
     def _train_and_test(self, run: "WantedRun", log: Path, device: str | None) -> float:
         from pet_cifar.cli.found_runs import find_runs

@@ -60,7 +60,7 @@ def run_sweep(words: Sequence[str], clock: Callable[[], float] = time.monotonic)
     options = _parser().parse_args(words)
     seconds = _checked(options)
     # These imports take seconds, and --help answers without them.
-    from pet_cifar.cli.found_runs import whole_config
+    from pet_cifar.cli.found_runs import differences, whole_config
     from pet_cifar.cli.search import RUN, Search, spoken
     from pet_cifar.cli.study import check_installed, open_study
     from pet_cifar.cli.sweep_file import read_sweep
@@ -92,6 +92,10 @@ def run_sweep(words: Sequence[str], clock: Callable[[], float] = time.monotonic)
         folder / "own_values.yaml": whole_config([*sweep.words(), *root]),
         folder / "winner.yaml": whole_config([*sweep.words(won), *root]),
     }
+    own_values, winner = files.values()
+    if not differences(own_values, winner):
+        print("no values were found that are better than the config's own")
+        return 0
     for file, content in files.items():
         with disk_errors(file, ""):
             file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")

@@ -6,13 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from pet_cifar.data.files.names import printable
 from pet_cifar.errors import InputError
 from pet_cifar.runs import statistics
-from pet_cifar.runs.experiments import Experiment, rows_of
-from pet_cifar.runs.misleading import Finding, findings_of, reasons_against
+from pet_cifar.runs.experiments import Experiment
+from pet_cifar.runs.misleading import Finding, findings_of, is_same_run, reasons_against
 from pet_cifar.runs.statistics import LEVEL, Difference
 from pet_cifar.runs.tested_run import TestedRun
 
@@ -84,7 +82,8 @@ def compare(runs: Sequence[TestedRun], logged: Iterable[Any] = ()) -> Comparison
         raise InputError("there is nothing to compare; give run directories that were tested")
     by_key: dict[tuple[object, ...], list[TestedRun]] = {}
     for run in runs:
-        by_key.setdefault((run.experiment, run.class_names, run.pictures, frozenset(run.paths)), []).append(run)
+        key = run.experiment, run.class_names, run.pictures, frozenset(run.paths), run.trained_on
+        by_key.setdefault(key, []).append(run)
     names = _names(list(by_key.values()))
     experiments = sorted(
         (
@@ -98,10 +97,10 @@ def compare(runs: Sequence[TestedRun], logged: Iterable[Any] = ()) -> Comparison
 
 
 def _each_once(runs: Sequence[TestedRun]) -> tuple[TestedRun, ...]:
-    """The runs in the order of their seeds; a run that is a copy of another one counts once."""
+    """The runs in the order of their seeds; a run that is a copy of another one counts once, whatever its seed."""
     kept: list[TestedRun] = []
     for run in sorted(runs, key=lambda run: (len(run.seed), run.seed, run.name)):
-        if not any(one.seed == run.seed and np.array_equal(one.probabilities, run.probabilities) for one in kept):
+        if not any(is_same_run(one, run) for one in kept):
             kept.append(run)
     return tuple(kept)
 
@@ -119,10 +118,8 @@ def _names(groups: Sequence[Sequence[TestedRun]]) -> list[str]:
             told = ", ".join(f"{key.rpartition('.')[2]} {own.get(key, '-')}" for key in differing[:3])
             names[place] = f"{folder} ({printable(told) or groups[place][0].directory.name})"
     # What is still the same differs by the pictures alone.
-    for place, name in enumerate(names):
-        if names.count(name) > 1:
-            names[place] = f"{name} [{groups[place][0].directory.name}]"
-    return names
+    numbers = {name: itertools.count(1) for name in names}
+    return [f"{name} [{next(numbers[name])}]" if names.count(name) > 1 else name for name in names]
 
 
 def _verdicts(experiments: Sequence[Experiment]) -> list[Verdict]:
@@ -145,7 +142,7 @@ def _verdicts(experiments: Sequence[Experiment]) -> list[Verdict]:
 
 def _difference(first: Experiment, second: Experiment) -> Difference:
     deviations = first.forecast_deviation, second.forecast_deviation
-    theirs = second.rights[:, rows_of(second.runs[0], first.runs[0])]
+    theirs = second.rights[:, second.runs[0].rows_in_order_of(first.runs[0])]
     return statistics.difference(first.rights, theirs, first.runs[0].groups, deviations)
 
 
@@ -164,9 +161,9 @@ def verdict_on(first: str, second: str, found: Difference, p: float, spread: flo
         first, second, found = second, first, found.turned()
     shown = f"{100 * found.mean:.2f} points [{100 * found.low:.2f}, {100 * found.high:.2f}], {_short(p)}"
     if p < LEVEL:
-        what = "the net of " if found.runs == 1 else ""
+        what = "the net of " if found.is_of_nets else ""
         words = f"{what}{first} is better than {what}{second} by {shown}"
-        if found.runs == 1:
+        if found.is_of_nets:
             words += f"; another seed is expected to move each by {100 * spread:.2f} points, so give each more seeds"
         return Verdict(first, second, found, p, True, words)
     ahead = f"{first} is ahead by {shown}" if found.mean else shown

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from pet_cifar.runs import statistics
 from pet_cifar.runs.statistics import Interval
 from pet_cifar.runs.tested_run import TestedRun
-from pet_cifar.training.ridge import wilson_interval
+from pet_cifar.training.ridge import accuracy_interval, wilson_interval
+
+MOST = 1e18
 
 
 @dataclass(frozen=True)
@@ -31,20 +33,27 @@ class Experiment:
     @cached_property
     def rights(self) -> NDArray[np.bool_]:
         """Whether each run has each test picture right, shape (runs, pictures)."""
-        return np.stack([run.right[rows_of(run, self.runs[0])] for run in self.runs])
+        return np.stack([run.right[run.rows_in_order_of(self.runs[0])] for run in self.runs])
 
     @cached_property
     def accuracy(self) -> Interval:
         """The mean test accuracy; the interval is over the seeds, or over the pictures where there is one run."""
         if len(self.runs) == 1:
-            return statistics.accuracy_of_pictures(self.rights[0])
+            return self.interval_of_pictures
         return statistics.mean_of_seeds([run.accuracy for run in self.runs])
 
     @cached_property
     def interval_of_pictures(self) -> Interval:
-        """The mean accuracy, with Wilson's interval over the test pictures."""
-        count = self.rights.shape[1]
-        return Interval(self.accuracy.value, *wilson_interval(self.accuracy.value * count, count))
+        """The mean accuracy, with an interval over the test pictures alone, or over groups of them where there are any.
+
+        It is Wilson's; see `accuracy_interval` for groups, of which the first run tells how much they differ.
+        """
+        mean, count = float(self.rights.mean()), self.rights.shape[1]
+        if (groups := self.runs[0].groups) is None:
+            return Interval(mean, *wilson_interval(mean * count, count))
+        low, high = accuracy_interval(self.rights[0], groups)
+        first = float(self.rights[0].mean())
+        return Interval(mean, max(0.0, low + mean - first), min(1.0, high + mean - first))
 
     @property
     def deviation(self) -> float | None:
@@ -58,8 +67,9 @@ class Experiment:
 
     def mean(self, value: Callable[[TestedRun], float | None]) -> float | None:
         """The mean of a value of the runs; None where no run has it."""
-        found = [one for one in map(value, self.runs) if isinstance(one, int | float)]
-        known = [one for one in found if math.isfinite(one)]
+        # A number of hundreds of digits, which JSON may hold, is none that a run has written.
+        found = [one for one in map(value, self.runs) if isinstance(one, int | float) and abs(one) < MOST]
+        known = [float(one) for one in found if math.isfinite(one)]
         return sum(known) / len(known) if known else None
 
     def recorded(self, *keys: str) -> float | None:
@@ -72,15 +82,8 @@ class Experiment:
         return "seeds" if len(self.runs) > 1 else "test pictures"
 
 
-def rows_of(run: TestedRun, order: TestedRun) -> NDArray[np.int64]:
-    """The rows of a run's pictures in the order of another run, which may have been tested in another layout."""
-    if run.paths == order.paths:
-        return np.arange(len(run.paths))
-    place = {path: row for row, path in enumerate(run.paths)}
-    return np.array([place[path] for path in order.paths], np.int64)
-
-
 def _number(record: Any, keys: Sequence[str]) -> float | None:
     for key in keys:
         record = record.get(key) if isinstance(record, dict) else None
-    return float(record) if isinstance(record, int | float) and not isinstance(record, bool) else None
+    is_number = isinstance(record, int | float) and not isinstance(record, bool)
+    return float(record) if is_number and abs(record) < MOST else None

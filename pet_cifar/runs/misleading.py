@@ -19,6 +19,8 @@ MANY_CHECKPOINTS = 3
 """The number of checkpoints of one run from which on the test has chosen among them."""
 UNLIKELY = 0.02
 """The probability below which two accuracies that are the same to the picture are told."""
+SURE, ROUNDING, MOST_BY_CHANCE = 0.999, 1e-4, 5
+"""Predictions are the same where this many of less than this probability differ by no more than rounding."""
 BUDGET = 1.1
 """The factor from which on two budgets are different ones."""
 LEAKING = 0.005
@@ -108,7 +110,8 @@ def findings_of(
 
 def _of_run(run: TestedRun) -> Iterable[Finding]:
     state, epochs, planned = (run.record.get(key) for key in ("state", "epochs", "planned_epochs"))
-    if state in ("started", "unfinished"):
+    is_cut = state == "stopped" and isinstance(epochs, int) and isinstance(planned, int) and epochs < planned
+    if state in ("started", "unfinished") or is_cut:
         yield Finding(
             "unfinished",
             f"{run.name} is not finished: {epochs} of {planned} epochs; go on with pet-cifar fit before it is compared",
@@ -132,7 +135,7 @@ def _of_run(run: TestedRun) -> Iterable[Finding]:
 
 def _contradictions(run: TestedRun) -> Iterable[Finding]:
     said = run.metrics.get("test/acc")
-    if isinstance(said, float) and abs(said - run.accuracy) > 0.6 / len(run.paths) + 1e-5:
+    if isinstance(said, int | float) and abs(said - run.accuracy) > 0.6 / len(run.paths) + 1e-5:
         yield Finding(
             "contradiction",
             f"{run.name}: test/metrics.json says {100 * said:.2f} %, and predictions.csv beside it "
@@ -146,22 +149,40 @@ def _contradictions(run: TestedRun) -> Iterable[Finding]:
         )
 
 
+def is_same_run(first: TestedRun, second: TestedRun) -> bool:
+    """Whether two runs are one: of the same checkpoint, or with the same predictions but for what rounding changes.
+
+    Pictures of which both nets are wholly sure say nothing, since two good nets may agree on them.
+    """
+    digests = [run.scored.get("checkpoint_sha256") for run in (first, second)]
+    if digests[0] and digests[0] == digests[1]:
+        return True
+    if first.class_names != second.class_names or first.pictures != second.pictures:
+        return False
+    if set(first.paths) != set(second.paths):
+        return False
+    ours, theirs = first.probabilities, second.probabilities[second.rows_in_order_of(first)]
+    unsure = ours.max(1) < SURE
+    return int(unsure.sum()) >= MOST_BY_CHANCE and bool((np.abs(ours - theirs)[unsure] < ROUNDING).all())
+
+
 def _same_predictions(runs: Sequence[TestedRun]) -> Iterable[Finding]:
-    for first, second in itertools.combinations(runs, 2):
-        if first.pictures != second.pictures or first.predicted.shape != second.predicted.shape:
-            continue
-        if first.class_names != second.class_names or first.paths != second.paths:
-            continue
-        if np.array_equal(first.probabilities, second.probabilities):
+    pairs = list(itertools.combinations(runs, 2))
+    for first, second in pairs:
+        if is_same_run(first, second):
             yield Finding(
                 "same predictions",
                 f"{first.name} and {second.name} have the very same predictions: they are one run"
                 + (", which counts once" if first.experiment == second.experiment else " under two names"),
             )
             continue
+        if first.pictures != second.pictures or first.paths != second.paths:
+            continue
         differing = int((first.right != second.right).sum())
         same = first.right.sum() == second.right.sum()
-        if same and differing and (chance := math.sqrt(2 / (math.pi * differing))) < UNLIKELY:
+        chance = math.sqrt(2 / (math.pi * differing)) if differing else 1.0
+        # Of many pairs some have the same accuracy by chance.
+        if same and chance < UNLIKELY and chance * len(pairs) < 3 * UNLIKELY:
             yield Finding(
                 "same figure",
                 f"{first.name} and {second.name} have the same accuracy to the picture, {100 * first.accuracy:.2f} %, "
@@ -188,11 +209,12 @@ def _of_pair(first: Experiment, second: Experiment) -> Iterable[Finding]:
         yield Finding(
             "other size", f"{names} took pictures of {sizes[0]} and {sizes[1]} pixels a side", is_serious=False
         )
-    epochs = [one.recorded("epochs") for one in (first, second)]
-    if epochs[0] and epochs[1] and max(epochs) > BUDGET * min(epochs):  # type: ignore[type-var, operator]
-        yield Finding(
-            "other budget", f"{names} were trained for {epochs[0]:g} and {epochs[1]:g} epochs; give both the same"
-        )
+    epochs = [_planned_epochs(one) for one in (first, second)]
+    times = {str(one.runs[0].options.get("budget")) for one in (first, second)}
+    # Runs of the same time, and runs that stop early, make as many epochs as they come to.
+    has_equal_time = len(times) == 1 and "None" not in times
+    if not has_equal_time and epochs[0] and epochs[1] and max(epochs) > BUDGET * min(epochs):
+        yield Finding("other budget", f"{names} were given {epochs[0]:g} and {epochs[1]:g} epochs; give both the same")
     seconds = [one.recorded("train_seconds") for one in (first, second)]
     hardware = [_section(one.runs[0], "environment").get("processor") for one in (first, second)]
     if seconds[0] and seconds[1] and hardware[0] == hardware[1]:
@@ -206,13 +228,27 @@ def _of_pair(first: Experiment, second: Experiment) -> Iterable[Finding]:
             )
 
 
+def _planned_epochs(one: Experiment) -> float:
+    """The epochs that an experiment was given, or else has made; 0 where they are not known."""
+    planned = one.recorded("planned_epochs")
+    return planned if planned is not None and planned > 0 else one.recorded("epochs") or 0.0
+
+
 def _unequal_seeds(one: Experiment) -> Iterable[Finding]:
+    for what, words in (("pet_cifar", "versions of the code"), ("device", "hardware or numbers of processes")):
+        found = {str(_section(run, "environment").get(what)) for run in one.runs if run.record}
+        if len(found) > 1:
+            yield Finding(
+                "mixed runs",
+                f"the runs of {one.name} were made with different {words}: {', '.join(sorted(found))}",
+                is_serious=False,
+            )
     seeds = [run.seed for run in one.runs if run.seed]
     if len(seeds) != len(set(seeds)):
         yield Finding(
             "same seed",
             f"{one.name} has two runs of one seed that predict differently: the code, the hardware or the number of "
-            "processes has changed in between",
+            "processes has changed in between, or the run depends on the clock or on a GPU",
             is_serious=False,
         )
 
@@ -242,21 +278,16 @@ def _of_log(
             yield Finding(
                 "seeds left out",
                 f"{one.name} was also tested with the seeds {seeds}, which are not among these runs; give all seeds",
+                is_serious=len(experiments) > 1,
             )
-        for run in one.runs:
-            same = [test for test in own if test.seed == run.seed and test.run == _logged_name(run)]
-            checkpoints = {test.checkpoint for test in same if test.checkpoint}
+        for seed in dict.fromkeys(run.seed for run in one.runs):
+            checkpoints = {test.checkpoint for test in own if test.seed == seed and test.checkpoint}
             if len(checkpoints) > MANY_CHECKPOINTS:
                 yield Finding(
                     "chosen by the test",
-                    f"{len(checkpoints)} checkpoints of {run.name} were scored on these test pictures; the one to "
-                    "take is best.ckpt, which validation has chosen",
+                    f"{len(checkpoints)} checkpoints of {one.name} with seed {seed or 'unknown'} were scored on these "
+                    "test pictures; the one to take is best.ckpt of one run, which validation has chosen",
                 )
-
-
-def _logged_name(run: TestedRun) -> str:
-    absolute = run.directory.absolute()
-    return f"{absolute.parent.name}/{absolute.name}"
 
 
 def _seed_key(seed: str) -> tuple[int, str]:

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, chi2, norm
 from scipy.stats import t as student_t
 
-from pet_cifar.training.ridge import wilson_interval
-
 Rights = NDArray[np.bool_]
 """Whether each run of a group has each picture right, shape (runs, pictures)."""
 LEVEL = 0.05
@@ -34,15 +32,6 @@ class Interval:
     value: float
     low: float
     high: float
-
-
-def accuracy_of_pictures(right: NDArray[np.bool_]) -> Interval:
-    """The accuracy of one run, with Wilson's interval over the test pictures.
-
-    Args:
-        right: Whether each picture is right, shape (n,).
-    """
-    return Interval(float(right.mean()), *wilson_interval(int(right.sum()), len(right)))
 
 
 def mean_of_seeds(values: Sequence[float]) -> Interval:
@@ -131,6 +120,7 @@ class Difference:
         degrees: The degrees of freedom of its standard error.
         runs: The number of runs of the group that has fewer.
         pictures: The number of test pictures.
+        is_of_nets: Whether each group has one run, so that two nets are compared and no experiments.
     """
 
     mean: float
@@ -143,11 +133,12 @@ class Difference:
     degrees: float
     runs: int
     pictures: int
+    is_of_nets: bool
 
     @property
     def level(self) -> float:
         """The p-value below which the difference counts as one."""
-        return LEVEL if self.runs == 1 else LEVEL_OF_SEEDS
+        return LEVEL if self.is_of_nets else LEVEL_OF_SEEDS
 
     @property
     def p_of_looks(self) -> float:
@@ -212,7 +203,9 @@ def difference(
         p = float(2 * student_t.sf(abs(center) / math.sqrt(variance), degrees))
     noise = _noise(first, second, of_pictures * (count + 2), seeds * fewer, deviations)
     mean = float(each.mean())
-    return Difference(mean, float(low), float(high), p, only_first, only_second, noise, degrees, fewer, count)
+    is_of_nets = ours == theirs == 1
+    low, high = float(low), float(high)
+    return Difference(mean, low, high, p, only_first, only_second, noise, degrees, fewer, count, is_of_nets)
 
 
 def _alone(first: Rights, second: Rights) -> float:
@@ -293,7 +286,7 @@ def pictures_needed(found: Difference, pairs: int = 1) -> float:
     Returns:
         The number of pictures; infinite where the seeds vary too much, or where there is no difference.
     """
-    if found.runs == 1:
+    if found.is_of_nets:
         reach = float(norm.ppf(1 - LEVEL / pairs / 2) + norm.ppf(POWER))
         # The exact test takes whole pictures, which costs about one over the difference (Fleiss, 1981).
         count = found.noise.variance(1, 1) * (reach / found.mean) ** 2 if found.mean else math.inf
@@ -313,7 +306,7 @@ def _shown_at(found: Difference, count: float, runs: int, pairs: int) -> float:
     variance = found.noise.variance(count, runs)
     # Few seeds tell their own noise only roughly, and seem to vary by themselves now and then also where they do not.
     variance += ROUGHLY / max(1, found.runs - 1) * raw
-    degrees = _degrees(2 * (runs - 1), variance, raw) if raw else math.inf
+    degrees = _degrees(max(1, 2 * (runs - 1)), variance, raw) if raw else math.inf
     critical = float(student_t.ppf(1 - LEVEL_OF_SEEDS / pairs / 2, degrees))
     # This is the noncentral t distribution's quantile, approximately (Johnson and Welch, 1940).
     reach = critical * (1 - 1 / (4 * degrees)) + float(norm.ppf(POWER)) * math.sqrt(1 + critical**2 / (2 * degrees))

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pet_cifar.callbacks.experiment import key_of, read_options, read_seed
+from pet_cifar.callbacks.experiment import experiment_of, read_options, read_seed
+from pet_cifar.callbacks.prediction_writer import FORMAT as SCORED_FORMAT
 from pet_cifar.callbacks.run_record import FILE as RECORD
+from pet_cifar.callbacks.run_record import FORMAT as RECORD_FORMAT
 from pet_cifar.data.files.names import from_cell, printable
 from pet_cifar.errors import InputError, did_you_mean
 from pet_cifar.runs.curves import Curve, read_curves
@@ -61,8 +63,16 @@ class TestedRun:
 
     @property
     def experiment(self) -> str:
-        """The hash of its experiment; the name of its directory where it has no config."""
-        return key_of(self.options) if self.options else self.directory.absolute().parent.name
+        """The hash of its experiment; the name of its directory where neither config nor record tells it."""
+        return experiment_of(self.directory) or self.directory.absolute().parent.name
+
+    @property
+    def trained_on(self) -> tuple[str, str]:
+        """Hashes of its training and validation pictures; empty where they are not known."""
+        data = self.record.get("data")
+        contents = data.get("contents") if isinstance(data, dict) else None
+        known = contents if isinstance(contents, dict) else {}
+        return str(known.get("train", "")), str(known.get("val", ""))
 
     @cached_property
     def right(self) -> NDArray[np.bool_]:
@@ -85,6 +95,13 @@ class TestedRun:
     def balanced_accuracy(self) -> float:
         """The mean of the accuracies of the classes that have pictures."""
         return float(np.nanmean(self.class_accuracies))
+
+    def rows_in_order_of(self, other: "TestedRun") -> NDArray[np.int64]:
+        """The rows of its pictures in the order of another run, which may have been tested in another layout."""
+        if self.paths == other.paths:
+            return np.arange(len(self.paths))
+        place = {path: row for row, path in enumerate(self.paths)}
+        return np.array([place[path] for path in other.paths], np.int64)
 
     @property
     def groups(self) -> NDArray[np.int64] | None:
@@ -127,7 +144,13 @@ def read_run(directory: Path) -> TestedRun:
     if not (test / "predictions.csv").is_file():
         raise InputError(f"{directory} has no predictions; make them with: pet-cifar test --run {directory}")
     table = read_predictions(test / "predictions.csv")
-    scored = _read_json(test / "scored.json")
+    scored, record = _read_json(test / "scored.json"), _read_json(directory / RECORD)
+    for name, content, known in (("test/scored.json", scored, SCORED_FORMAT), (RECORD, record, RECORD_FORMAT)):
+        if content.get("format", known) != known:
+            raise InputError(
+                f"{directory / name} was written by another version, in the format {content['format']}, where this one "
+                f"reads {known}; compare with that version"
+            )
     groups = scored.get("groups")
     count = len(table.paths)
     is_whole = groups is None or (isinstance(groups, list) and len(groups) == count)
@@ -139,10 +162,10 @@ def read_run(directory: Path) -> TestedRun:
     return TestedRun(
         directory,
         *table,
-        _read_json(directory / RECORD),
+        record,
         scored,
         _read_json(test / "metrics.json"),
-        read_options(directory),
+        read_options(directory) or _options_of(record),
         read_seed(directory),
     )
 
@@ -164,7 +187,7 @@ def find_tested(path: Path) -> tuple[list[Path], list[Path]]:
         raise InputError(f"{path} {kind}; give run directories, such as lightning_logs/NAME{near}")
     runs = [path] if _is_run(path) else sorted((one for one in path.iterdir() if _is_run(one)), key=_number)
     if not runs:
-        below = sorted(str(one) for one in path.iterdir() if one.is_dir() and any(map(_is_run, one.iterdir())))
+        below = sorted(str(one) for one in path.iterdir() if _holds_runs(one))
         more = f"; there are {', '.join(below[:10])}" if below else ""
         raise InputError(f"{path} is no run directory and holds none{more}")
     tested = [run for run in runs if (run / "test" / "predictions.csv").is_file()]
@@ -173,7 +196,17 @@ def find_tested(path: Path) -> tuple[list[Path], list[Path]]:
 
 def _is_run(path: Path) -> bool:
     marks = ("config.yaml", RECORD, "metrics.csv", "checkpoints", "test/predictions.csv")
-    return path.is_dir() and any((path / mark).exists() for mark in marks)
+    try:
+        return path.is_dir() and any((path / mark).exists() for mark in marks)
+    except PermissionError:  # What cannot be looked into is none of the user's runs.
+        return False
+
+
+def _holds_runs(path: Path) -> bool:
+    try:
+        return path.is_dir() and any(map(_is_run, path.iterdir()))
+    except PermissionError:
+        return False
 
 
 def _number(run: Path) -> tuple[int, str]:
@@ -213,8 +246,8 @@ def read_predictions(file: Path) -> PredictionRows:
             for row in rows:
                 number += 1
                 values = [float(value) for value in row[3 : 3 + len(names)]]
-                if len(values) != len(names) or not np.isfinite(values).all():
-                    raise ValueError(f"it has no {len(names)} probabilities")
+                if len(values) != len(names) or not all(-0.001 <= value <= 1.001 for value in values):
+                    raise ValueError(f"it has no {len(names)} probabilities from 0 to 1; has the training diverged?")
                 label, answer = from_cell(row[1]), from_cell(row[2])
                 if label not in numbers or answer not in numbers:
                     raise ValueError(f"{row[1]} or {row[2]} is no class of the first line")
@@ -231,7 +264,13 @@ def read_predictions(file: Path) -> PredictionRows:
 
 
 def _are_numbers(values: list[Any]) -> bool:
-    return all(isinstance(value, int) for value in values)
+    return all(isinstance(value, int) and abs(value) < 2**62 for value in values)
+
+
+def _options_of(record: Record) -> Record:
+    """The options that the record of a run without a config keeps."""
+    options = record.get("options")
+    return options if isinstance(options, dict) else {}
 
 
 def _read_json(file: Path) -> Record:

@@ -101,7 +101,7 @@ def test_a_tested_run_is_in_the_log_of_its_data(capsys: pytest.CaptureFixture[st
         fit("--seed_everything", seed, "--data.root", ".")
         main(["test", "--run", "lightning_logs/digits_residual"])
     lines = lines_of(capsys, "lightning_logs/digits_residual/version_1")
-    assert any(line.startswith("beware: ") and "seeds 0" in line and "among these runs" in line for line in lines)
+    assert any(line.startswith("note: ") and "seeds 0" in line and "among these runs" in line for line in lines)
     assert not any("among these runs" in line for line in lines_of(capsys, "lightning_logs/digits_residual"))
 
 

@@ -50,6 +50,7 @@ def make_run(
     leaking: int | None = 0,
     prefix: str = "",
     reverse: bool = False,
+    budget: float | None = None,
 ) -> Path:
     """Writes a run directory of a net with these probabilities, shape (n, num_classes)."""
     config = {
@@ -57,6 +58,7 @@ def make_run(
         "model": {"class_path": "pet_cifar.models.CatsDogsCNN", "init_args": {"lr": 0.001, **(options or {})}},
         "data": {"class_path": "pet_cifar.data.CatsDogsDataModule", "init_args": {"root": str(directory.parents[1])}},
         "trainer": {"max_epochs": planned or epochs},
+        **({"budget": budget} if budget else {}),
     }
     (directory / "test").mkdir(parents=True)
     (directory / "config.yaml").write_text(yaml.safe_dump(config))

@@ -79,6 +79,34 @@ def one_run_as_many_seeds(place: Path) -> History:
     ], []
 
 
+def one_run_as_many_seeds_with_noise(place: Path) -> History:
+    own = answers(0.9, 90_000)
+    noise = np.random.default_rng(0).uniform(-2e-5, 2e-5, own.shape)
+    copies = [make_run(place / f"a/version_{seed}", own + (seed > 0) * noise, seed=seed) for seed in range(3)]
+    return [*copies, *seeds(place / "b", 0.8, options={"lr": 1})], []
+
+
+def one_run_as_many_seeds_in_another_order(place: Path) -> History:
+    copies = [make_run(place / f"a/version_{seed}", answers(0.9, 1), seed, reverse=seed > 0) for seed in range(3)]
+    return [*copies, *seeds(place / "b", 0.8, options={"lr": 1})], []
+
+
+def some_seeds_with_more_pictures(place: Path) -> History:
+    more = seeds(place / "a", 0.9, 2, 1, train="more")
+    return [*seeds(place / "a", 0.9, 1), *more, *seeds(place / "b", 0.8, options={"lr": 1})], []
+
+
+def one_seed_that_was_trained_many_times(place: Path) -> History:
+    runs = [*seeds(place / "a", 0.9), *seeds(place / "b", 0.8, options={"lr": 1})]
+    again = [logged(make_run(place / f"a/version_{10 + n}", answers(0.8, n), seed=0)) for n in range(6)]
+    return runs, [*all_logged(runs), *again]
+
+
+def a_seed_that_was_stopped_by_hand(place: Path) -> History:
+    cut = make_run(place / "b/version_5", answers(0.7, 5), 5, options={"lr": 1}, epochs=3, planned=10, state="stopped")
+    return [*seeds(place / "a", 0.9), *seeds(place / "b", 0.8, options={"lr": 1}), cut], []
+
+
 def a_longer_training(place: Path) -> History:
     return [*seeds(place / "a", 0.9, epochs=40), *seeds(place / "b", 0.8, options={"lr": 1}, epochs=10)], []
 
@@ -127,6 +155,11 @@ CHEATS: dict[Callable[[Path], History], str] = {
     the_best_of_many_checkpoints: "chosen by the test",
     one_run_under_two_names: "same predictions",
     one_run_as_many_seeds: "same predictions",
+    one_run_as_many_seeds_with_noise: "same predictions",
+    one_run_as_many_seeds_in_another_order: "same predictions",
+    some_seeds_with_more_pictures: "other training pictures",
+    one_seed_that_was_trained_many_times: "chosen by the test",
+    a_seed_that_was_stopped_by_hand: "unfinished",
     a_longer_training: "other budget",
     a_rival_that_is_not_finished: "unfinished",
     near_copies_in_training: "near duplicates",
@@ -207,9 +240,15 @@ def other_pictures_were_tested(place: Path) -> History:
 
 
 def an_early_stop(place: Path) -> History:
+    stopped = seeds(place / "b", 0.88, epochs=7, planned=10, options={"lr": 1})
+    runs = [*seeds(place / "a", 0.9, epochs=10, planned=10), *stopped]
+    return runs, all_logged(runs)
+
+
+def the_same_time_for_each(place: Path) -> History:
     runs = [
-        *seeds(place / "a", 0.9, epochs=10, planned=10),
-        *seeds(place / "b", 0.88, epochs=10, planned=10, options={"lr": 1}),
+        *seeds(place / "a", 0.9, epochs=40, planned=-1, budget=3600),
+        *seeds(place / "b", 0.88, epochs=10, planned=-1, budget=3600, options={"lr": 1}),
     ]
     return runs, all_logged(runs)
 
@@ -281,6 +320,7 @@ HONEST = [
     a_few_experiments_before,
     other_pictures_were_tested,
     an_early_stop,
+    the_same_time_for_each,
     another_speed,
     many_classes,
     a_run_of_an_earlier_version,
@@ -315,3 +355,19 @@ def test_the_very_same_figure_of_two_nets_is_told(tmp_path: Path) -> None:
     ]
     found = compared(runs, [])
     assert [finding.kind for finding in found.findings] == ["same figure"]
+
+
+@pytest.mark.parametrize(
+    "cheat",
+    [one_run_as_many_seeds, one_run_as_many_seeds_with_noise, one_run_as_many_seeds_in_another_order],
+    ids=lambda cheat: cheat.__name__,
+)
+def test_a_copied_run_counts_once(cheat: Callable[[Path], History], tmp_path: Path) -> None:
+    found = compared(*cheat(tmp_path))
+    assert sorted(len(one.runs) for one in found.experiments) == [1, 3]
+
+
+def test_the_report_card_of_one_seed_is_no_cheat(tmp_path: Path) -> None:
+    runs = seeds(tmp_path / "a", 0.9, 3)
+    found = compared(runs[:1], all_logged(runs))
+    assert [(finding.kind, finding.is_serious) for finding in found.findings] == [("seeds left out", False)]

@@ -9,7 +9,7 @@ from statsmodels.stats.weightstats import DescrStatsW
 
 from pet_cifar.runs import statistics
 from pet_cifar.runs.statistics import LEVEL, LEVEL_OF_SEEDS, POWER, Noise, Rights
-from pet_cifar.training.ridge import Floats
+from pet_cifar.training.ridge import Floats, wilson_interval
 
 
 def drawn(chances: Floats, runs: int, seed: int, shift: float = 0.0) -> Rights:
@@ -25,9 +25,8 @@ def chances(count: int, accuracy: float, seed: int = 0) -> Floats:
 
 @pytest.mark.parametrize(("right", "count"), [(395, 400), (0, 7), (50, 50), (7364, 10_000)])
 def test_an_accuracy_has_wilsons_interval(right: int, count: int) -> None:
-    found = statistics.accuracy_of_pictures(np.arange(count) < right)
-    assert found.value == right / count
-    assert (found.low, found.high) == pytest.approx(proportion_confint(right, count, method="wilson"), abs=1e-6)
+    found = wilson_interval(right, count)
+    assert found == pytest.approx(proportion_confint(right, count, method="wilson"), abs=1e-6)
 
 
 def test_a_mean_over_seeds_has_students_interval() -> None:
@@ -150,13 +149,13 @@ def test_the_pictures_that_are_forecast_show_the_difference(runs: int) -> None:
 
 def test_no_number_of_pictures_shows_what_the_seeds_hide() -> None:
     noise = Noise(pictures=0.001, runs=0.1, seeds=0.0005)
-    found = statistics.Difference(0.01, -0.1, 0.1, 0.8, 1, 1, noise, 4.0, 3, 1000)
+    found = statistics.Difference(0.01, -0.1, 0.1, 0.8, 1, 1, noise, 4.0, 3, 1000, False)
     assert statistics.pictures_needed(found) == math.inf
     assert 20 < statistics.seeds_needed(found) < math.inf
 
 
 def test_no_number_of_seeds_shows_what_the_pictures_hide() -> None:
-    found = statistics.Difference(0.01, -0.1, 0.1, 0.8, 1, 1, Noise(0.5, 0.1, 0.0), math.inf, 3, 100)
+    found = statistics.Difference(0.01, -0.1, 0.1, 0.8, 1, 1, Noise(0.5, 0.1, 0.0), math.inf, 3, 100, False)
     assert statistics.seeds_needed(found) == math.inf
     assert statistics.pictures_needed(found) > 5000
 

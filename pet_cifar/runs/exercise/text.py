@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 from pet_cifar.runs.comparison import Comparison, Verdict
 from pet_cifar.runs.curves import Curve
 from pet_cifar.runs.exercise.plan import CIFAR10_TEST_PICTURES, ITEMS, THEN, WORDS_THEN, Length
-from pet_cifar.runs.experiments import Experiment, rows_of
+from pet_cifar.runs.experiments import Experiment
 from pet_cifar.runs.misleading import reasons_against
 from pet_cifar.runs.report.charts import percent
 from pet_cifar.training.ridge import wilson_interval
@@ -165,7 +165,7 @@ def _disagreement(first: Experiment, second: Experiment) -> float:
     """The share of the test pictures that one first run has right and the other wrong; 0 where it cannot be told."""
     if reasons_against(first.runs[0], second.runs[0]):
         return 0.0
-    theirs = second.rights[0][rows_of(second.runs[0], first.runs[0])]
+    theirs = second.rights[0][second.runs[0].rows_in_order_of(first.runs[0])]
     return float(np.mean(first.rights[0] != theirs))
 
 
@@ -212,6 +212,11 @@ def _on_blocks(verdict: Verdict, names: Mapping[str, str]) -> str:
     found = verdict.difference
     size = f"{points(found.mean)}, with a 95 % interval from {points(found.low)} to {points(found.high)}"
     if names[verdict.first] == "cifar10_residual":
+        if found.is_of_nets:
+            return (
+                f"With one run each, the residual net that was trained is better than the plain one, by {size}. Of "
+                "other seeds nothing may be concluded."
+            )
         return f"In these runs the residual net is better than the plain net, by {size}. This much may be concluded."
     return (
         f"In these runs the plain net is better than the residual net, by {size}: the opposite of what was said then."

@@ -20,7 +20,7 @@ from pet_cifar.doctor.page import as_data_uri
 from pet_cifar.errors import InputError
 from pet_cifar.runs.directory import read_checkpoint
 from pet_cifar.runs.drawings import enlarged
-from pet_cifar.runs.experiments import Experiment, rows_of
+from pet_cifar.runs.experiments import Experiment
 from pet_cifar.runs.explanation import explained_layer, overlay_of
 from pet_cifar.runs.load import find_checkpoint, load
 from pet_cifar.runs.misleading import reasons_against
@@ -142,8 +142,8 @@ class Gallery:
             return
         pairs = [one for one in others if reasons_against(best.runs[0], one.runs[0]) is None]
         for other in pairs[:MOST_PAIRS]:
-            ours, theirs = _trust(best), _trust(other)[rows_of(other.runs[0], best.runs[0])]
-            right, their_right = best.rights[0], other.rights[0][rows_of(other.runs[0], best.runs[0])]
+            ours, theirs = _trust(best), _trust(other)[other.runs[0].rows_in_order_of(best.runs[0])]
+            right, their_right = best.rights[0], other.rights[0][other.runs[0].rows_in_order_of(best.runs[0])]
             for first, second, rows, gap in (
                 (best, other, np.flatnonzero(right & ~their_right), ours - theirs),
                 (other, best, np.flatnonzero(~right & their_right), theirs - ours),
@@ -159,7 +159,7 @@ class Gallery:
             return None
         path, look, answers = order.paths[row], None, []
         for one in experiments:
-            own_row = int(rows_of(one.runs[0], order)[row])
+            own_row = int(one.runs[0].rows_in_order_of(order)[row])
             answer, opened = _answer(one, own_row), self._open(one)
             if opened is not None:
                 try:
@@ -225,7 +225,7 @@ class Gallery:
 def _trust(one: Experiment) -> NDArray[np.float64]:
     """The probability of each picture's true class, on the mean over the runs, in the order of the first run."""
     first = one.runs[0]
-    rows = [rows_of(run, first) for run in one.runs]
+    rows = [run.rows_in_order_of(first) for run in one.runs]
     true = [run.probabilities[own, run.labels[own]] for run, own in zip(one.runs, rows, strict=True)]
     return np.asarray(np.mean(true, axis=0))
 

@@ -102,7 +102,7 @@ def contrast(first: str, second: str) -> float:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_any_eye_tells_the_colors_apart(theme: str) -> None:
-    style = files("pet_cifar.runs.report").joinpath("page.html.jinja").read_text(encoding="utf-8")
+    style = files("pet_cifar.runs.report").joinpath("style.css.jinja").read_text(encoding="utf-8")
     found = re.findall(r"--(s\d|paper): (#\w+)", style)
     half = len(found) // 2
     colors = dict(found[:half] if theme == "light" else found[half:])
