@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from report import positive, run_or_explain
 
 from pet_cifar.errors import InputError
-from pet_cifar.runs import statistics
+from pet_cifar.runs import forecast, statistics
 from pet_cifar.runs.experiments import Experiment
 from pet_cifar.runs.statistics import LEVEL, Rights
 from pet_cifar.runs.tested_run import find_tested, read_run
@@ -132,7 +132,7 @@ def say_power(pools: dict[str, Rights], pairs: int, generator: np.random.Generat
                 helped = generator.random(pool.shape[1]) < share * (1 - pool.mean(0))
                 first, second = own[:runs] | helped, own[runs:]
                 pilot = statistics.difference(first, second, resamples=10)
-                needed = statistics.pictures_needed(pilot)
+                needed = forecast.pictures_needed(pilot)
                 # More pictures than there are would only repeat them, and show nothing of new ones.
                 if not 0 < needed <= pool.shape[1] or pilot.mean <= 0:
                     continue

@@ -8,7 +8,7 @@ from typing import Any
 
 from pet_cifar.data.files.names import printable
 from pet_cifar.errors import InputError
-from pet_cifar.runs import statistics
+from pet_cifar.runs import forecast, statistics
 from pet_cifar.runs.experiments import Experiment
 from pet_cifar.runs.misleading import Finding, findings_of, is_same_run, reasons_against
 from pet_cifar.runs.statistics import LEVEL, Difference
@@ -173,7 +173,7 @@ def verdict_on(first: str, second: str, found: Difference, p: float, spread: flo
 
 def _what_would(found: Difference, pairs: int) -> str:
     """What would show a difference as large as the one that was found."""
-    pictures, seeds = statistics.pictures_needed(found, pairs), statistics.seeds_needed(found, pairs)
+    pictures, seeds = forecast.pictures_needed(found, pairs), forecast.seeds_needed(found, pairs)
     ways = []
     if math.isfinite(pictures) and pictures > found.pictures:
         ways.append(f"about {_round(pictures - found.pictures):,} more test pictures")
@@ -181,7 +181,7 @@ def _what_would(found: Difference, pairs: int) -> str:
         more = int(seeds - found.runs)
         ways.append(f"{more} more seed{'s' if more > 1 else ''} of each")
     if not ways:
-        return f"; no test pictures and no {statistics.MOST_SEEDS} seeds would show a difference as large as that"
+        return f"; no test pictures and no {forecast.MOST_SEEDS} seeds would show a difference as large as that"
     return f"; if it is as large as that, {' or '.join(ways)} would show it"
 
 

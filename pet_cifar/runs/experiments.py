@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pet_cifar.runs import statistics
+from pet_cifar.runs import forecast, statistics
 from pet_cifar.runs.statistics import Interval
 from pet_cifar.runs.tested_run import TestedRun
 from pet_cifar.training.ridge import accuracy_interval, wilson_interval
@@ -62,8 +62,8 @@ class Experiment:
 
     @cached_property
     def forecast_deviation(self) -> float:
-        """The standard deviation between seeds that is to be expected; see `statistics.deviation_between_seeds`."""
-        return median(statistics.deviation_between_seeds(run.probabilities, run.right) for run in self.runs)
+        """The standard deviation between seeds that is to be expected; see `forecast.deviation_between_seeds`."""
+        return median(forecast.deviation_between_seeds(run.probabilities, run.right) for run in self.runs)
 
     def mean(self, value: Callable[[TestedRun], float | None]) -> float | None:
         """The mean of a value of the runs; None where no run has it."""

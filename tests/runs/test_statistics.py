@@ -7,8 +7,8 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import DescrStatsW
 
-from pet_cifar.runs import statistics
-from pet_cifar.runs.statistics import LEVEL, LEVEL_OF_SEEDS, POWER, Noise, Rights
+from pet_cifar.runs import forecast, statistics
+from pet_cifar.runs.statistics import LEVEL, LEVEL_OF_SEEDS, Noise, Rights
 from pet_cifar.training.ridge import Floats, wilson_interval
 
 
@@ -115,10 +115,10 @@ def test_the_difference_turned_round_is_the_other_ones() -> None:
 def test_two_classes_spread_by_the_square_root_of_half_the_error() -> None:
     probabilities = np.random.default_rng(0).uniform(size=(1000, 1))
     right = np.arange(1000) < 900
-    found = statistics.deviation_between_seeds(np.hstack([probabilities, 1 - probabilities]), right)
+    found = forecast.deviation_between_seeds(np.hstack([probabilities, 1 - probabilities]), right)
     assert found == pytest.approx(math.sqrt(0.1 / 2000))
     sure = np.eye(2)[np.zeros(1000, int)]
-    assert statistics.deviation_between_seeds(sure, right) == pytest.approx(math.sqrt(0.1 / 2000))
+    assert forecast.deviation_between_seeds(sure, right) == pytest.approx(math.sqrt(0.1 / 2000))
 
 
 def test_the_spread_that_is_forecast_is_that_of_nets_that_answer_by_their_probabilities() -> None:
@@ -127,7 +127,7 @@ def test_the_spread_that_is_forecast_is_that_of_nets_that_answer_by_their_probab
     edges = probabilities.cumsum(1)
     labels, *answers = [(generator.random((4000, 1)) > edges).sum(1) for _ in range(31)]
     rights = np.stack(answers) == labels
-    found = statistics.deviation_between_seeds(probabilities, rights[0])
+    found = forecast.deviation_between_seeds(probabilities, rights[0])
     assert found == pytest.approx(rights.mean(1).std(ddof=1), rel=0.3)
 
 
@@ -136,7 +136,7 @@ def test_the_pictures_that_are_forecast_show_the_difference(runs: int) -> None:
     own = chances(40_000, 0.8)
     worse = np.where(np.random.default_rng(9).random(40_000) < 0.04, 0.2, 1.0) * own
     first, second = drawn(own, runs, 1), drawn(worse, runs, 2)
-    needed = math.ceil(statistics.pictures_needed(statistics.difference(first, second)))
+    needed = math.ceil(forecast.pictures_needed(statistics.difference(first, second)))
     assert 200 < needed < 20_000
     generator = np.random.default_rng(3)
     found = []
@@ -144,20 +144,20 @@ def test_the_pictures_that_are_forecast_show_the_difference(runs: int) -> None:
         rows = generator.integers(0, 40_000, needed)
         found.append(statistics.difference(first[:, rows], second[:, rows], resamples=10))
     share = np.mean([one.p_of_looks < LEVEL and one.mean > 0 for one in found])
-    assert share > POWER - 0.1
+    assert share > forecast.POWER - 0.1
 
 
 def test_no_number_of_pictures_shows_what_the_seeds_hide() -> None:
     noise = Noise(pictures=0.001, runs=0.1, seeds=0.0005)
     found = statistics.Difference(0.01, -0.1, 0.1, 0.8, 1, 1, noise, 4.0, 3, 1000, False)
-    assert statistics.pictures_needed(found) == math.inf
-    assert 20 < statistics.seeds_needed(found) < math.inf
+    assert forecast.pictures_needed(found) == math.inf
+    assert 20 < forecast.seeds_needed(found) < math.inf
 
 
 def test_no_number_of_seeds_shows_what_the_pictures_hide() -> None:
     found = statistics.Difference(0.01, -0.1, 0.1, 0.8, 1, 1, Noise(0.5, 0.1, 0.0), math.inf, 3, 100, False)
-    assert statistics.seeds_needed(found) == math.inf
-    assert statistics.pictures_needed(found) > 5000
+    assert forecast.seeds_needed(found) == math.inf
+    assert forecast.pictures_needed(found) > 5000
 
 
 def test_looks_after_further_seeds_are_counted() -> None:
@@ -174,5 +174,5 @@ def test_one_run_of_each_forecasts_seeds_from_what_they_are_expected_to_vary() -
     found = statistics.difference(drawn(own, 1, 1), drawn(worse, 1, 2), deviations=(0.006, 0.006))
     assert found.runs == 1
     assert found.noise.runs > 0
-    assert 2 <= statistics.seeds_needed(found) <= statistics.seeds_needed(found, pairs=10)
-    assert statistics.pictures_needed(found) < statistics.pictures_needed(found, pairs=10)
+    assert 2 <= forecast.seeds_needed(found) <= forecast.seeds_needed(found, pairs=10)
+    assert forecast.pictures_needed(found) < forecast.pictures_needed(found, pairs=10)
