@@ -17,9 +17,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from pet_cifar.callbacks.environment import environment
 from pet_cifar.callbacks.experiment import key_of, read_options
 from pet_cifar.data.datamodule import image_data_of
+from pet_cifar.data.files.replacing import replacing
 from pet_cifar.data.identity import identity_of
 from pet_cifar.errors import disk_errors
 from pet_cifar.training.classifier import ImageClassifier
+from pet_cifar.training.prediction import evaluating
 
 FILE = "run.json"
 FORMAT = 1
@@ -121,11 +123,10 @@ class RunRecord(Callback):
             "memory_gb": None if memory is None else float(memory),
         }
         file = directory / FILE
-        partial = file.with_suffix(".part")
         with disk_errors(file, ""):
             directory.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-            partial.replace(file)
+            with replacing(file, waits_for_disk=False) as content:
+                content.write((json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
 
     def _directory_of(self, trainer: Trainer) -> Path | None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -155,15 +156,9 @@ def net_sizes(net: ImageClassifier) -> dict[str, Any]:
         ``parameters``, ``trained_parameters``, and ``forward_gflop``, the 10^9 floating-point operations of
         convolutions and matrix products for one picture, where a multiplication and an addition count as two.
     """
-    modes = {module: module.training for module in net.modules()}
     counter = FlopCounterMode(display=False)
-    try:
-        net.eval()
-        with torch.no_grad(), counter:
-            net(_example(net))
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with evaluating(net), torch.no_grad(), counter:
+        net(_example(net))
     return {
         "parameters": _count(net, trained=False),
         "trained_parameters": _count(net, trained=True),

@@ -6,7 +6,6 @@ Which pictures show the same is found once for a set of pictures, and kept besid
 import copy
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from pet_cifar.data.files.locking import locked
 from pet_cifar.data.files.names import printable
 from pet_cifar.data.files.parallel import map_in_threads
+from pet_cifar.data.files.replacing import replacing
 from pet_cifar.data.manifest import ImageRecord, Split, natural_key
 from pet_cifar.data.manifest_report import warn_line
 from pet_cifar.data.near_duplicates import SIDE, groups_of, near_duplicates
@@ -267,7 +267,5 @@ def _read(file: Path, count: int) -> list[tuple[int, int, bool, float]] | None:
 
 
 def _write(rows: Sequence[tuple[int, int, bool, float]], file: Path) -> None:
-    partial = file.with_name(f"{file.name}.{os.getpid()}.part")
-    with disk_errors(file, ""):
-        partial.write_text(json.dumps(rows), encoding="utf-8")
-        partial.replace(file)
+    with disk_errors(file, ""), replacing(file, waits_for_disk=False) as content:
+        content.write(json.dumps(rows).encode())

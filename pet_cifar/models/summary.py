@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from pet_cifar.training.classifier import ImageClassifier
+from pet_cifar.training.prediction import evaluating
 
 
 def summary(model: ImageClassifier) -> str:
@@ -30,17 +31,13 @@ def summary(model: ImageClassifier) -> str:
         # Some layers have children and parameters of their own, such as a norm with its activation.
         if _own(layer) or not (list(layer.children()) or isinstance(layer, nn.Identity))
     }
-    modes = {module: module.training for module in model.modules()}
     handles = [layer.register_forward_hook(remember(name)) for name, layer in layers.items()]
     try:
-        model.eval()
-        with torch.no_grad():
+        with evaluating(model), torch.no_grad():
             model(example)
     finally:
         for handle in handles:
             handle.remove()
-        for module, mode in modes.items():
-            module.training = mode
 
     rows = [("layer", "type", "output shape", "parameters")]
     trained = fixed = 0

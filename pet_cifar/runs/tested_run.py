@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pet_cifar.callbacks.experiment import experiment_of, read_options, read_seed
+from pet_cifar.callbacks.experiment import key_of, read_options, read_seed
 from pet_cifar.callbacks.prediction_writer import FORMAT as SCORED_FORMAT
 from pet_cifar.callbacks.run_record import FILE as RECORD
 from pet_cifar.callbacks.run_record import FORMAT as RECORD_FORMAT
@@ -61,10 +61,10 @@ class TestedRun:
         absolute = self.directory.absolute()
         return printable(f"{absolute.parent.name}/{absolute.name}")
 
-    @property
+    @cached_property
     def experiment(self) -> str:
         """The hash of its experiment; the name of its directory where neither config nor record tells it."""
-        return experiment_of(self.directory) or self.directory.absolute().parent.name
+        return key_of(self.options) if self.options else self.directory.absolute().parent.name
 
     @property
     def trained_on(self) -> tuple[str, str]:

@@ -8,23 +8,26 @@ from typing import BinaryIO
 
 
 @contextmanager
-def replacing(path: Path, kept_as: Path | None = None) -> Iterator[BinaryIO]:
-    """Gives a file to write to, which takes the place of ``path`` once it is on the disk.
+def replacing(path: Path, kept_as: Path | None = None, *, waits_for_disk: bool = True) -> Iterator[BinaryIO]:
+    """Gives a file to write to, which takes the place of ``path`` once it is whole.
 
     Args:
         path: The file; it stays as it was where writing fails.
         kept_as: Where the file goes that stood there before; None drops it.
+        waits_for_disk: Whether the file must be on the disk before, so that it outlives a machine that stops.
     """
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with partial.open("wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            if waits_for_disk:
+                file.flush()
+                os.fsync(file.fileno())
         if kept_as is not None and path.exists():
             path.replace(kept_as)
         partial.replace(path)
-        _sync_folder(path.parent)
+        if waits_for_disk:
+            _sync_folder(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 
