@@ -57,10 +57,12 @@ class ImageClassifier(LightningModule):
         num_classes: The number of classes, 2 or more.
         num_channels: 1 for gray pictures, 3 for color.
         image_size: The side of the pictures in pixels.
-        optimizer: ``sgd`` (with Nesterov's momentum), ``adamw`` or ``rmsprop``.
+        optimizer: ``sgd`` (with Nesterov's momentum), ``adamw``, ``rmsprop`` or ``muon``, which is for nets whose
+            convolutions are followed by batch normalization; see `Muon`.
         lr: The schedule's highest learning rate.
-        momentum: The momentum of ``sgd`` and ``rmsprop``.
+        momentum: The momentum of ``sgd`` and ``rmsprop``, and of what are no filters under ``muon``.
         weight_decay: The weight decay of weights; biases and norms are spared.
+        filter_lr_factor: The share of ``lr`` that the filters of convolutions learn at under ``muon``.
         schedule: The learning rate's course over the whole run, set at every step. ``one_cycle`` rises from lr / 25
             and falls to lr / 10,000 along cosines (Smith and Topin, arXiv 1708.07120, as fastai does it), ``cosine``
             rises linearly and falls to 0 along a cosine (Loshchilov and Hutter, arXiv 1608.03983), ``constant``
@@ -109,6 +111,7 @@ class ImageClassifier(LightningModule):
         lr: float = 1e-3,
         momentum: float = 0.9,
         weight_decay: float = 0.01,
+        filter_lr_factor: float = 1.0,
         schedule: ScheduleName = "one_cycle",
         warmup_fraction: float = 0.25,
         final_lr_factor: float | None = None,
@@ -130,7 +133,7 @@ class ImageClassifier(LightningModule):
                 "or ImageClassifier.of(backbone, head)"
             )
         self.save_hyperparameters()
-        self.optimizer_options = OptimizerOptions(optimizer, momentum, weight_decay)
+        self.optimizer_options = OptimizerOptions(optimizer, momentum, weight_decay, filter_lr_factor)
         self.schedule = LRSchedule(schedule, warmup_fraction, final_lr_factor)
         check_choice("mix", mix, get_args(Mix))
         check_choice("test_views", test_views, get_args(TestViews))
@@ -464,7 +467,8 @@ class ImageClassifier(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer over what is trained, and the schedule, stepped at every step."""
-        options, groups = self.optimizer_options, self.parameter_groups()
+        options = self.optimizer_options
+        groups = options.arranged(self.parameter_groups())
         fused = can_fuse(options.name, self._trainer, self.device)
         optimizer = build_optimizer(options.name, groups, self.lr, options.momentum, fused=fused)
         self._scheduled_lr = self.lr
@@ -543,7 +547,7 @@ class ImageClassifier(LightningModule):
             return
         options = self.optimizer_options
         fused = can_fuse(options.name, self._trainer, self.device)
-        adopt_options(checkpoint, options, self.parameter_groups(), fused=fused)
+        adopt_options(checkpoint, options, options.arranged(self.parameter_groups()), fused=fused)
 
 
 def _per_channel(name: str, values: list[float] | None, default: float, num_channels: int) -> Tensor:

@@ -10,13 +10,14 @@ from lightning import Trainer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pet_cifar.errors import InputError, check_choice
+from pet_cifar.errors import InputError, check_choice, check_positive
+from pet_cifar.training.muon import Muon, with_filters_apart
 
-OptimizerName = Literal["sgd", "adamw", "rmsprop"]
+OptimizerName = Literal["sgd", "adamw", "rmsprop", "muon"]
 Groups = list[dict[str, Any]]
 """The optimizer's parameter groups: each has ``params``, ``lr``, ``lr_factor`` (the group's share of the net's
 learning rate) and ``weight_decay``."""
-SIGNS = {"sgd": "nesterov", "adamw": "betas", "rmsprop": "alpha"}
+SIGNS = {"sgd": "nesterov", "adamw": "betas", "rmsprop": "alpha", "muon": "orthogonal"}
 """An option that only this optimizer has, by which the state of a checkpoint is told apart."""
 
 
@@ -25,9 +26,10 @@ class OptimizerOptions:
     """What the optimizer is, apart from its learning rate, which a search may change.
 
     Args:
-        name: ``sgd`` (with Nesterov's momentum), ``adamw`` or ``rmsprop``.
-        momentum: The momentum of ``sgd`` and ``rmsprop``.
+        name: ``sgd`` (with Nesterov's momentum), ``adamw``, ``rmsprop`` or ``muon``.
+        momentum: The momentum of ``sgd`` and ``rmsprop``, and of what are no filters under ``muon``.
         weight_decay: The weight decay of weights; biases and norms are spared.
+        filter_lr_factor: The share of the learning rate that the filters of convolutions learn at under ``muon``.
 
     Raises:
         InputError: A value is out of its range.
@@ -36,6 +38,7 @@ class OptimizerOptions:
     name: OptimizerName
     momentum: float
     weight_decay: float
+    filter_lr_factor: float = 1.0
 
     def __post_init__(self) -> None:
         check_choice("optimizer", self.name, get_args(OptimizerName))
@@ -43,6 +46,16 @@ class OptimizerOptions:
             raise InputError(f"weight_decay is {self.weight_decay}; it is a number, 0 or more")
         if not 0 <= self.momentum < 1:
             raise InputError(f"momentum is {self.momentum}; it is from 0 up to below 1")
+        check_positive("filter_lr_factor", self.filter_lr_factor)
+        if self.filter_lr_factor != 1 and self.name != "muon":
+            raise InputError(
+                f"filter_lr_factor is {self.filter_lr_factor}, which the optimizer {self.name} has no use for; give "
+                "optimizer muon, or leave it out"
+            )
+
+    def arranged(self, groups: Groups) -> Groups:
+        """The groups of a net's parameters as this optimizer wants them."""
+        return with_filters_apart(groups, self.filter_lr_factor) if self.name == "muon" else groups
 
 
 def decay_groups(parts: Iterable[tuple[float, Sequence[nn.Parameter]]], lr: float, weight_decay: float) -> Groups:
@@ -89,14 +102,17 @@ def build_optimizer(
 
     Args:
         name: The optimizer's name; ``sgd`` has Nesterov's momentum.
-        groups: The parameters with their ``weight_decay`` and, perhaps, ``lr``; other keys are kept.
+        groups: The parameters with their ``weight_decay`` and, perhaps, ``lr``; other keys are kept. They are arranged
+            for the optimizer; see `OptimizerOptions.arranged`.
         lr: The learning rate of groups that have none.
-        momentum: The momentum of ``sgd`` and ``rmsprop``.
-        fused: Makes a step in one pass over the memory instead of one pass for each operation; ``rmsprop`` has no
-            such form.
+        momentum: The momentum of ``sgd`` and ``rmsprop``, and of what are no filters under ``muon``.
+        fused: Makes a step in one pass over the memory instead of one pass for each operation; ``rmsprop`` and
+            ``muon`` have no such form.
     """
     # With None torch chooses among its other forms.
     form = True if fused else None
+    if name == "muon":
+        return Muon(groups, lr, momentum)
     if name == "rmsprop":
         return torch.optim.RMSprop(groups, lr, momentum=momentum)
     if name == "adamw":
@@ -143,7 +159,7 @@ def adopt_options(checkpoint: dict[str, Any], options: OptimizerOptions, groups:
                 group["lr"] = group["lr"] * (own["lr"] / old) if old else own["lr"]
                 group["initial_lr"] = own["lr"]
             if "momentum" in group:
-                group["momentum"] = momentum
+                group["momentum"] = own.get("momentum", momentum)
             if "nesterov" in group:
                 group["nesterov"] = momentum > 0
             if "fused" in group:

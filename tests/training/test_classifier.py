@@ -26,6 +26,7 @@ from pet_cifar.training import ImageClassifier, classifier
 from pet_cifar.training.dropout import Dropout, number_pictures
 from pet_cifar.training.lr_schedule import LRSchedule, ScheduleName
 from pet_cifar.training.metrics import StageMetrics
+from pet_cifar.training.muon import Muon
 from pet_cifar.training.optimizer import OptimizerName
 from tests.conftest import quiet_trainer, write_cats_dogs
 
@@ -127,7 +128,9 @@ def test_the_one_logit_speaks_for_the_second_class() -> None:
     ("options", "words"),
     [
         ({"num_classes": 1}, "num_classes is 1"),
-        ({"optimizer": "adam"}, "optimizer is 'adam'; it is one of sgd, adamw, rmsprop; did you mean adamw"),
+        ({"filter_lr_factor": 0.5, "optimizer": "sgd"}, "filter_lr_factor is 0.5, .* sgd .* give optimizer muon"),
+        ({"filter_lr_factor": 0.0, "optimizer": "muon"}, "filter_lr_factor is 0.0"),
+        ({"optimizer": "adam"}, "optimizer is 'adam'; it is one of sgd, adamw, rmsprop, muon; did you mean adamw"),
         ({"schedule": "linear"}, "schedule is 'linear'; it is one of one_cycle, cosine, triangle, constant"),
         ({"mix": "mixing"}, "mix is 'mixing'; it is one of none, mixup, cutmix, both"),
         ({"test_views": "six"}, "test_views is 'six'; it is one of one, mirror, shift"),
@@ -364,7 +367,7 @@ def test_a_run_without_end_works_at_a_constant_rate() -> None:
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW), ("rmsprop", torch.optim.RMSprop)],
+    [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW), ("rmsprop", torch.optim.RMSprop), ("muon", Muon)],
 )
 def test_optimizer_by_name(name: OptimizerName, kind: type[torch.optim.Optimizer]) -> None:
     made: Any = small(optimizer=name, lr=0.03, momentum=0.7).configure_optimizers()
@@ -372,7 +375,8 @@ def test_optimizer_by_name(name: OptimizerName, kind: type[torch.optim.Optimizer
     assert type(optimizer) is kind
     assert {group["initial_lr"] for group in optimizer.param_groups} == {0.03}
     if name != "adamw":
-        assert {group["momentum"] for group in optimizer.param_groups} == {0.7}
+        rest = [group for group in optimizer.param_groups if not group.get("orthogonal")]
+        assert {group["momentum"] for group in rest} == {0.7}
     if name == "sgd":
         assert {group["nesterov"] for group in optimizer.param_groups} == {True}
 

@@ -153,7 +153,7 @@ class Recorder(Callback):
         )
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "rmsprop"])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "rmsprop", "muon"])
 def test_stages_are_freed_at_their_epochs(optimizer: str) -> None:
     recorder = Recorder()
     model = small(freeze_until="all", unfreeze=STAGES, lr=0.01, optimizer=optimizer)
