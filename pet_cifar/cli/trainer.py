@@ -5,6 +5,7 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ from pet_cifar.models.summary import summary
 from pet_cifar.runs import directory, trusted
 from pet_cifar.runs.checkpoint_file import use_hashed_checkpoints
 from pet_cifar.runs.continuation import Continuation
+from pet_cifar.runs.net_size import built_within
 from pet_cifar.training import ImageClassifier, LRFinder
 from pet_cifar.training.budget import TimeBudget, time_budget
 
@@ -165,6 +167,12 @@ class PetCifarCLI(LightningCLI):
             for name, value in (one.get("init_args") or {}).items():
                 if isinstance(value, Enum):
                     one.init_args[name] = value.value
+
+    def instantiate_classes(self) -> None:
+        """Builds everything; a checkpoint's net takes no more memory than its file speaks for."""
+        if self.checkpoint is not None:
+            vars(self.parser)["around_model"] = partial(built_within, self.checkpoint)
+        super().instantiate_classes()
 
     def _add_configure_optimizers_method_to_model(self, subcommand: str | None) -> None:
         # Lightning builds the optimizer of --optimizer here, where the parser's instantiators do not reach.
