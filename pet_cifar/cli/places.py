@@ -1,7 +1,8 @@
 """Places that a file names and a run would write to: a checkpoint's must lie at hand, and a config's are told.
 
-The words that the user types are taken as they are. A folder in a config file may be the user's own or anyone's, so that
-the user reads where the run writes. A checkpoint of a stranger is taken for its net, and nobody looks for a folder in it.
+The words that the user types are taken as they are. A folder in a config file may be the user's own or anyone's, so
+that the user reads where the run writes. A stranger's checkpoint is taken for its net, and nobody looks for a folder in
+it.
 """
 
 import os

@@ -26,6 +26,7 @@ from pet_cifar.cli import (
     log_filters,
     monitors,
     options,
+    places,
     run_hints,
     sweep_trial,
     trust,
@@ -49,6 +50,9 @@ from pet_cifar.training.budget import TimeBudget, time_budget
 
 # Lightning 2.6 calls what jsonargparse 4.49 deprecates, and would warn once a run.
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+
+CHECKPOINT = "the config in"
+"""How the name of a config begins that a checkpoint holds."""
 
 
 class PetCifarCLI(LightningCLI):
@@ -157,6 +161,12 @@ class PetCifarCLI(LightningCLI):
         check_values(self._parser(self.subcommand), own)
         if own.get("weights_only") is False:
             raise InputError("--weights_only false would run code in the checkpoint, which is never done; leave it out")
+        said = [
+            places.Given(source, config, source.startswith(CHECKPOINT))
+            for source, config in zip(self._sources, self.given, strict=True)
+        ]
+        for line in places.check_places(said, self.config_dump, self.typed, self.checkpoint):
+            _print(line)
         for line in configs.overridden(self.given, self.config_dump):
             _print(line)
 
@@ -371,7 +381,7 @@ def run_trainer(args: Sequence[str], callbacks: Sequence[Callback] = (), began: 
         )
     words = [word for file in files for word in ("--config", str(file))] + words
     if checkpoint is not None:
-        source = f"the config in {checkpoint}"
+        source = f"{CHECKPOINT} {checkpoint}"
         own = configs.config_of_checkpoint(content or directory.read_checkpoint(checkpoint), verb, source)
         if own:
             words = ["--config", json.dumps(own), *words]
