@@ -77,8 +77,12 @@ class FoundRun:
         return float(metrics["test/acc"])
 
 
-def whole_config(words: Sequence[str]) -> dict[str, Any]:
+def whole_config(words: Sequence[str], said: Sequence[tuple[str, Mapping[str, Any]]] = ()) -> dict[str, Any]:
     """The config that options of ``fit`` stand for, with all defaults, as a run would keep it.
+
+    Args:
+        words: The options.
+        said: What of them a file says, by what the file is; its classes are checked as those of a config.
 
     Raises:
         InputError: An option is wrong.
@@ -87,7 +91,7 @@ def whole_config(words: Sequence[str]) -> dict[str, Any]:
 
     text = io.StringIO()
     with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
-        run_trainer(["fit", *words, "--print_config"])
+        run_trainer(["fit", *words, "--print_config"], said=said)
     found: dict[str, Any] = yaml.safe_load(text.getvalue())
     return found
 

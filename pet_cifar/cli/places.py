@@ -49,8 +49,8 @@ def check_places(
     """
     own = [Path.cwd(), *([_root_of(checkpoint)] if checkpoint is not None else [])]
     typed = {os.path.normpath(part) for word in words for part in (word, word.partition("=")[2])}
-    for option, text in _texts(final.get("trainer"), "trainer"):
-        if not leads_out(text, own) or os.path.normpath(text) in typed or any(text in word for word in words):
+    for option, text in outside(final.get("trainer"), "trainer", own):
+        if os.path.normpath(text) in typed or any(text in word for word in words):
             continue
         said = [one for one in given if any(_same(text, other) for _, other in _texts(one.config, ""))]
         for one in said[-1:] or given[:1]:
@@ -72,6 +72,17 @@ def _data_root(given: Sequence[Given], final: Mapping[str, Any], typed: set[str]
     beside, _ = state_directories(_expanded(root))
     if not beside.is_dir():
         yield f"--data.root {root} comes out of a file: what is derived from the pictures is kept in {beside}"
+
+
+def outside(value: object, option: str, folders: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    """The texts within a value that are paths and lie in none of the folders, each with its option.
+
+    Args:
+        value: What a config says.
+        option: The option that it is said of.
+        folders: The folders that may be written to.
+    """
+    return ((name, text) for name, text in _texts(value, option) if leads_out(text, folders))
 
 
 def leads_out(text: str, folders: Sequence[Path]) -> bool:

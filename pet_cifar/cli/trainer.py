@@ -342,13 +342,19 @@ class PetCifarCLI(LightningCLI):
                 _print(f"look at it with: pet-cifar board {shlex.quote(log_dir)}")
 
 
-def run_trainer(args: Sequence[str], callbacks: Sequence[Callback] = (), began: float | None = None) -> PetCifarCLI:
+def run_trainer(
+    args: Sequence[str],
+    callbacks: Sequence[Callback] = (),
+    began: float | None = None,
+    said: Sequence[tuple[str, Mapping[str, Any]]] = (),
+) -> PetCifarCLI:
     """Completes the options of one of the Trainer's verbs from its checkpoint and runs it.
 
     Args:
         args: The verb and its options.
         callbacks: Callbacks that come after the default ones.
         began: The reading of ``time.monotonic`` when the command began; None takes now.
+        said: What of the options another file says, by what the file is; its classes are checked as those of a config.
     """
     log_filters.filter_messages()
     verb, *words = args
@@ -366,7 +372,7 @@ def run_trainer(args: Sequence[str], callbacks: Sequence[Callback] = (), began: 
         words = ["--ckpt_path", str(directory.best_checkpoint(directory.find_run(runs[-1]))), *words]
     continued, content, words = fit_directory.resumed(verb, words)
     files = [configs.find_config(name) for name in names]
-    given = [(f"--config {file}", configs.read_config(file)) for file in files]
+    given = [*((f"--config {file}", configs.read_config(file)) for file in files), *said]
     paths, _ = split_words(words, "--ckpt_path")
     for path in paths:
         check_local("--ckpt_path", path)
