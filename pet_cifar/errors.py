@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import ClassVar
 
 ANOTHER_ROOT = ", or set the root to another folder"
+ELSEWHERE = ", or put runs elsewhere: --trainer.default_root_dir DIR"
+"""They end the line about a file that cannot be written: one beside the data, one of a run."""
 
 
 class InputError(Exception):

@@ -16,10 +16,11 @@ from pet_cifar.callbacks.images.confusion_matrix import count_confusions, write_
 from pet_cifar.callbacks.predictions import PredictionCollector, Predictions
 from pet_cifar.data.datamodule import ImageDataModule, image_data_of
 from pet_cifar.data.files.names import as_cell, without_codes
+from pet_cifar.data.files.replacing import replacing_text
 from pet_cifar.data.identity import contents_of, names_of
 from pet_cifar.data.scored import name_of_results
 from pet_cifar.data.test_log import LoggedTest, log_test
-from pet_cifar.errors import InputError
+from pet_cifar.errors import ELSEWHERE, InputError, disk_errors
 from pet_cifar.training.classifier import ImageClassifier
 
 FORMAT = 1
@@ -82,7 +83,8 @@ class PredictionWriter(Callback):
         data = image_data_of(trainer)
         assert data is not None, "setup refuses all others"
         directory = directory / name_of_results(trainer, stage)
-        directory.mkdir(parents=True, exist_ok=True)
+        with disk_errors(directory, ELSEWHERE):
+            directory.mkdir(parents=True, exist_ok=True)
         write_predictions(directory / "predictions.csv", predictions, data)
         if stage == "test":
             counts = count_confusions(predictions, data.num_classes)
@@ -92,9 +94,8 @@ class PredictionWriter(Callback):
             }
             # JSON knows no number that is none.
             plain = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-            (directory / "metrics.json").write_text(
-                json.dumps({"pictures": len(predictions.row), **plain}, indent=2, allow_nan=False) + "\n"
-            )
+            text = json.dumps({"pictures": len(predictions.row), **plain}, indent=2, allow_nan=False) + "\n"
+            _write_whole(directory / "metrics.json", text)
             self._keep_what_was_scored(trainer, predictions, data, directory)
 
     def _keep_what_was_scored(
@@ -116,7 +117,7 @@ class PredictionWriter(Callback):
             "names": names_of(data, "test"),
             "groups": [groups[records[row].path] for row in predictions.row.tolist()] if groups else None,
         }
-        (directory / "scored.json").write_text(json.dumps(scored) + "\n", encoding="utf-8")
+        _write_whole(directory / "scored.json", json.dumps(scored) + "\n")
         run = directory.parent
         log_test(
             data.root,
@@ -131,6 +132,11 @@ class PredictionWriter(Callback):
         )
 
 
+def _write_whole(path: Path, text: str) -> None:
+    with disk_errors(path, ELSEWHERE), replacing_text(path) as file:
+        file.write(text)
+
+
 def _sha256(file: Path) -> str:
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
@@ -139,11 +145,15 @@ def _sha256(file: Path) -> str:
 def write_predictions(path: Path, predictions: Predictions, data: ImageDataModule) -> None:
     """Writes ``path,label,prediction,p_<class>...`` with one line for each picture of the test split.
 
-    Where the net can tell pictures of none of the classes, a last column ``none_of_these`` is 1 for them, else 0.
+    Where the net can tell pictures of none of the classes, a last column ``none_of_these`` is 1 for them, else 0. The
+    file is whole or unchanged.
+
+    Raises:
+        InputError: It cannot be written.
     """
     outliers = predictions.is_outlier
     names, records = data.class_names, data.splits["test"]
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with disk_errors(path, ELSEWHERE), replacing_text(path) as file:
         writer = csv.writer(file)
         last = ["none_of_these"] if outliers is not None else []
         writer.writerow(["path", "label", "prediction", *(f"p_{name}" for name in names), *last])

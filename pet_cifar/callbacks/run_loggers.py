@@ -23,11 +23,10 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard.writer import FileWriter, SummaryWriter
 
 from pet_cifar.data.files.replacing import replacing
-from pet_cifar.errors import InputError, disk_errors
+from pet_cifar.errors import ELSEWHERE, InputError, disk_errors
 
 EVENTS, OF_FIT = "events.out.tfevents.", ".fit"
 """How the names of event files begin, and how those that a fit has written end."""
-OTHERWISE = ", or put runs elsewhere: --trainer.default_root_dir DIR"
 
 _numbers = itertools.count()
 
@@ -57,7 +56,7 @@ class EventFile:
         Raises:
             InputError: The disk is full, or the file cannot be written.
         """
-        with disk_errors(self.path, OTHERWISE):
+        with disk_errors(self.path, ELSEWHERE):
             if self._file is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self._file = self.path.open("ab")
@@ -78,7 +77,7 @@ class EventFile:
         """Closes the file."""
         file, self._file = self._file, None
         if file is not None:
-            with disk_errors(self.path, OTHERWISE):
+            with disk_errors(self.path, ELSEWHERE):
                 file.close()
 
 
@@ -159,7 +158,7 @@ class _Table(ExperimentWriter):
         if not self.metrics:
             return
         new = sorted({name for row in self.metrics for name in row} - set(self.metrics_keys))
-        with disk_errors(self.path, OTHERWISE):
+        with disk_errors(self.path, ELSEWHERE):
             if new or not self.path.exists():
                 keys = sorted([*self.metrics_keys, *new])
                 write_rows(self.path, keys, [*read_rows(self.path), *self.metrics])

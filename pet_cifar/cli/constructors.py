@@ -8,7 +8,7 @@ class without it.
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -19,14 +19,18 @@ from pet_cifar.cli.options import classes_in, options_of, options_of_class
 from pet_cifar.errors import InputError
 
 Instantiator = tuple[Callable[..., Any], type, bool]
+Around = Callable[[], AbstractContextManager[None]]
 
 
-def instantiators(parser: ArgumentParser, refusals: list[InputError]) -> list[Instantiator]:
+def instantiators(
+    parser: ArgumentParser, refusals: list[InputError], around_model: Around = nullcontext
+) -> list[Instantiator]:
     """Builders for all classes that the parser's options take, and for those within these.
 
     Args:
         parser: The parser of the command.
         refusals: Gets the refusal of a constructor, which the library would wrap in a page of type errors.
+        around_model: The context in which the net is built.
     """
     found: dict[type, str] = {}
     for path, option in options_of(parser).items():
@@ -35,12 +39,16 @@ def instantiators(parser: ArgumentParser, refusals: list[InputError]) -> list[In
             for name, inner in options_of_class(base).items() if path in ("model", "data") else ():
                 for cls in classes_in(inner.kind):
                     found.setdefault(cls, f"{path}.{name}")
-    return [(partial(_build, path, refusals), base, True) for base, path in found.items()]
+    return [
+        (partial(_build, path, refusals, around_model if path == "model" else nullcontext), base, True)
+        for base, path in found.items()
+    ]
 
 
-def _build(option: str, refusals: list[InputError], cls: type, *args: Any, **kwargs: Any) -> Any:
+def _build(option: str, refusals: list[InputError], around: Around, cls: type, *args: Any, **kwargs: Any) -> Any:
     try:
-        return cls(*args, **kwargs)
+        with around():
+            return cls(*args, **kwargs)
     except Exception as error:
         refusals.append(refusal(option, cls, error, kwargs, args))
         raise refusals[-1] from error

@@ -14,6 +14,7 @@ import yaml
 from pet_cifar.callbacks.experiment import flatten
 from pet_cifar.cli import configs
 from pet_cifar.errors import InputError
+from pet_cifar.runs.continuation import ends_a_run
 from pet_cifar.runs.directory import read_checkpoint
 
 OF_ONE_CALL = ("config", "ckpt_path", "run", "resume", "trust", "print_model", "seed_everything")
@@ -76,8 +77,12 @@ class FoundRun:
         return float(metrics["test/acc"])
 
 
-def whole_config(words: Sequence[str]) -> dict[str, Any]:
+def whole_config(words: Sequence[str], said: Sequence[tuple[str, Mapping[str, Any]]] = ()) -> dict[str, Any]:
     """The config that options of ``fit`` stand for, with all defaults, as a run would keep it.
+
+    Args:
+        words: The options.
+        said: What of them a file says, by what the file is; its classes are checked as those of a config.
 
     Raises:
         InputError: An option is wrong.
@@ -86,7 +91,7 @@ def whole_config(words: Sequence[str]) -> dict[str, Any]:
 
     text = io.StringIO()
     with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
-        run_trainer(["fit", *words, "--print_config"])
+        run_trainer(["fit", *words, "--print_config"], said=said)
     found: dict[str, Any] = yaml.safe_load(text.getvalue())
     return found
 
@@ -106,7 +111,7 @@ def find_runs(wanted: WantedRun) -> list[FoundRun]:
         except InputError:
             continue
         if config.get("seed_everything") == wanted.seed and not differences(config, wanted.config):
-            found.append(_examined(folder, config))
+            found.append(_examined(folder))
     return sorted(found, key=lambda run: (not run.is_tested, not run.is_trained))
 
 
@@ -119,7 +124,7 @@ def differences(config: Mapping[str, Any], other: Mapping[str, Any]) -> list[str
     return [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
 
 
-def _examined(folder: Path, config: Mapping[str, Any]) -> FoundRun:
+def _examined(folder: Path) -> FoundRun:
     last, metrics = folder / "checkpoints" / "last.ckpt", folder / "test" / "metrics.json"
     if not last.is_file():
         return FoundRun(folder, has_checkpoint=False, is_trained=False, is_tested=False)
@@ -130,30 +135,4 @@ def _examined(folder: Path, config: Mapping[str, Any]) -> FoundRun:
         checkpoint = read_checkpoint(last)
     except InputError:  # It was cut short when it was written.
         return FoundRun(folder, has_checkpoint=False, is_trained=False, is_tested=False)
-    return FoundRun(folder, has_checkpoint=True, is_trained=is_trained(checkpoint, config), is_tested=False)
-
-
-def is_trained(checkpoint: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
-    """Whether a run has come to its end by its time, its epochs or its steps, or by early stopping.
-
-    Args:
-        checkpoint: The run's last checkpoint.
-        config: The run's config.
-    """
-    states = checkpoint.get("callbacks", {})
-    for key, state in states.items():
-        if key.startswith("TimeBudget") and state.get("progress", 0) >= 1:
-            return True
-        if key.startswith("EarlyStopping") and state.get("stopped_epoch", 0) > 0:
-            return True
-    trainer = config.get("trainer", {})
-    if config.get("budget") is not None:
-        return False
-    epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
-    return any(
-        limit is not None and 0 <= limit <= reached
-        for limit, reached in (
-            (trainer.get("max_epochs"), epochs),
-            (trainer.get("max_steps"), checkpoint["global_step"]),
-        )
-    )
+    return FoundRun(folder, has_checkpoint=True, is_trained=ends_a_run(checkpoint), is_tested=False)

@@ -4,6 +4,7 @@ import functools
 import operator
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
@@ -36,7 +37,13 @@ set_loader("yaml", _read, (yaml.YAMLError,))
 
 
 class Parser(LightningArgumentParser):
-    """Raises an `InputError` where the library's parser would print the usage and exit."""
+    """Raises an `InputError` where the library's parser would print the usage and exit.
+
+    Attributes:
+        around_model: The context in which the net is built.
+    """
+
+    around_model: constructors.Around = staticmethod(nullcontext)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # The library would silently take an option that is cut short for another one.
@@ -76,7 +83,9 @@ class Parser(LightningArgumentParser):
         action = self._subcommands_action
         parser, _ = self._command(cfg.get(action.dest) if action else None, [])
         with constructors.own_words(refusals):
-            return self.instantiate(cfg, instantiators=constructors.instantiators(parser, refusals), **kwargs)
+            return self.instantiate(
+                cfg, instantiators=constructors.instantiators(parser, refusals, self.around_model), **kwargs
+            )
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Tells in one line what is wrong; the library's own sentence is passed on where that is not found."""

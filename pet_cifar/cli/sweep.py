@@ -131,7 +131,7 @@ def check_ranges(sweep: "Sweep") -> "Mapping[str, object]":
         for number in range(max(map(len, ends))):
             names = (one.name for one in sweep.ranges)
             values = dict(zip(names, (own[number % len(own)] for own in ends), strict=True))
-            whole_config(sweep.words(values))
+            whole_config(sweep.words(values), [("fixed and ranges", sweep.as_config(values))])
         return whole_config(sweep.words())
     except InputError as error:
         raise InputError(f"--config {sweep.file}: {error}") from error

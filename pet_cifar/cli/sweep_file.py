@@ -5,16 +5,19 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pet_cifar.callbacks.experiment import flatten
 from pet_cifar.cli import configs
+from pet_cifar.cli.places import outside
 from pet_cifar.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from optuna import Trial
 
 KEYS = ("config", "ranges", "fixed")
+PARTS = ("model", "data", "trainer", "optimizer", "lr_scheduler", "budget", "seed_everything")
+"""What the options of a sweep begin with. The others, such as those that trust a module, are typed."""
 RANGE_KEYS = ("low", "high", "log", "step")
 _NOT_SEARCHED = {
     "seed_everything": "all trials have one seed, which stands under fixed",
@@ -95,6 +98,18 @@ class Sweep:
         chosen = [word for name, value in (values or {}).items() for word in (f"--{name}", value)]
         return ["--config", str(self.config), *self.fixed, *chosen]
 
+    def as_config(self, values: Mapping[str, str]) -> dict[str, Any]:
+        """The same options as a file of a config would have them, so that the classes in them are checked as there."""
+        names = (name.removeprefix("--") for name in self.fixed[::2])
+        found: dict[str, Any] = {}
+        for name, value in [*zip(names, self.fixed[1::2], strict=True), *values.items()]:
+            *outer, last = name.split(".")
+            inner = found
+            for key in outer:
+                inner = inner.setdefault(key, {})
+            inner[last] = value
+        return found
+
 
 def read_sweep(file: Path) -> Sweep:
     """Reads and checks a file such as this one.
@@ -141,6 +156,15 @@ def read_sweep(file: Path) -> Sweep:
     flat = dict(flatten(fixed))
     if double := next((name for name in ranges if name in flat), None):
         raise InputError(f"--config {file}: {double} is in ranges and in fixed; leave one of them out")
+    for name in (*flat, *map(str, ranges)):
+        if name.partition(".")[0] not in (*PARTS, *_NOT_SEARCHED):
+            near = did_you_mean(name.partition(".")[0], PARTS)
+            raise InputError(
+                f"--config {file}: {name} is no option of a sweep; they are those of {', '.join(PARTS)}{near}"
+            )
+    trainer = {name: value for name, value in flat.items() if name.startswith("trainer.")}
+    for option, text in outside(trainer, "", [Path.cwd()]):
+        raise InputError(f"--config {file}: fixed: {option} {text} leads out of the working directory; leave it out")
     config = _config_of(file, content["config"])
     return Sweep(
         file,

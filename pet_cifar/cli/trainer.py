@@ -5,6 +5,7 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from pet_cifar.cli import (
     log_filters,
     monitors,
     options,
+    places,
     run_hints,
     sweep_trial,
     trust,
@@ -42,11 +44,15 @@ from pet_cifar.models.summary import summary
 from pet_cifar.runs import directory, trusted
 from pet_cifar.runs.checkpoint_file import use_hashed_checkpoints
 from pet_cifar.runs.continuation import Continuation
+from pet_cifar.runs.net_size import built_within
 from pet_cifar.training import ImageClassifier, LRFinder
 from pet_cifar.training.budget import TimeBudget, time_budget
 
 # Lightning 2.6 calls what jsonargparse 4.49 deprecates, and would warn once a run.
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+
+CHECKPOINT = "the config in"
+"""How the name of a config begins that a checkpoint holds."""
 
 
 class PetCifarCLI(LightningCLI):
@@ -155,6 +161,12 @@ class PetCifarCLI(LightningCLI):
         check_values(self._parser(self.subcommand), own)
         if own.get("weights_only") is False:
             raise InputError("--weights_only false would run code in the checkpoint, which is never done; leave it out")
+        said = [
+            places.Given(source, config, source.startswith(CHECKPOINT))
+            for source, config in zip(self._sources, self.given, strict=True)
+        ]
+        for line in places.check_places(said, self.config_dump, self.typed, self.checkpoint):
+            _print(line)
         for line in configs.overridden(self.given, self.config_dump):
             _print(line)
 
@@ -165,6 +177,12 @@ class PetCifarCLI(LightningCLI):
             for name, value in (one.get("init_args") or {}).items():
                 if isinstance(value, Enum):
                     one.init_args[name] = value.value
+
+    def instantiate_classes(self) -> None:
+        """Builds everything; a checkpoint's net takes no more memory than its file speaks for."""
+        if self.checkpoint is not None:
+            vars(self.parser)["around_model"] = partial(built_within, self.checkpoint)
+        super().instantiate_classes()
 
     def _add_configure_optimizers_method_to_model(self, subcommand: str | None) -> None:
         # Lightning builds the optimizer of --optimizer here, where the parser's instantiators do not reach.
@@ -324,13 +342,19 @@ class PetCifarCLI(LightningCLI):
                 _print(f"look at it with: pet-cifar board {shlex.quote(log_dir)}")
 
 
-def run_trainer(args: Sequence[str], callbacks: Sequence[Callback] = (), began: float | None = None) -> PetCifarCLI:
+def run_trainer(
+    args: Sequence[str],
+    callbacks: Sequence[Callback] = (),
+    began: float | None = None,
+    said: Sequence[tuple[str, Mapping[str, Any]]] = (),
+) -> PetCifarCLI:
     """Completes the options of one of the Trainer's verbs from its checkpoint and runs it.
 
     Args:
         args: The verb and its options.
         callbacks: Callbacks that come after the default ones.
         began: The reading of ``time.monotonic`` when the command began; None takes now.
+        said: What of the options another file says, by what the file is; its classes are checked as those of a config.
     """
     log_filters.filter_messages()
     verb, *words = args
@@ -348,7 +372,7 @@ def run_trainer(args: Sequence[str], callbacks: Sequence[Callback] = (), began: 
         words = ["--ckpt_path", str(directory.best_checkpoint(directory.find_run(runs[-1]))), *words]
     continued, content, words = fit_directory.resumed(verb, words)
     files = [configs.find_config(name) for name in names]
-    given = [(f"--config {file}", configs.read_config(file)) for file in files]
+    given = [*((f"--config {file}", configs.read_config(file)) for file in files), *said]
     paths, _ = split_words(words, "--ckpt_path")
     for path in paths:
         check_local("--ckpt_path", path)
@@ -363,7 +387,7 @@ def run_trainer(args: Sequence[str], callbacks: Sequence[Callback] = (), began: 
         )
     words = [word for file in files for word in ("--config", str(file))] + words
     if checkpoint is not None:
-        source = f"the config in {checkpoint}"
+        source = f"{CHECKPOINT} {checkpoint}"
         own = configs.config_of_checkpoint(content or directory.read_checkpoint(checkpoint), verb, source)
         if own:
             words = ["--config", json.dumps(own), *words]

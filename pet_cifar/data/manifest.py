@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from pet_cifar.data.files.names import as_cell, from_cell, printable
 from pet_cifar.data.files.parallel import map_in_threads
+from pet_cifar.data.files.replacing import replacing_text
 from pet_cifar.data.pixels.decode import DecodeError, decode, inspect
 from pet_cifar.errors import InputError, disk_errors
 
@@ -234,21 +235,20 @@ def mark_duplicates(records: Sequence[ImageRecord]) -> list[ImageRecord]:
 
 
 def write_csv(records: Sequence[ImageRecord], path: Path) -> None:
-    """Writes the list; the file is whole or unchanged."""
+    """Writes the list; the file is whole or unchanged.
+
+    Raises:
+        InputError: It cannot be written.
+    """
     with disk_errors(path, ""):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-        try:
-            # Names of files may hold bytes that are no UTF-8, which come back as they were.
-            with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-                writer = csv.writer(file)
-                writer.writerow(COLUMNS)
-                # asdict would copy every value, which for small pictures takes a tenth of the time of checking them.
-                rows = map(attrgetter(*COLUMNS), records)
-                writer.writerows((as_cell(path), as_cell(label), *others) for path, label, *others in rows)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        # Names of files may hold bytes that are no UTF-8, which come back as they were.
+        with replacing_text(path, "surrogateescape") as file:
+            writer = csv.writer(file)
+            writer.writerow(COLUMNS)
+            # asdict would copy every value, which for small pictures takes a tenth of the time of checking them.
+            rows = map(attrgetter(*COLUMNS), records)
+            writer.writerows((as_cell(path), as_cell(label), *others) for path, label, *others in rows)
 
 
 def is_listing(path: Path) -> bool:

@@ -4,6 +4,7 @@ The log lies beside the data, and has a line for every test: when it was made, o
 is there to be read by ``pet-cifar compare``, and holds no score.
 """
 
+import codecs
 import csv
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from pet_cifar.data.files.locking import locked
 from pet_cifar.data.files.names import as_cell, from_cell, without_codes
+from pet_cifar.data.files.replacing import replacing
 from pet_cifar.data.manifest_report import warn_line
 from pet_cifar.data.root import state_directories, state_directory
 from pet_cifar.errors import InputError
@@ -43,10 +45,15 @@ def log_test(root: Path, test: LoggedTest) -> None:
     """Adds a test to the log; where that cannot be written, a warning says so, and the test counts all the same."""
     try:
         file = state_directory(root) / FILE
-        with locked(file), file.open("a", newline="", encoding="utf-8") as log:
-            if log.tell() == 0:
-                csv.writer(log).writerow([field.name for field in fields(LoggedTest)])
-            csv.writer(log).writerow(as_cell(without_codes(value)) for value in astuple(test))
+        with locked(file):
+            before = file.read_bytes() if file.exists() else b""
+            # A line that a full disk cuts short would spoil the next one, too.
+            with replacing(file) as log:
+                log.write(before)
+                writer = csv.writer(codecs.getwriter("utf-8")(log))
+                if not before:
+                    writer.writerow([field.name for field in fields(LoggedTest)])
+                writer.writerow(as_cell(without_codes(value)) for value in astuple(test))
     except (InputError, OSError) as error:
         warn_line(f"this test is missing in the log of the tests that were made of {root}: {error}")
 

@@ -4,10 +4,10 @@ import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from pet_cifar.data.files.plain_tensors import read_tensors
 from pet_cifar.errors import InputError, check_local
 from pet_cifar.training.state_dicts import with_own_names
 
@@ -32,7 +32,7 @@ def read_weights(weights: str, known: str) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_tensors(path)
     except pickle.UnpicklingError as error:
         raise InputError(
             f"{path} cannot be read as weights: it is damaged, or holds objects, which could run code, beside tensors; "

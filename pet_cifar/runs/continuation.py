@@ -11,6 +11,7 @@ import torch
 from filelock import FileLock, Timeout
 from lightning.pytorch.utilities import rank_zero_only
 
+from pet_cifar.callbacks.last_checkpoint import LastCheckpoint
 from pet_cifar.callbacks.run_loggers import drawn_files, read_rows, write_rows
 from pet_cifar.errors import InputError, check_local, disk_errors
 from pet_cifar.runs.checkpoint_file import LAST, PREVIOUS
@@ -127,11 +128,20 @@ def is_finished(run: Path) -> bool:
     try:
         # The weights are mapped and not read.
         content = torch.load(run / "checkpoints" / LAST, map_location="cpu", weights_only=True, mmap=True)
-        states = content["callbacks"]
-        return any(bool(state.get("finished")) for name, state in states.items() if name.startswith("LastCheckpoint"))
     # torch raises different errors for different kinds of damage; what is wrong is told where the run is taken.
     except Exception:
         return False
+    return isinstance(content, dict) and ends_a_run(content)
+
+
+def ends_a_run(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint was saved when its run had come to its end, by whatever ended it; see `LastCheckpoint`."""
+    states = checkpoint.get("callbacks")
+    return isinstance(states, Mapping) and any(
+        isinstance(state, Mapping) and bool(state.get("finished"))
+        for name, state in states.items()
+        if str(name).startswith(LastCheckpoint.__name__)
+    )
 
 
 def rewind(found: Continuation) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from pet_cifar.data.files.plain_tensors import read_tensors
 from pet_cifar.errors import InputError, check_local, did_you_mean
 from pet_cifar.runs.checkpoint_file import check_hash
 
@@ -86,7 +86,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise InputError(f"--ckpt_path {path}: there is no such file")
     check_hash(path)
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = read_tensors(path)
     # torch raises different errors for different kinds of damage.
     except Exception as error:
         # torch's own advice is to run the code in the file.

@@ -1,6 +1,7 @@
 """An exported file as a net that takes pictures, so that it can be asked as its run is."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from pet_cifar.data.files.names import printable
 from pet_cifar.errors import InputError
+from pet_cifar.runs.net_size import COPIES, SPARE
 from pet_cifar.training.prediction import check_names
 
 SUFFIX = ".onnx"
@@ -64,22 +66,55 @@ def session_of(model: Path | bytes) -> Any:
     )
 
 
+def check_strangers_file(file: Path) -> None:
+    """Refuses what no file of ``pet-cifar export`` has: other files, loops, and numbers made of next to nothing.
+
+    Args:
+        file: An ONNX file.
+
+    Raises:
+        ImportError: The package that reads it is missing.
+        ValueError: It has one of these.
+        Exception: It is damaged.
+    """
+    import onnx
+
+    model = onnx.load(str(file), load_external_data=False)
+    tensors = [*model.graph.initializer, *(one.t for node in model.graph.node for one in node.attribute)]
+    # It would be read from a place that the file names.
+    if any(one.external_data or one.data_location == onnx.TensorProto.EXTERNAL for one in tensors):
+        raise ValueError("its numbers lie in another file")
+    for node in model.graph.node:
+        if any(one.HasField("g") or one.graphs for one in node.attribute):
+            raise ValueError(f"it holds the operation {printable(node.op_type)}, which may never end")
+    if model.functions:
+        raise ValueError("it brings operations of its own")
+    most = SPARE + COPIES * file.stat().st_size
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    for value in (*inferred.input, *inferred.value_info, *inferred.output):
+        shape = value.type.tensor_type.shape
+        # A side that depends on the number of pictures counts as one; a number takes four bytes.
+        if 4 * math.prod(max(1, side.dim_value) for side in shape.dim) > most:
+            raise ValueError(f"one step of it takes more than {most / 1e6:.0f} MB for each picture")
+
+
 def open_exported(file: Path) -> ExportedNet:
     """Opens an ONNX file.
 
     Raises:
-        InputError: It is damaged, takes something else than pixels, was not written by this package, or a package is
-            missing.
+        InputError: It is damaged, takes something else than pixels, was not written by this package, asks for more
+            than a net does, or a package is missing.
     """
     try:
+        check_strangers_file(file)
         session = session_of(file)
         card = json.loads(session.get_modelmeta().custom_metadata_map.get(METADATA, "null"))
         (given, *others), shapes = session.get_inputs(), {one.name: one.shape for one in session.get_outputs()}
     except ImportError as error:
         raise InputError(
-            f"{file} needs onnxruntime, which is not installed: pip install 'pet_cifar[export]'"
+            f"{file} needs onnx and onnxruntime, which are not installed: pip install 'pet_cifar[export]'"
         ) from error
-    # onnxruntime has many errors for damage.
+    # onnx and onnxruntime have many errors for damage.
     except Exception as error:
         reason = printable((str(error) or type(error).__name__).splitlines()[0])
         raise InputError(f"{file} cannot be read as an exported net: {reason}") from error

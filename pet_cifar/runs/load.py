@@ -24,6 +24,7 @@ from pet_cifar.errors import InputError, check_local, did_you_mean
 from pet_cifar.runs import drawings, explanation
 from pet_cifar.runs.directory import best_checkpoint, find_run, read_checkpoint, run_of_checkpoint
 from pet_cifar.runs.exported_file import SUFFIX, open_exported
+from pet_cifar.runs.net_size import built_within
 from pet_cifar.runs.sources import Found, find_sources
 from pet_cifar.runs.stream import predict_sources
 from pet_cifar.runs.trusted import import_trusted
@@ -266,7 +267,8 @@ def _build(checkpoint: Mapping[str, Any], config: Mapping[str, Any], file: Path,
         options["weights"] = "none"
     version = checkpoint.get("pet_cifar_version", "another version")
     try:
-        return cast(ImageClassifier, cls(**options))
+        with built_within(file):
+            return cast(ImageClassifier, cls(**options))
     except InputError as error:
         raise InputError(f"{file}: {error}") from error
     # What a constructor raises where a value has another shape differs from one to the next.

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pet_cifar.data.files.names import as_cell, printable, without_codes
+from pet_cifar.data.files.replacing import replacing
 from pet_cifar.errors import InputError, did_you_mean, disk_errors
 from pet_cifar.runs.stream import Row
 from pet_cifar.training.prediction import NONE_OF_THESE
@@ -99,17 +99,12 @@ def write_table(rows: Sequence[Row], path: Path, top: int) -> None:
         InputError: It cannot be written.
     """
     found = list(records(rows, top))
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with disk_errors(path, "; give another --output"):
-        try:
-            if path.suffix.lower() == ".parquet":
-                arrow, parquet = _pyarrow()
-                parquet.write_table(arrow.Table.from_pylist(found), partial)
-            else:
-                partial.write_text(_text(found, path.suffix.lower()), encoding="utf-8", newline="")
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+    with disk_errors(path, "; give another --output"), replacing(path) as file:
+        if path.suffix.lower() == ".parquet":
+            arrow, parquet = _pyarrow()
+            parquet.write_table(arrow.Table.from_pylist(found), file)
+        else:
+            file.write(_text(found, path.suffix.lower()).encode())
 
 
 def _text(found: Sequence[dict[str, Any]], suffix: str) -> str:

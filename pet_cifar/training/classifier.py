@@ -44,6 +44,9 @@ from pet_cifar.training.prediction import Prediction
 from pet_cifar.training.state_dicts import adopt_weights
 from pet_cifar.training.tta import TestViews, averaged
 
+MOST_CLASSES = 10**6
+"""No set of pictures comes near; a name is kept for each class."""
+
 
 class ImageClassifier(LightningModule):
     """Trains and scores a net; an architecture adds ``backbone`` and ``head`` and nothing else.
@@ -139,8 +142,8 @@ class ImageClassifier(LightningModule):
         check_choice("test_views", test_views, get_args(TestViews))
         if not 0 <= lr < math.inf:
             raise InputError(f"lr is {lr}; it is a number, 0 or more")
-        if num_classes < 2:
-            raise InputError(f"num_classes is {num_classes}; a classifier needs at least 2")
+        if not 2 <= num_classes <= MOST_CLASSES:
+            raise InputError(f"num_classes is {num_classes}; a classifier has 2 to {MOST_CLASSES:,}")
         if image_size < 1:
             raise InputError(f"image_size is {image_size}; it is a side in pixels, at least 1")
         if not 0 <= label_smoothing < 1:

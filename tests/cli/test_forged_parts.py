@@ -1,6 +1,7 @@
 """A config file or a checkpoint whose parts have another shape is refused in one line, or does no harm."""
 
 import copy
+import resource
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -89,6 +90,40 @@ def test_hyper_parameters_that_repeat_themselves_are_refused(own_checkpoint: Pat
     file = forged(own_checkpoint, hyper_parameters={"widths": laughs})
     with pytest.raises(InputError, match="hyper_parameters"):
         load(file, "cpu")
+
+
+GIANTS: list[dict[str, Any]] = [
+    {"widths": [10**8]},
+    {"widths": [40_000]},
+    {"num_classes": 10**12},
+    {"num_classes": 10**6},
+    {"image_size": 10**5},
+    {"num_channels": 10**9},
+    {"widths": [1], "blocks": 10**9},
+]
+
+
+@pytest.mark.parametrize("asked", GIANTS, ids=str)
+def test_a_checkpoint_that_asks_for_a_giant_net_takes_no_memory(
+    asked: dict[str, Any], own_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = torch.load(own_checkpoint, weights_only=True)
+    config = yaml.safe_load(own["config"])
+    config["model"]["init_args"] |= asked
+    if "image_size" in asked:
+        config["data"]["init_args"] |= asked
+    file = forged(own_checkpoint, hyper_parameters=own["hyper_parameters"] | asked, config=yaml.safe_dump(config))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match=file):
+        load(file, "cpu")
+    assert any(name in refused(capsys, "test", "--ckpt_path", file, *QUIET) for name in (file, *asked))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000, "kB"
+
+
+def test_options_that_are_typed_build_a_net_of_any_size() -> None:
+    # What the user types is meant, and no checkpoint is there to hold it.
+    words = ["--model.widths", "[3000]", "--print_model"]
+    assert status_of("fit", "--config", written({}), *words) == 0
 
 
 @pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "_orig_mod.module."])

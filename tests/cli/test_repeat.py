@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from pet_cifar.cli import repeat
-from pet_cifar.cli.found_runs import differences, is_trained, whole_config
+from pet_cifar.cli.found_runs import differences, whole_config
 from pet_cifar.cli.main import main
 from pet_cifar.cli.processes import Processes
 from tests.cli.commands import QUICK, refused, status_of
@@ -141,21 +141,3 @@ def test_a_whole_config_is_the_one_that_a_run_keeps() -> None:
     kept = yaml.safe_load((RUNS / "version_0" / "config.yaml").read_text())
     assert differences(kept, whole_config(words)) == []
     assert differences(kept, whole_config([*words, "--model.lr", "0.1"])) == ["model.init_args.lr"]
-
-
-@pytest.mark.parametrize(
-    ("callbacks", "config", "ended"),
-    [
-        ({}, {"trainer": {"max_epochs": 3, "max_steps": -1}}, True),
-        ({}, {"trainer": {"max_epochs": 4, "max_steps": -1}}, False),
-        ({}, {"trainer": {"max_epochs": 4, "max_steps": 30}}, True),
-        ({"EarlyStopping{'monitor': 'val/loss'}": {"stopped_epoch": 2}}, {"trainer": {"max_epochs": 40}}, True),
-        ({"TimeBudget": {"progress": 1.0}}, {"budget": "1h", "trainer": {"max_epochs": 40}}, True),
-        ({"TimeBudget": {"progress": 0.9}}, {"budget": "1h", "trainer": {"max_epochs": 2}}, False),
-    ],
-)
-def test_when_a_run_has_come_to_its_end(
-    callbacks: dict[str, dict[str, float]], config: dict[str, object], ended: bool
-) -> None:
-    progress = {"fit_loop": {"epoch_progress": {"current": {"processed": 3}}}}
-    assert is_trained({"callbacks": callbacks, "loops": progress, "global_step": 30}, config) is ended

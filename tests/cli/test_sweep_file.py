@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pet_cifar.cli.sweep import check_ranges
 from pet_cifar.cli.sweep_file import Range, read_sweep
 from pet_cifar.errors import InputError
 
@@ -78,6 +79,13 @@ def test_a_configs_own_value_is_found_in_its_range(tmp_path: Path, name: str, va
         ("config: digits_residual\nranges: {model.lr: [1, 2]}\nfixed: {model.lr: 1}", ["model.lr", "fixed"]),
         ("config: digits_residual\nranges: {model.lr: [1, 2]}\nfixed: 3", ["fixed", "3"]),
         ("- a list", ["own.yaml"]),
+        ("config: digits_residual\nranges: {model.lr: [1, 2]}\nfixed: {trust: os}", ["trust"]),
+        ("config: digits_residual\nranges: {trust: [os, sys]}", ["trust"]),
+        ("config: digits_residual\nranges: {model.lr: [1, 2]}\nfixed: {resume: runs}", ["resume"]),
+        (
+            "config: digits_residual\nranges: {model.lr: [1, 2]}\nfixed: {trainer.callbacks.dirpath: ../out}",
+            ["trainer.callbacks.dirpath", "../out"],
+        ),
     ],
 )
 def test_a_wrong_file_is_refused_in_a_line(tmp_path: Path, text: str, told: list[str]) -> None:
@@ -87,6 +95,23 @@ def test_a_wrong_file_is_refused_in_a_line(tmp_path: Path, text: str, told: list
     line = str(caught.value)
     assert all(word in line for word in ["--config", str(file), *told])
     assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "fixed: {model: stranger.Stranger}\nranges: {data.batch_size: [1, 2]}",
+        "fixed: {trainer.callbacks: stranger.Stranger}\nranges: {data.batch_size: [1, 2]}",
+        "fixed: {trainer.callbacks: [{class_path: stranger.Stranger}]}\nranges: {data.batch_size: [1, 2]}",
+        "ranges: {model.class_path: [ResidualCNN, stranger.Stranger]}",
+        "ranges: {trainer.callbacks+: [Embeddings, stranger.Stranger]}",
+    ],
+)
+def test_a_class_of_a_strangers_is_not_imported(options: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stranger.py").write_text("raise SystemExit('code ran')")
+    monkeypatch.syspath_prepend(str(tmp_path))  # type: ignore[no-untyped-call]
+    with pytest.raises(InputError, match="stranger.Stranger is refused"):
+        check_ranges(read_sweep(written(tmp_path, f"config: digits_residual\n{options}")))
 
 
 def test_a_file_that_is_not_there_is_told() -> None:

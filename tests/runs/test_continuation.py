@@ -15,7 +15,7 @@ import torch
 
 from pet_cifar.callbacks import last_checkpoint
 from pet_cifar.cli.main import main
-from pet_cifar.runs.continuation import LOCK, continuation_of, is_finished, lock
+from pet_cifar.runs.continuation import LOCK, continuation_of, ends_a_run, is_finished, lock
 from tests.cli.commands import refused
 from tests.cli.kills import apart, events_of, kill_at, rows_of, timed
 
@@ -194,6 +194,28 @@ def test_more_epochs_than_planned(capsys: pytest.CaptureFixture[str]) -> None:
     assert events_of(RUN)[: len(events)] == events
     assert [row["epoch"] for row in rows_of(RUN) if "val/loss" in row] == ["0", "1"]
     assert "max_epochs: 2" in (RUN / "config.yaml").read_text()
+
+
+ENDS = {
+    "steps": ["--trainer.max_steps", "3"],
+    "early stopping": [
+        *("--trainer.callbacks+", "EarlyStopping", "--trainer.callbacks.monitor", "val/loss"),
+        *("--trainer.callbacks.divergence_threshold", "0"),
+    ],
+    "a budget": ["--budget", "2s", "--trainer.limit_val_batches", "1"],
+    "Lightning's clock": ["--trainer.max_time", "00:00:00:00", "--trainer.max_epochs", "9"],
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_run_is_finished_whatever_ends_it(end: str) -> None:
+    main([*FIT, *WITHOUT_PICTURES, *ENDS[end]])
+    assert is_finished(RUN)
+
+
+@pytest.mark.parametrize("callbacks", [{}, 3, {"LastCheckpoint": 3}, {"LastCheckpoint{}": {"finished": False}}])
+def test_a_checkpoint_that_does_not_say_so_ends_no_run(callbacks: object) -> None:
+    assert not ends_a_run({"callbacks": callbacks})
 
 
 def test_a_torn_checkpoint_is_told_and_the_one_before_it_is_taken(whole: Whole) -> None:

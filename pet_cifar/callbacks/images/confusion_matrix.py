@@ -14,7 +14,8 @@ from pet_cifar.callbacks.images.drawing import PixelArray, confusion_matrix
 from pet_cifar.callbacks.predictions import Predictions
 from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.data.files.names import as_cell, from_cell
-from pet_cifar.errors import InputError
+from pet_cifar.data.files.replacing import replacing_text
+from pet_cifar.errors import ELSEWHERE, InputError, disk_errors
 from pet_cifar.training.classifier import ImageClassifier
 
 
@@ -78,9 +79,14 @@ def read_confusions(path: Path) -> tuple[list[str], NDArray[np.int64]]:
 
 
 def write_confusions(path: Path, counts: NDArray[np.int64], names: Sequence[str]) -> None:
-    """Writes ``label,predicted_<class>...`` with one line for each label."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["label", *(f"predicted_{name}" for name in names)])
-        writer.writerows([as_cell(name), *own] for name, own in zip(names, counts.tolist(), strict=True))
+    """Writes ``label,predicted_<class>...`` with one line for each label; the file is whole or unchanged.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    with disk_errors(path, ELSEWHERE):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing_text(path) as file:
+            writer = csv.writer(file)
+            writer.writerow(["label", *(f"predicted_{name}" for name in names)])
+            writer.writerows([as_cell(name), *own] for name, own in zip(names, counts.tolist(), strict=True))

@@ -1,5 +1,6 @@
 """Files that are written beside their place and then moved there, so that each is whole or as it was."""
 
+import codecs
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,19 @@ def replacing(path: Path, kept_as: Path | None = None, *, waits_for_disk: bool =
             _sync_folder(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_text(path: Path, errors: str = "strict") -> Iterator[codecs.StreamWriter]:
+    """Gives a file to write text to, which takes the place of ``path`` once it is whole.
+
+    Args:
+        path: The file; it stays as it was where writing fails.
+        errors: What becomes of letters that UTF-8 does not have; see `codecs`.
+    """
+    with replacing(path, waits_for_disk=False) as file:
+        # A TextIOWrapper would try to write once more when it is thrown away, long after the disk was full.
+        yield codecs.getwriter("utf-8")(file, errors)
 
 
 def _sync_folder(folder: Path) -> None:

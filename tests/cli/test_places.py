@@ -1,0 +1,125 @@
+"""A file decides no place outside of the working directory that nobody has read."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from pet_cifar.cli.main import main
+from pet_cifar.cli.places import leads_out
+from tests.cli.commands import refused, status_of
+from tests.cli.forging import CONFIG, forged, written
+
+SHORT = ("--trainer.max_epochs", "2", "--trainer.limit_train_batches", "1", "--trainer.enable_progress_bar", "false")
+
+
+def at(place: str) -> dict[str, dict[str, Any]]:
+    """The ways in which a config can name a place, by the option."""
+    mine: dict[str, Any] = {"class_path": "ModelCheckpoint", "init_args": {"dirpath": place, "filename": "mine"}}
+    named = {"class_path": "ModelCheckpoint", "init_args": {"filename": f"{place}/mine"}}
+    table = {"class_path": "CSVLogger", "init_args": {"save_dir": place}}
+    return {
+        "trainer.default_root_dir": {"default_root_dir": place},
+        "trainer.callbacks.dirpath": {"callbacks": [mine]},
+        "trainer.callbacks.filename": {"callbacks": [named]},
+        "trainer.logger.save_dir": {"logger": table},
+    }
+
+
+OPTIONS = list(at(""))
+
+
+def with_trainer(own: Path, trainer: dict[str, Any]) -> str:
+    """A checkpoint whose config has these options of the Trainer."""
+    config = yaml.safe_load(torch.load(own, weights_only=True)["config"])
+    config["trainer"] |= trainer
+    return forged(own, config=yaml.safe_dump(config))
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_a_config_that_leads_elsewhere_is_told(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trainer = at(str(tmp_path / "out"))[option]
+    main(["fit", "--config", written({"trainer": CONFIG["trainer"] | trainer}), *SHORT])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "leads out" in line]
+    assert "--config a_config.yaml" in line
+    assert f"--{option} {tmp_path}" in line
+    assert list((tmp_path / "out").rglob("*")), "it is the user's own, and taken"
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("place", ["absolute", "upwards", "home", "a link"])
+def test_a_checkpoint_leads_nowhere(
+    option: str,
+    place: str,
+    own_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    Path("link").symlink_to(tmp_path)
+    out = {"absolute": str(tmp_path / "out"), "upwards": "../out", "home": "~/out", "a link": "link/out"}[place]
+    file = with_trainer(own_checkpoint, at(out)[option])
+    before = sorted(Path("..").iterdir())
+    if option == "trainer.logger.save_dir":  # No logger is taken out of a checkpoint.
+        assert status_of("fit", "--ckpt_path", file, *SHORT) == 0
+    else:
+        line = refused(capsys, "fit", "--ckpt_path", file, *SHORT)
+        assert file in line
+        assert f"--{option} {out}" in line
+        assert not Path("lightning_logs").exists()
+    assert not list(tmp_path.rglob("out"))
+    assert sorted(Path("..").iterdir()) == before
+
+
+def test_what_is_typed_wins_and_stays_at_hand(own_checkpoint: Path, tmp_path: Path) -> None:
+    file = with_trainer(own_checkpoint, {"default_root_dir": "/nowhere/at/all"})
+    assert status_of("fit", "--ckpt_path", file, "--trainer.default_root_dir", ".", *SHORT) == 0
+    elsewhere = str(tmp_path / "typed")
+    assert status_of("fit", "--ckpt_path", file, f"--trainer.default_root_dir={elsewhere}", *SHORT) == 0
+    assert list((tmp_path / "typed/lightning_logs").iterdir())
+    # What a test reads of a checkpoint writes nowhere.
+    assert status_of("test", "--ckpt_path", file, *SHORT[-2:]) == 0
+
+
+def test_a_run_elsewhere_goes_on_where_it_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "runs"
+    words = ["fit", "--config", written({}), *SHORT[2:], "--trainer.default_root_dir", str(root)]
+    main([*words, "--trainer.max_epochs", "1"])
+    run = root / "lightning_logs/a_config/version_0"
+    main(["fit", "--resume", str(run), "--trainer.max_epochs", "2"])
+    assert "leads out" not in capsys.readouterr().out
+    # Where it was moved, its old place is none that the user has named.
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    run = run.rename(here / "moved")
+    assert f"--trainer.default_root_dir {root}" in refused(capsys, "fit", "--resume", str(run), *SHORT)
+    main(["fit", "--resume", str(run), "--trainer.default_root_dir", ".", "--trainer.max_epochs", "3"])
+    assert not list(root.rglob("*.ckpt"))
+
+
+def test_data_elsewhere_is_told_once(
+    cats_dogs_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = {"class_path": "CatsDogsDataModule", "init_args": {"root": str(cats_dogs_root), "image_size": 16}}
+    words = ["fit", "--config", written({"data": data}), *SHORT]
+    for times in (1, 0):
+        main(words)
+        told = [line for line in capsys.readouterr().out.splitlines() if str(cats_dogs_root / ".pet_cifar") in line]
+        assert len(told) == times
+
+
+@pytest.mark.parametrize(
+    ("text", "leads"),
+    [
+        *((one, True) for one in ("/etc/a", "../a", "a/../../b", "~/a", "~nobody_of_this_name/../../a", "/\0", "..")),
+        *((one, False) for one in ("a", "a/b", "a/../b", "{epoch}-{val/loss}", "1e-3", "", "./a", "a..b")),
+    ],
+)
+def test_what_leads_out(text: str, leads: bool) -> None:
+    assert leads_out(text, [Path.cwd()]) is leads
