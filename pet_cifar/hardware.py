@@ -1,14 +1,17 @@
 """Tells what the machine has: its processor, and the cores and the memory that this process may use."""
 
 import ctypes
+import math
 import os
 import platform
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
 STATUS = Path("/proc/self/status")
+CGROUP, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 # These are parameters of mallopt; glibc's malloc.h has had these numbers since version 2.0.
 M_TRIM_THRESHOLD = -1
 M_MMAP_MAX = -4
@@ -44,10 +47,17 @@ def computes_bfloat16() -> bool | None:
 
 def cores() -> int:
     """Returns how many cores this process may use, at least 1; a container's or batch system's limit counts."""
-    # joblib takes 0.2 s to import, and most callers of this module never ask for the cores.
-    import joblib
+    # Only Linux ties a process to some of the cores.
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(allowed, _group_cores(CGROUP, GROUPS))))
 
-    return int(joblib.cpu_count())
+
+def _group_cores(own: Path, groups: Path) -> float:
+    """Returns the cores that Linux's cgroups, of version 2 or 1, leave to this process; infinite without a limit."""
+    limits = [(folder / "cpu.max").read_text().split() for folder in _groups(own, groups, "cpu.max")]
+    if (quota := groups / "cpu" / "cpu.cfs_quota_us").is_file():
+        limits.append([quota.read_text().strip(), quota.with_name("cpu.cfs_period_us").read_text().strip()])
+    return min((int(most) / int(period) for most, period in limits if most not in ("max", "-1")), default=math.inf)
 
 
 def keep_freed_memory() -> bool:
@@ -95,24 +105,30 @@ def available_memory() -> float:
         available = next((int(words[1]) * 1024 for words in lines if words[0] == "MemAvailable:"), available)
     elif "SC_PHYS_PAGES" in getattr(os, "sysconf_names", ()):
         available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
-    return min(available, _group_memory(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")))
+    return min(available, _group_memory(CGROUP, GROUPS))
 
 
 def _group_memory(own: Path, groups: Path) -> float:
     """Returns the bytes that Linux's cgroup v2 leaves to this process; infinite where it sets no limit."""
-    try:
-        name = next(line[3:] for line in own.read_text().splitlines() if line.startswith("0::"))
-    except (OSError, StopIteration):
-        return float("inf")
-    group = groups / name.lstrip("/")
     left = float("inf")
-    for folder in (group, *group.parents):
-        limit = folder / "memory.max"
-        if limit.is_file() and (most := limit.read_text().strip()) != "max":
+    for folder in _groups(own, groups, "memory.max"):
+        if (most := (folder / "memory.max").read_text().strip()) != "max":
             statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
             # Pages of files that were read and are not in use are dropped when memory is needed.
             used = int((folder / "memory.current").read_text()) - int(statistics["inactive_file"])
             left = min(left, int(most) - used)
+    return left
+
+
+def _groups(own: Path, groups: Path, limit: str) -> Iterator[Path]:
+    """Yields the groups of Linux's cgroup v2 that this process is in and that have this file, the innermost first."""
+    try:
+        name = next(line[3:] for line in own.read_text().splitlines() if line.startswith("0::"))
+    except (OSError, StopIteration):
+        return
+    group = groups / name.lstrip("/")
+    for folder in (group, *group.parents):
+        if (folder / limit).is_file():
+            yield folder
         if folder == groups:
             break
-    return left

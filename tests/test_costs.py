@@ -1,5 +1,7 @@
 """What a step and an epoch cost, in operations that repeat exactly; never in seconds."""
 
+import json
+import subprocess
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
@@ -219,3 +221,35 @@ def test_pictures_are_decoded_once_for_all_runs_and_epochs(tmp_path: Path, monke
     # Near duplicates are looked for among all pictures, before they are divided.
     assert set(for_near_duplicates.values()) == {1}
     assert len(for_near_duplicates) == 40
+
+
+STARTED = """
+import json, sys
+import torch, lightning.pytorch
+before = set(sys.modules)
+from lightning import Callback
+from pet_cifar.cli.main import main
+class Stop(Callback):
+    def on_train_batch_end(self, *arguments):
+        print(json.dumps(sorted(sys.modules.keys() - before)), flush=True)
+        raise SystemExit
+main(["fit", "--config", sys.argv[1], "--data.num_workers", "0"], callbacks=[Stop()])
+"""
+# jsonargparse reads the options, tensorboard and protobuf (google) write the events; these import the last line.
+NEEDED = {
+    *("pet_cifar", "lightning", "torch", "torchmetrics", "jsonargparse", "tensorboard", "google", "tqdm"),
+    *("filelock", "platformdirs", "safetensors", "scipy", "PIL", "yaml"),
+    *("absl", "docstring_parser", "typeshed_client", "psutil", "attr", "attrs", "fsspec"),
+}
+
+
+def test_a_run_imports_no_more_than_it_uses(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", STARTED, DIGITS]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
+    line = next(line for line in done.stdout.splitlines() if line.startswith("["))
+    modules: list[str] = json.loads(line)
+    packages = {name.partition(".")[0] for name in modules}
+    packages -= sys.stdlib_module_names
+    assert {name for name in packages if name[0] != "_"} <= NEEDED
+    # It was 1,098 with scikit-learn, and pandas with it.
+    assert len(modules) < 550

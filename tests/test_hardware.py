@@ -153,3 +153,29 @@ def test_a_containers_limit_counts(tmp_path: Path) -> None:
         (folder / "memory.stat").write_text("anon 2000\ninactive_file 7000\n")
     assert hardware._group_memory(own, tmp_path / "groups") == 14000
     assert hardware._group_memory(tmp_path / "none", tmp_path / "groups") == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({}, float("inf")),
+        ({"job/cpu.max": "max 100000"}, float("inf")),
+        ({"job/cpu.max": "150000 100000", "job/step/cpu.max": "max 100000"}, 1.5),
+        ({"job/cpu.max": "150000 100000", "job/step/cpu.max": "50000 100000"}, 0.5),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, float("inf")),
+        ({"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, 3),
+    ],
+)
+def test_a_containers_cores_count(
+    limits: dict[str, str], expected: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, groups = tmp_path / "cgroup", tmp_path / "groups"
+    own.write_text("0::/job/step\n")
+    for name, content in limits.items():
+        (groups / name).parent.mkdir(parents=True, exist_ok=True)
+        (groups / name).write_text(f"{content}\n")
+    assert hardware._group_cores(own, groups) == expected
+    monkeypatch.setattr(hardware, "CGROUP", own)
+    monkeypatch.setattr(hardware, "GROUPS", groups)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    assert hardware.cores() == (64 if expected == float("inf") else max(1, round(expected + 0.49)))

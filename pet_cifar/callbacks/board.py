@@ -17,8 +17,8 @@ from torch.utils.tensorboard import summary as messages
 from pet_cifar.callbacks.images.drawing import encode
 from pet_cifar.callbacks.predictions import PredictionCollector, Predictions
 from pet_cifar.data.datamodule import image_data_of
-from pet_cifar.data.files.names import lines_without_codes
 from pet_cifar.errors import InputError
+from pet_cifar.names import lines_without_codes
 
 log = logging.getLogger(__name__)
 MEGABYTE = 1_000_000

@@ -14,7 +14,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, Sessi
 
 from pet_cifar.callbacks.board import board_of
 from pet_cifar.data.datamodule import image_data_of
-from pet_cifar.data.files.names import without_codes
+from pet_cifar.names import without_codes
 
 TEXT_COLUMNS = ("net", "data", "augment", "optimizer", "schedule", "precision", "options")
 NUMBER_COLUMNS = ("image_size", "batch_size", "lr", "weight_decay", "epochs", "seed", "processes")

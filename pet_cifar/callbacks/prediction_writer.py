@@ -15,12 +15,12 @@ from pet_cifar.callbacks.experiment import experiment_of, read_seed
 from pet_cifar.callbacks.images.confusion_matrix import count_confusions, write_confusions
 from pet_cifar.callbacks.predictions import PredictionCollector, Predictions
 from pet_cifar.data.datamodule import ImageDataModule, image_data_of
-from pet_cifar.data.files.names import as_cell, without_codes
 from pet_cifar.data.files.replacing import replacing_text
 from pet_cifar.data.identity import contents_of, names_of
 from pet_cifar.data.scored import name_of_results
 from pet_cifar.data.test_log import LoggedTest, log_test
 from pet_cifar.errors import ELSEWHERE, InputError, disk_errors
+from pet_cifar.names import as_cell, without_codes
 from pet_cifar.training.classifier import ImageClassifier
 
 FORMAT = 1

@@ -12,11 +12,6 @@ FOLLOWS_DATA = ("num_classes", "num_channels", "image_size")
 """The arguments of a net that its data decides."""
 
 
-def asks_for_help(words: Sequence[str]) -> bool:
-    """Whether the user wants nothing but help."""
-    return any(word in ("-h", "--help") or word.partition("=")[0].endswith(".help") for word in words)
-
-
 def check_follows_data(configs: Sequence[Mapping[str, Any]], words: Sequence[str], data: Mapping[str, object]) -> None:
     """Refuses an option of the net that contradicts its data, since the data decides.
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from pet_cifar.cli.plain_parser import PlainParser
 from pet_cifar.errors import InputError, disk_errors
+from pet_cifar.names import printable
+from pet_cifar.runs.directory import check_run_folder
 
 if TYPE_CHECKING:
     from pet_cifar.runs.comparison import Comparison
@@ -45,8 +47,9 @@ def run_compare(words: Sequence[str]) -> int:
     options = _parser().parse_args(words)
     if options.output is not None:
         _check_output(options.output)
-    # These imports take seconds, and --help answers without them.
-    from pet_cifar.data.files.names import printable
+    for path in options.runs:
+        check_run_folder(path)
+    # These imports take seconds, and --help and a run that is not there are answered without them.
     from pet_cifar.runs.comparison import compare
     from pet_cifar.runs.comparison_table import terminal_table
 
@@ -76,7 +79,6 @@ def _check_output(output: Path) -> None:
 
 
 def _read(paths: Sequence[Path]) -> "list[TestedRun]":
-    from pet_cifar.data.files.names import printable
     from pet_cifar.runs.tested_run import find_tested, read_run
 
     tested: list[Path] = []
@@ -107,7 +109,6 @@ def logged_tests(runs: "Sequence[TestedRun]", root: str | None) -> list[object]:
 def _write(found: "Comparison", output: Path, root: str | None, command: str) -> None:
     from pet_cifar.cli.log_filters import each_once
     from pet_cifar.cli.run_option import data_of_run
-    from pet_cifar.data.files.names import printable
     from pet_cifar.runs.comparison_table import as_csv, as_json, as_markdown
     from pet_cifar.runs.report.page import write
 

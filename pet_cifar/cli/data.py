@@ -7,17 +7,16 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from pet_cifar.cli import doctor, trust
-from pet_cifar.cli.configs import find_config, read_config
+from pet_cifar.cli.config_files import find_config
+from pet_cifar.cli.configs import read_config
 from pet_cifar.cli.parser import Parser, check_values
 from pet_cifar.cli.plain_parser import split_words
 from pet_cifar.data import ImageDataModule, manifest, manifest_report
-from pet_cifar.data.files.names import printable
 from pet_cifar.data.manifest import ImageRecord
 from pet_cifar.data.root import is_writable, state_directory
-from pet_cifar.errors import InputError, did_you_mean
+from pet_cifar.errors import InputError
+from pet_cifar.names import printable
 from pet_cifar.runs.trusted import HELP
-
-COMMANDS = ("check", "doctor", "prepare")
 
 
 def run_data(args: Sequence[str]) -> None:
@@ -31,15 +30,7 @@ def run_data(args: Sequence[str]) -> None:
     doctor.add_arguments(examine)
     commands.add_subcommand("doctor", examine, help="say what is wrong with the pictures, with a page to look at")
     commands.add_subcommand("prepare", _parser("Download and check, and nothing else."), help="download and check")
-    command = args[0] if args else ""
-    if command not in (*COMMANDS, "-h", "--help"):
-        near = did_you_mean(command, COMMANDS)
-        raise InputError(f"data {command}: there is no such command{near}; give one of data {', data '.join(COMMANDS)}")
-    if len(args) > 1 and not args[1].startswith("-") and Path(args[1]).exists():
-        raise InputError(
-            f"data {command} {args[1]}: a folder of pictures is given as --data ImageFolderDataModule --data.root "
-            f"{args[1]}"
-        )
+    command = args[0]
     names, words = split_words(args[1:], "-c", "--config")
     files = [find_config(name) for name in names]
     configs = [read_config(file) for file in files]

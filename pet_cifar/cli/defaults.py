@@ -26,9 +26,9 @@ from pet_cifar.callbacks import (
 from pet_cifar.callbacks.images.base import ImageCallback
 from pet_cifar.callbacks.run_loggers import RunEvents, RunMetrics
 from pet_cifar.cli.options import choices
-from pet_cifar.data.files.names import printable
 from pet_cifar.data.root import is_writable
 from pet_cifar.errors import InputError
+from pet_cifar.names import printable
 
 log = logging.getLogger(__name__)
 

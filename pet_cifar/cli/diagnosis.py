@@ -14,7 +14,8 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from pet_cifar.cli import suggestions
-from pet_cifar.cli.configs import read_config, shipped_configs
+from pet_cifar.cli.config_files import shipped_configs
+from pet_cifar.cli.configs import read_config
 from pet_cifar.cli.options import (
     Option,
     accepts,

@@ -8,8 +8,8 @@ from jsonargparse import Namespace
 
 from pet_cifar.cli.parser import Parser
 from pet_cifar.data import ImageDataModule
-from pet_cifar.data.files.names import printable
 from pet_cifar.errors import InputError, check_new_folder
+from pet_cifar.names import printable
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pet_cifar.cli.plain_parser import PlainParser
-from pet_cifar.cli.run_option import add_root_option, add_run_option, data_of_run, load_run
+from pet_cifar.cli.run_option import add_root_option, add_run_option, check_run, data_of_run, load_run
 from pet_cifar.errors import InputError, check_new_folder
+from pet_cifar.names import printable
 
 if TYPE_CHECKING:
     from pet_cifar.data import ImageDataModule
@@ -52,8 +53,8 @@ def run_draw(words: Sequence[str]) -> int:
         InputError: An option is wrong, or the run cannot be loaded.
     """
     options = _parser().parse_args(words)
-    # These imports take seconds, and --help answers without them.
-    from pet_cifar.data.files.names import printable
+    check_run(options.run)
+    # These imports take seconds, and --help and a run that is not there are answered without them.
     from pet_cifar.runs import drawings
     from pet_cifar.runs.directory import read_checkpoint, run_of_checkpoint
     from pet_cifar.runs.sources import find_sources

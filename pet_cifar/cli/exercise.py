@@ -61,8 +61,8 @@ def run_exercise(words: Sequence[str]) -> int:
     if options.runs.exists() and not options.runs.is_dir():
         raise InputError(f"--runs {options.runs}: this is a file; give a folder")
     # These imports take seconds, and --help answers without them.
-    from pet_cifar.cli.configs import shipped_configs
-    from pet_cifar.data.files.names import printable
+    from pet_cifar.cli.config_files import shipped_configs
+    from pet_cifar.names import printable
     from pet_cifar.runs.exercise import make
     from pet_cifar.runs.exercise.plan import MODES as PLANS
 

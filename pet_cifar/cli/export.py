@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pet_cifar.cli.plain_parser import PlainParser
-from pet_cifar.cli.run_option import add_root_option, add_run_option, data_of_run, load_run
+from pet_cifar.cli.run_option import add_root_option, add_run_option, check_run, data_of_run, load_run
 from pet_cifar.errors import InputError, disk_errors
+from pet_cifar.names import printable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,8 +63,8 @@ def run_export(words: Sequence[str]) -> None:
     """
     options = _parser().parse_args(words)
     _check_options(options)
-    # These imports take seconds, and --help answers without them.
-    from pet_cifar.data.files.names import printable
+    check_run(options.run)
+    # These imports take seconds, and --help and a run that is not there are answered without them.
     from pet_cifar.runs import export
     from pet_cifar.runs.directory import read_checkpoint, run_of_checkpoint
 
@@ -187,7 +188,6 @@ def _data(checkpoint: dict[str, Any], root: str | None) -> "ImageDataModule | No
     except InputError as error:
         if root:
             raise
-        from pet_cifar.data.files.names import printable
 
         why = printable(str(error))
         print(f"checked with drawn pictures, since the run's data cannot be read: {why}", file=sys.stderr)

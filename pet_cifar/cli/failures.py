@@ -12,8 +12,8 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from pet_cifar.cli.constructors import name_option
 from pet_cifar.cli.options import options_of_class
-from pet_cifar.data.files.names import printable
 from pet_cifar.errors import InputError
+from pet_cifar.names import printable
 
 
 def refusal_of_run(error: Exception, parts: Mapping[str, object]) -> InputError | None:

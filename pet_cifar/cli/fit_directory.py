@@ -15,12 +15,11 @@ from lightning import Callback, Trainer
 from pet_cifar.callbacks import LastCheckpoint, LogPosition
 from pet_cifar.callbacks.run_loggers import RunEvents, RunMetrics
 from pet_cifar.callbacks.stop_request import Stopped
-from pet_cifar.cli.arguments import asks_for_help
 from pet_cifar.cli.defaults import LOGS, FileLogger, claim
-from pet_cifar.cli.plain_parser import split_words
+from pet_cifar.cli.plain_parser import asks_for_help, split_words
 from pet_cifar.cli.stop_signals import StopSignals, requeue
-from pet_cifar.data.files.names import printable
 from pet_cifar.errors import InputError
+from pet_cifar.names import printable
 from pet_cifar.runs.continuation import Continuation, continuation_of, lock, rewind
 
 JOB = "slurm_job_id"

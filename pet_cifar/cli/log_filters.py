@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pet_cifar.data.files.names import lines_without_codes
+from pet_cifar.names import lines_without_codes
 
 _LIGHTNING = "lightning.pytorch.utilities.rank_zero"
 _DATA = "pet_cifar.data.manifest_report"

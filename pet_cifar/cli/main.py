@@ -8,9 +8,11 @@ from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from pet_cifar import __version__
+from pet_cifar.cli.first_look import DATA_COMMANDS, check_data_words, check_words
 from pet_cifar.cli.interactive import is_interactive
 from pet_cifar.cli.plain_parser import split_words
 from pet_cifar.errors import InputError, did_you_mean
+from pet_cifar.names import printable
 from pet_cifar.runs.trusted import trusting
 
 if TYPE_CHECKING:
@@ -96,8 +98,6 @@ def main(args: Sequence[str] | None = None, *, callbacks: "Sequence[Callback]" =
     except InputError as error:
         if is_interactive():
             raise
-        from pet_cifar.data.files.names import printable
-
         # A word of it may come from a stranger's file, and must not steer the terminal.
         print(f"pet-cifar: error: {printable(str(error))}", file=sys.stderr)
         raise SystemExit(error.status) from error
@@ -119,10 +119,11 @@ def _run_command(
     command: str, options: list[str], words: Sequence[str], callbacks: "Sequence[Callback]", began: float
 ) -> "PetCifarCLI | None":
     if command not in COMMANDS:
-        if command in ("check", "doctor", "prepare"):
+        if command in DATA_COMMANDS:
             raise InputError(f"there is no command {command}; did you mean data {command}?")
         raise InputError(f"there is no command {command}{did_you_mean(command, COMMANDS)}; see pet-cifar --help")
     if command == "data":
+        check_data_words(options)
         from pet_cifar.cli.data import run_data
 
         run_data(options)
@@ -168,6 +169,7 @@ def _run_command(
 
         _end(run_draw(options))
         return None
+    check_words(command, options)
     from pet_cifar.cli.trainer import run_trainer
 
     return run_trainer(words, callbacks, began)

@@ -49,3 +49,8 @@ def split_words(words: Sequence[str], *names: str) -> tuple[list[str], list[str]
     end = words.index("--") if "--" in words else len(words)
     found, others = finder.parse_known_args(list(words[:end]))
     return found.values, [*others, *words[end:]]
+
+
+def asks_for_help(words: Sequence[str]) -> bool:
+    """Whether the user wants nothing but help."""
+    return any(word in ("-h", "--help") or word.partition("=")[0].endswith(".help") for word in words)

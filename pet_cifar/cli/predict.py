@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pet_cifar.cli.plain_parser import PlainParser
-from pet_cifar.cli.run_option import add_run_option, load_run
+from pet_cifar.cli.run_option import add_run_option, check_run, load_run
 from pet_cifar.errors import InputError, did_you_mean
+from pet_cifar.names import printable
 
 if TYPE_CHECKING:
     from pet_cifar.runs.load import Classifier
@@ -118,10 +119,11 @@ def run_predict(words: Sequence[str]) -> int:
         InputError: An option is wrong, a path names nothing, or the run cannot be loaded.
     """
     options = _parsed(words)
-    # These imports take seconds, and --help answers without them.
+    name, run = ("--ckpt_path", options.ckpt_path) if options.ckpt_path else ("--run", options.run)
+    check_run(run, name)
+    # These imports take seconds, and --help and a run that is not there are answered without them.
     from tqdm import tqdm
 
-    from pet_cifar.data.files.names import printable
     from pet_cifar.runs import explanation, prediction_table
     from pet_cifar.runs.sources import find_sources
     from pet_cifar.runs.stream import predict_sources
@@ -134,7 +136,6 @@ def run_predict(words: Sequence[str]) -> int:
     _tell_passed_over(found)
     if options.move and (inside := next((one for one in found.sources if one.member), None)):
         raise InputError(f"--move: {printable(inside.name)} lies in an archive; give --copy")
-    name, run = ("--ckpt_path", options.ckpt_path) if options.ckpt_path else ("--run", options.run)
     net = load_run(run, options.device, option=name)
     named = ", ".join(net.class_names[:10]) + (" and more" if len(net.class_names) > 10 else "")
     print(f"{printable(str(net.checkpoint))}: {len(net.class_names)} classes, {named}", file=sys.stderr)
@@ -163,7 +164,7 @@ def run_predict(words: Sequence[str]) -> int:
 
 
 def _tell_passed_over(found: "Found") -> None:
-    from pet_cifar.data.files.names import listed
+    from pet_cifar.names import listed
 
     if found.passed_over:
         some = listed(found.passed_over, 3)
@@ -184,7 +185,6 @@ def _print_rows(rows: "Sequence[Row]", top: int, most: int | None) -> None:
 
 def _sort_into_folders(net: "Classifier", rows: "Sequence[Row]", folder: Path, *, move: bool) -> bool:
     """Puts the pictures into the folders of their classes; returns whether all could be."""
-    from pet_cifar.data.files.names import printable
     from pet_cifar.runs.class_folders import OUTLIERS, folder_names, put_into
 
     names = folder_names(net.class_names)

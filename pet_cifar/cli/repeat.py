@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
+from pet_cifar.cli.config_files import find_config, run_name
 from pet_cifar.cli.plain_parser import PlainParser, split_words
 from pet_cifar.durations import described, seconds_of
 from pet_cifar.errors import InputError, disk_errors
@@ -77,14 +78,13 @@ def wanted_runs(names: Sequence[str], seeds: Sequence[int], words: Sequence[str]
     Raises:
         InputError: A config or an option is wrong, or two configs would share the directory of their runs.
     """
-    # These imports take seconds, and --help answers without them.
-    from pet_cifar.cli import configs
+    files = {name: find_config(name) for name in dict.fromkeys(names)}
+    # These imports take seconds, and --help and a name that is wrong are answered without them.
     from pet_cifar.cli.found_runs import WantedRun, whole_config
 
-    files = {name: configs.find_config(name) for name in dict.fromkeys(names)}
     by_name: dict[str, Path] = {}
     for file in files.values():
-        other = by_name.setdefault(configs.run_name(file), file)
+        other = by_name.setdefault(run_name(file), file)
         if other != file:
             raise InputError(
                 f"--config {file}: its runs would lie among those of {other}, which has the same name; rename one"

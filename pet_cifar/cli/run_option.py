@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from pet_cifar.cli.plain_parser import PlainParser
 from pet_cifar.errors import InputError, check_local
+from pet_cifar.runs.directory import find_checkpoint
 from pet_cifar.runs.trusted import HELP
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ def load_run(run: str, device: str | None = None, *, option: str = "--run") -> "
     Raises:
         InputError: There is no such run or device, or the run cannot be loaded.
     """
-    check_local(option, run)
-    # This import takes seconds, and --help answers without it.
+    check_run(run, option)
+    # This import takes seconds, and --help and a run that is not there are answered without it.
     from pet_cifar.runs.load import load
 
     if device is not None:
@@ -47,7 +48,30 @@ def load_run(run: str, device: str | None = None, *, option: str = "--run") -> "
     try:
         return load(run, device)
     except InputError as error:
-        raise InputError(f"{option} {error}" if str(error).startswith(run) else str(error)) from error
+        raise _named(error, run, option) from error
+
+
+def check_run(run: str, option: str = "--run") -> None:
+    """Refuses a run that is not there, before anything is imported that takes seconds.
+
+    Args:
+        run: The value of the option.
+        option: The name of the option.
+
+    Raises:
+        InputError: There is no such run, or it has no checkpoint.
+    """
+    check_local(option, run)
+    try:
+        find_checkpoint(run)
+    except InputError as error:
+        raise _named(error, run, option) from error
+
+
+def _named(error: InputError, run: str, option: str) -> InputError:
+    """The error with the option that the user has given."""
+    text = str(error).removeprefix("--run ")
+    return InputError(f"{option} {text}" if text.startswith(run) else text)
 
 
 def add_root_option(parser: PlainParser) -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import yaml
 
 from pet_cifar.cli.plain_parser import PlainParser
-from pet_cifar.data.files.names import plain_stem
 from pet_cifar.durations import seconds_of
 from pet_cifar.errors import InputError, disk_errors
+from pet_cifar.names import plain_stem
 
 if TYPE_CHECKING:
     from pet_cifar.cli.sweep_file import Sweep

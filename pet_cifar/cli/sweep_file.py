@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pet_cifar.callbacks.experiment import flatten
 from pet_cifar.cli import configs
+from pet_cifar.cli.config_files import find_config
 from pet_cifar.cli.places import outside
 from pet_cifar.errors import InputError, did_you_mean
 
@@ -184,7 +185,7 @@ def _config_of(file: Path, name: str) -> Path:
     """The config that a sweep names: a path from its own folder, or what ``--config`` takes."""
     beside = file.parent / name
     try:
-        return beside if beside.is_file() else configs.find_config(name)
+        return beside if beside.is_file() else find_config(name)
     except InputError as error:
         raise InputError(f"--config {file}: {str(error).removeprefix('--')}") from error
 

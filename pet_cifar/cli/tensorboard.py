@@ -42,7 +42,7 @@ def _serve(directory: Path, port: int) -> None:
     from tensorboard import program
     from tensorboard.util import tb_logging
 
-    from pet_cifar.data.files.names import printable
+    from pet_cifar.names import printable
 
     board = program.TensorBoard()
     board.configure(argv=["pet-cifar", *flags(directory, port)])

@@ -19,6 +19,7 @@ from pet_cifar.cli import (
     arguments,
     budget_option,
     callback_options,
+    config_files,
     configs,
     constructors,
     failures,
@@ -32,15 +33,16 @@ from pet_cifar.cli import (
     trust,
 )
 from pet_cifar.cli.defaults import default_callbacks, new_run, replaces, scored_run
+from pet_cifar.cli.first_look import refuse_missing_net
 from pet_cifar.cli.parser import Parser, check_values
-from pet_cifar.cli.plain_parser import split_words
+from pet_cifar.cli.plain_parser import asks_for_help, split_words
 from pet_cifar.cli.save_config import SaveConfig
 from pet_cifar.cli.stop_signals import StopSignals
 from pet_cifar.data import ImageDataModule
-from pet_cifar.data.files.names import printable
 from pet_cifar.data.scored import name_of_results
 from pet_cifar.errors import InputError, check_local
 from pet_cifar.models.summary import summary
+from pet_cifar.names import printable
 from pet_cifar.runs import directory, trusted
 from pet_cifar.runs.checkpoint_file import use_hashed_checkpoints
 from pet_cifar.runs.continuation import Continuation
@@ -358,20 +360,15 @@ def run_trainer(
     """
     log_filters.filter_messages()
     verb, *words = args
-    wants_help = arguments.asks_for_help(words)
+    wants_help = asks_for_help(words)
     _, words = split_words(words, "--trust")  # The command has read them already.
     # A config is weaker than the options, wherever it stands among them.
     names, words = split_words(words, "-c", "--config")
     runs, words = split_words(words, "--run")
     if runs:
-        if verb == "fit":
-            raise InputError(
-                "--run: fit makes a run of its own; to go on with one, give --resume RUN_DIR, or, in a new directory, "
-                "--ckpt_path RUN_DIR/checkpoints/last.ckpt"
-            )
         words = ["--ckpt_path", str(directory.best_checkpoint(directory.find_run(runs[-1]))), *words]
     continued, content, words = fit_directory.resumed(verb, words)
-    files = [configs.find_config(name) for name in names]
+    files = [config_files.find_config(name) for name in names]
     given = [*((f"--config {file}", configs.read_config(file)) for file in files), *said]
     paths, _ = split_words(words, "--ckpt_path")
     for path in paths:
@@ -381,10 +378,7 @@ def run_trainer(
         paths, words = named, ["--ckpt_path", named[-1], *words]
     checkpoint = Path(paths[-1]) if paths and paths[-1] and not wants_help else None
     if verb != "fit" and checkpoint is None and not wants_help:
-        raise InputError(
-            f"{verb} needs a trained net: give --run RUN_DIR, such as lightning_logs/digits_residual, "
-            "or --ckpt_path FILE"
-        )
+        refuse_missing_net(verb)
     words = [word for file in files for word in ("--config", str(file))] + words
     if checkpoint is not None:
         source = f"{CHECKPOINT} {checkpoint}"
@@ -392,7 +386,7 @@ def run_trainer(
         if own:
             words = ["--config", json.dumps(own), *words]
             given.insert(0, (source, own))
-    name = configs.run_name(files[-1]) if files else ""
+    name = config_files.run_name(files[-1]) if files else ""
     return PetCifarCLI([verb, *words], args, name, checkpoint, given, callbacks, continued, began)
 
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pet_cifar.data.files.names import from_cell, listed, printable
 from pet_cifar.data.manifest import EXCLUDED, NO_CLASS, ImageRecord
 from pet_cifar.data.manifest_report import warn_line
 from pet_cifar.errors import InputError
+from pet_cifar.names import from_cell, listed, printable
 
 
 def read_exclusions(file: Path) -> list[str]:

@@ -16,7 +16,6 @@ from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 
 from pet_cifar.data.files.locking import locked
-from pet_cifar.data.files.names import printable
 from pet_cifar.data.files.parallel import map_in_threads
 from pet_cifar.data.files.replacing import replacing
 from pet_cifar.data.manifest import ImageRecord, Split, natural_key
@@ -25,6 +24,7 @@ from pet_cifar.data.near_duplicates import SIDE, groups_of, near_duplicates
 from pet_cifar.data.pixels.decode import fit_array
 from pet_cifar.errors import disk_errors
 from pet_cifar.hardware import cores
+from pet_cifar.names import printable
 
 MOST = 50_000
 """The number of pictures up to which a run looks for near duplicates by itself, which takes a minute, once."""

@@ -17,11 +17,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pet_cifar.data.files.names import as_cell, from_cell, printable
 from pet_cifar.data.files.parallel import map_in_threads
 from pet_cifar.data.files.replacing import replacing_text
 from pet_cifar.data.pixels.decode import DecodeError, decode, inspect
 from pet_cifar.errors import InputError, disk_errors
+from pet_cifar.names import as_cell, from_cell, printable
 
 PICTURE_SUFFIXES = {
     *(".jpg", ".jpeg", ".jfif", ".mpo", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"),

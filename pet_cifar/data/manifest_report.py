@@ -7,9 +7,9 @@ from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
 
-from pet_cifar.data.files.names import printable
 from pet_cifar.data.manifest import DUPLICATE, NO_CLASS, OK, VERDICTS, ImageRecord, Split
 from pet_cifar.errors import InputError, did_you_mean
+from pet_cifar.names import printable
 
 log = logging.getLogger(__name__)
 

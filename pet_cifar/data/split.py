@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
 
-from pet_cifar.data.files.names import printable
 from pet_cifar.data.manifest import ImageRecord, Split
+from pet_cifar.data.stratified import proportional_rows
 from pet_cifar.errors import InputError, did_you_mean
+from pet_cifar.names import printable
 
 
 def check_fraction(name: str, value: float) -> None:
@@ -74,7 +74,7 @@ def stratified_split(
     if group is not None:
         taken = _grouped(labels, [group(record) for record in records], size, seed)
     else:
-        taken = _proportional(labels, size, seed)
+        taken = proportional_rows(labels, size, seed)
     rest = sorted(set(range(len(records))) - set(taken))
     counts = Counter(labels)
     for side in (rest, taken):
@@ -87,22 +87,6 @@ def stratified_split(
     if group is not None:
         _tell_share(len(taken) / len(labels), size if isinstance(size, float) else size / len(labels), name)
     return [records[index] for index in rest], [records[index] for index in sorted(taken)]
-
-
-def _proportional(labels: Sequence[str], size: float | int, seed: int) -> list[int]:
-    """The rows that are taken, of each class in proportion and one at least."""
-    rows = np.arange(len(labels))
-    try:
-        taken: list[int] = train_test_split(rows, test_size=size, stratify=labels, random_state=seed)[1].tolist()
-    except ValueError:  # A class has one picture, or there are more classes than pictures to take.
-        taken = []
-    missing = set(labels) - {labels[row] for row in taken}
-    shuffled = np.random.default_rng(seed).permutation(len(labels)).tolist()
-    for label in sorted(missing):
-        own = [row for row in shuffled if labels[row] == label]
-        share = size if isinstance(size, float) else size / len(labels)
-        taken += own[: max(1, round(share * len(own))) if len(own) > 1 else 0]
-    return taken
 
 
 def _grouped(labels: Sequence[str], groups: Sequence[str], size: float | int, seed: int) -> list[int]:
@@ -127,6 +111,9 @@ def _grouped(labels: Sequence[str], groups: Sequence[str], size: float | int, se
 
 def _group_folds(labels: Sequence[str], groups: Sequence[str], count: int, seed: int) -> list[list[int]]:
     """The rows of each fold; none where there are fewer pictures of each class than folds."""
+    # scikit-learn takes up to a second to import, and most runs have neither groups nor folds.
+    from sklearn.model_selection import StratifiedGroupKFold
+
     folds = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
     try:
         with warnings.catch_warnings():
@@ -160,6 +147,9 @@ def _fold(
     records: Sequence[ImageRecord], fold: tuple[int, int], seed: int, group: Callable[[ImageRecord], str] | None
 ) -> tuple[list[ImageRecord], list[ImageRecord]]:
     """Divides pictures into (rest, one of several folds), with every class in proportion and no group divided."""
+    # scikit-learn takes up to a second to import, and most runs have neither groups nor folds.
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
     number, count = fold
     labels = [record.label for record in records]
     folds = (StratifiedKFold if group is None else StratifiedGroupKFold)(count, shuffle=True, random_state=seed)

@@ -10,12 +10,12 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 
-from pet_cifar.data.files.names import printable
 from pet_cifar.data.manifest import ImageRecord, Split
 from pet_cifar.data.pixels.cache import Pixels, Shape, open_pixels
 from pet_cifar.data.pixels.placement import Cache, Placement, choose_placement, missing_bytes
 from pet_cifar.data.root import state_directory
 from pet_cifar.hardware import cores
+from pet_cifar.names import printable
 
 
 class SplitPixels:

@@ -11,11 +11,11 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from pet_cifar.data.files.locking import locked
-from pet_cifar.data.files.names import as_cell, from_cell, without_codes
 from pet_cifar.data.files.replacing import replacing
 from pet_cifar.data.manifest_report import warn_line
 from pet_cifar.data.root import state_directories, state_directory
 from pet_cifar.errors import InputError
+from pet_cifar.names import as_cell, from_cell, without_codes
 
 FILE = "tests.csv"
 

@@ -9,9 +9,9 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from pet_cifar.data.files.names import listed
 from pet_cifar.data.manifest import OK, ImageRecord
 from pet_cifar.errors import InputError
+from pet_cifar.names import listed
 
 
 def state_of(fingerprint: str, trained: Iterable[ImageRecord]) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pet_cifar.data.datamodule import ImageDataModule
-from pet_cifar.data.files.names import as_cell, printable
 from pet_cifar.data.files.parallel import map_in_threads
 from pet_cifar.data.manifest import ImageRecord
 from pet_cifar.data.pixels.decode import DecodeError, decode
@@ -23,6 +22,7 @@ from pet_cifar.doctor.examination import Examination, Line, summarize
 from pet_cifar.doctor.shortcuts import Shortcut
 from pet_cifar.errors import disk_errors
 from pet_cifar.hardware import cores
+from pet_cifar.names import as_cell, printable
 
 SIDE = 160
 """The longer side in pixels of a picture on the page."""

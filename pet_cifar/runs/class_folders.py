@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from pet_cifar.data.files.names import printable
 from pet_cifar.errors import InputError, disk_errors
+from pet_cifar.names import printable
 from pet_cifar.runs.sources import Source
 
 OUTLIERS = "none_of_these"

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pet_cifar.data.files.names import printable
 from pet_cifar.errors import InputError
+from pet_cifar.names import printable
 from pet_cifar.runs import forecast, statistics
 from pet_cifar.runs.experiments import Experiment
 from pet_cifar.runs.misleading import Finding, findings_of, is_same_run, reasons_against

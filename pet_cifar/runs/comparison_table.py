@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pet_cifar.data.files.names import as_cell
+from pet_cifar.names import as_cell
 from pet_cifar.runs.comparison import Comparison
 from pet_cifar.runs.experiments import Experiment
 

@@ -13,9 +13,9 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from pet_cifar.callbacks.last_checkpoint import LastCheckpoint
 from pet_cifar.callbacks.run_loggers import drawn_files, read_rows, write_rows
-from pet_cifar.errors import InputError, check_local, disk_errors
+from pet_cifar.errors import InputError, disk_errors
 from pet_cifar.runs.checkpoint_file import LAST, PREVIOUS
-from pet_cifar.runs.directory import read_checkpoint
+from pet_cifar.runs.directory import check_resumed, read_checkpoint
 
 log = logging.getLogger(__name__)
 LOCK = ".training.lock"
@@ -48,7 +48,6 @@ def continuation_of(path: str) -> tuple[Continuation, dict[str, Any]]:
     Raises:
         InputError: There is no such run, no checkpoint of it is whole, or it is of an earlier version.
     """
-    check_local("--resume", path)
     run = _find(path)
     _refuse_links(run)
     damaged: list[str] = []
@@ -94,14 +93,7 @@ def _warn(line: str) -> None:
 
 
 def _find(text: str) -> Path:
-    path = Path(text)
-    if path.is_file() or (path.suffix == ".ckpt" and not path.is_dir()):
-        raise InputError(
-            f"--resume {text}: this is no run directory; give one, or, to go on from a checkpoint in a new one, "
-            f"give --ckpt_path {text}"
-        )
-    if not text or not path.is_dir():
-        raise InputError(f"--resume {text}: there is no such directory; give a run, such as {_EXAMPLE}")
+    path = check_resumed(text)
     if path.name == "checkpoints":
         path = path.parent
     versions = [entry for entry in path.iterdir() if re.fullmatch(r"version_\d+", entry.name)]
@@ -118,9 +110,6 @@ def _find(text: str) -> Path:
             f"epochs: --resume {kept[0]} --trainer.max_epochs N"
         )
     raise InputError(f"--resume {text}: none of its runs has a checkpoint to go on from")
-
-
-_EXAMPLE = "lightning_logs/digits_residual"
 
 
 def is_finished(run: Path) -> bool:

@@ -7,11 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from pet_cifar.data.files.plain_tensors import read_tensors
 from pet_cifar.errors import InputError, check_local, did_you_mean
-from pet_cifar.runs.checkpoint_file import check_hash
 
 
 def find_run(path: str | Path) -> Path:
@@ -75,15 +72,73 @@ def run_of_checkpoint(checkpoint: Path) -> Path | None:
     return run if checkpoint.parent.name == "checkpoints" and (run / "config.yaml").is_file() else None
 
 
+def find_checkpoint(run: str | Path) -> Path:
+    """The checkpoint that ``run`` is, or the best one of the run that it names.
+
+    Raises:
+        InputError: There is none.
+    """
+    path = Path(run).expanduser()
+    return path if path.is_file() else best_checkpoint(find_run(path if str(run) else ""))
+
+
+def check_run_folder(path: Path) -> None:
+    """Refuses what is no directory in the place of a run.
+
+    Raises:
+        InputError: There is no such directory.
+    """
+    if not path.is_dir():
+        kind = "is a file" if path.is_file() else "does not exist"
+        folder = path.parent if path.parent.is_dir() else Path("lightning_logs")
+        known = [str(one) for one in folder.iterdir() if one.is_dir()] if folder.is_dir() else []
+        near = did_you_mean(str(path), known)
+        raise InputError(f"{path} {kind}; give run directories, such as lightning_logs/NAME{near}")
+
+
+def check_file(path: Path) -> None:
+    """Refuses what is no file of this machine in the place of a checkpoint.
+
+    Raises:
+        InputError: There is no such file.
+    """
+    check_local("--ckpt_path", path)
+    if not path.is_file():
+        raise InputError(f"--ckpt_path {path}: there is no such file")
+
+
+def check_resumed(text: str) -> Path:
+    """The directory that ``--resume`` names: a run, or the runs of a config.
+
+    Raises:
+        InputError: There is no such directory.
+    """
+    check_local("--resume", text)
+    path = Path(text)
+    if path.is_file() or (path.suffix == ".ckpt" and not path.is_dir()):
+        raise InputError(
+            f"--resume {text}: this is no run directory; give one, or, to go on from a checkpoint in a new one, "
+            f"give --ckpt_path {text}"
+        )
+    if not text or not path.is_dir():
+        raise InputError(
+            f"--resume {text}: there is no such directory; give a run, such as lightning_logs/digits_residual"
+        )
+    return path
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Reads a checkpoint of tensors, numbers and strings; code in it is refused.
 
     Raises:
         InputError: The file is missing, damaged or holds something else.
     """
-    check_local("--ckpt_path", path)
-    if not path.is_file():
-        raise InputError(f"--ckpt_path {path}: there is no such file")
+    check_file(path)
+    # These imports take seconds, and a directory is found without them.
+    import torch
+
+    from pet_cifar.runs.checkpoint_file import check_hash
+
     check_hash(path)
     try:
         checkpoint = read_tensors(path)
@@ -99,7 +154,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if isinstance(checkpoint, dict) and _is_checkpoint(checkpoint):
         return checkpoint
     inner = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, dict) else {}
-    if isinstance(inner, dict) and inner and all(isinstance(value, Tensor) for value in inner.values()):
+    if isinstance(inner, dict) and inner and all(isinstance(value, torch.Tensor) for value in inner.values()):
         raise InputError(
             f"--ckpt_path {path} is no checkpoint of a run, but a bare state dict of {len(inner)} tensors, such as "
             f"{next(iter(inner))}; a net that takes weights (VGG16Classifier, TimmClassifier) starts from it with fit "

@@ -28,9 +28,9 @@ from pet_cifar.callbacks.images.inspection import (
 )
 from pet_cifar.callbacks.images.sample_pictures import sample_sheet
 from pet_cifar.data.datamodule import ImageDataModule
-from pet_cifar.data.files.names import plain_stem, printable
 from pet_cifar.data.pixels.decode import DecodeError, decode, decode_whole
 from pet_cifar.errors import InputError, did_you_mean, disk_errors
+from pet_cifar.names import plain_stem, printable
 from pet_cifar.runs.curves import draw_curves, read_curves
 from pet_cifar.runs.explanation import SIDE, explained_layer, overlay_of
 from pet_cifar.runs.sources import Source

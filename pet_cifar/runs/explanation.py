@@ -15,9 +15,9 @@ from tqdm import tqdm
 from pet_cifar.callbacks.images.drawing import PixelArray
 from pet_cifar.callbacks.images.grad_cam import blend, check_captum, explain, last_layer_with_maps
 from pet_cifar.callbacks.images.inspection import as_input, untouched
-from pet_cifar.data.files.names import plain_stem, printable
 from pet_cifar.data.pixels.decode import DecodeError, decode, decode_whole
 from pet_cifar.errors import InputError, check_new_folder, disk_errors
+from pet_cifar.names import plain_stem, printable
 from pet_cifar.runs.stream import Row
 from pet_cifar.training.classifier import ImageClassifier
 from pet_cifar.training.prediction import Prediction

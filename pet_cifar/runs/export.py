@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from pet_cifar import __version__
-from pet_cifar.data.files.names import printable
 from pet_cifar.errors import InputError, disk_errors
+from pet_cifar.names import printable
 from pet_cifar.runs.directory import run_of_checkpoint
 from pet_cifar.runs.exported_file import METADATA
 from pet_cifar.runs.exported_net import FromPicture, FromPixels

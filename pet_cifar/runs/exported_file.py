@@ -9,8 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from pet_cifar.data.files.names import printable
 from pet_cifar.errors import InputError
+from pet_cifar.names import printable
 from pet_cifar.runs.net_size import COPIES, SPARE
 from pet_cifar.training.prediction import check_names
 

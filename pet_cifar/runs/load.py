@@ -17,12 +17,12 @@ from pet_cifar import __version__, models
 from pet_cifar import data as datamodules
 from pet_cifar.callbacks.images.confusion_matrix import read_confusions
 from pet_cifar.callbacks.images.grad_cam import check_captum
-from pet_cifar.data.files.names import printable
 from pet_cifar.data.files.plain_yaml import check_plain, read_yaml
 from pet_cifar.data.pixels.convert import Picture, pixels_of
 from pet_cifar.errors import InputError, check_local, did_you_mean
+from pet_cifar.names import printable
 from pet_cifar.runs import drawings, explanation
-from pet_cifar.runs.directory import best_checkpoint, find_run, read_checkpoint, run_of_checkpoint
+from pet_cifar.runs.directory import find_checkpoint, read_checkpoint, run_of_checkpoint
 from pet_cifar.runs.exported_file import SUFFIX, open_exported
 from pet_cifar.runs.net_size import built_within
 from pet_cifar.runs.sources import Found, find_sources
@@ -227,16 +227,6 @@ def _copied(net: ImageClassifier) -> ImageClassifier:
         return copy.deepcopy(net)
     finally:
         net._trainer = trainer
-
-
-def find_checkpoint(run: str | Path) -> Path:
-    """The checkpoint that ``run`` is, or the best one of the run that it names.
-
-    Raises:
-        InputError: There is none.
-    """
-    path = Path(run).expanduser()
-    return path if path.is_file() else best_checkpoint(find_run(path if str(run) else ""))
 
 
 def _config_of(checkpoint: Mapping[str, Any], file: Path) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pet_cifar.data.files.names import listed
 from pet_cifar.data.test_log import LoggedTest
+from pet_cifar.names import listed
 from pet_cifar.runs.experiments import Experiment
 from pet_cifar.runs.tested_run import TestedRun
 

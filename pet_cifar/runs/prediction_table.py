@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pet_cifar.data.files.names import as_cell, printable, without_codes
 from pet_cifar.data.files.replacing import replacing
 from pet_cifar.errors import InputError, did_you_mean, disk_errors
+from pet_cifar.names import as_cell, printable, without_codes
 from pet_cifar.runs.stream import Row
 from pet_cifar.training.prediction import NONE_OF_THESE
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pet_cifar.data.files.names import printable
 from pet_cifar.data.files.walk import SYSTEM_FILES, is_hidden, walk
 from pet_cifar.data.manifest import PICTURE_SUFFIXES, natural_key
 from pet_cifar.data.pixels.decode import starts_like_a_picture
 from pet_cifar.errors import InputError
+from pet_cifar.names import printable
 
 MAX_BYTES = 512 * 2**20
 """A file of more bytes, or one that unpacks to more, is not read, because it may be meant to fill the memory."""

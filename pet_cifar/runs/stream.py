@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pet_cifar.data.files.names import printable
 from pet_cifar.data.pixels.convert import described
 from pet_cifar.data.pixels.decode import DecodeError, decode
 from pet_cifar.hardware import cores, keep_freed_memory
+from pet_cifar.names import printable
 from pet_cifar.runs.sources import Source
 from pet_cifar.training.classifier import ImageClassifier
 from pet_cifar.training.prediction import Prediction, batch_size_for, predict_pixels

@@ -16,9 +16,10 @@ from pet_cifar.callbacks.experiment import key_of, read_options, read_seed
 from pet_cifar.callbacks.prediction_writer import FORMAT as SCORED_FORMAT
 from pet_cifar.callbacks.run_record import FILE as RECORD
 from pet_cifar.callbacks.run_record import FORMAT as RECORD_FORMAT
-from pet_cifar.data.files.names import from_cell, printable
-from pet_cifar.errors import InputError, did_you_mean
+from pet_cifar.errors import InputError
+from pet_cifar.names import from_cell, printable
 from pet_cifar.runs.curves import Curve, read_curves
+from pet_cifar.runs.directory import check_run_folder
 
 Record = Mapping[str, Any]
 
@@ -179,12 +180,7 @@ def find_tested(path: Path) -> tuple[list[Path], list[Path]]:
     Raises:
         InputError: There is no such directory, or it holds no run.
     """
-    if not path.is_dir():
-        kind = "is a file" if path.is_file() else "does not exist"
-        folder = path.parent if path.parent.is_dir() else Path("lightning_logs")
-        known = [str(one) for one in folder.iterdir() if one.is_dir()] if folder.is_dir() else []
-        near = did_you_mean(str(path), known)
-        raise InputError(f"{path} {kind}; give run directories, such as lightning_logs/NAME{near}")
+    check_run_folder(path)
     runs = [path] if _is_run(path) else sorted((one for one in path.iterdir() if _is_run(one)), key=_number)
     if not runs:
         below = sorted(str(one) for one in path.iterdir() if _holds_runs(one))

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from jinja2 import Environment
 
-from pet_cifar.data.files.names import printable
 from pet_cifar.errors import InputError, disk_errors
+from pet_cifar.names import printable
 from pet_cifar.runs.export import Card
 
 PACKAGE = "onnxruntime-web"

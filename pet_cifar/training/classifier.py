@@ -14,13 +14,13 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from pet_cifar import __version__
 from pet_cifar.data.datamodule import ImageDataModule, image_data_of
-from pet_cifar.data.files.names import printable
 from pet_cifar.data.loader import Batch, FeatureBatch
 from pet_cifar.data.pixels.convert import Picture
 from pet_cifar.data.plain_batch import as_batch
 from pet_cifar.data.scored import name_of_results
 from pet_cifar.errors import InputError, check_choice, check_positive
 from pet_cifar.hardware import keep_freed_memory
+from pet_cifar.names import printable
 from pet_cifar.training import own_module, prediction
 from pet_cifar.training.budget import TimeBudget, time_budget
 from pet_cifar.training.class_weights import ClassWeights, check_class_weights, class_weights

@@ -12,9 +12,9 @@ from lightning.pytorch.tuner.lr_finder import _LRCallback
 from torch import Tensor
 
 from pet_cifar.data.datamodule import image_data_of
-from pet_cifar.data.files.names import listed
 from pet_cifar.data.loader import Batch, FeatureBatch
 from pet_cifar.errors import NotFiniteError
+from pet_cifar.names import listed
 from pet_cifar.training.optimizer import learning_rate
 
 log = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pet_cifar.cli.configs import find_config, run_name, shipped_configs
+from pet_cifar.cli.config_files import find_config, run_name, shipped_configs
 from pet_cifar.errors import InputError
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -90,7 +90,7 @@ def test_a_run_that_fails_stops_no_other(
 
 
 def main_config() -> str:
-    from pet_cifar.cli.configs import shipped_configs
+    from pet_cifar.cli.config_files import shipped_configs
 
     return str(shipped_configs()["digits_residual"])
 

@@ -19,7 +19,8 @@ import torch
 import yaml
 from jsonargparse import ArgumentParser, capture_parser
 
-from pet_cifar.cli.configs import read_config, shipped_configs
+from pet_cifar.cli.config_files import shipped_configs
+from pet_cifar.cli.configs import read_config
 from pet_cifar.cli.main import main
 from pet_cifar.cli.trust import check_config
 from pet_cifar.errors import InputError

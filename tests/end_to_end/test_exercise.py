@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pet_cifar.cli.configs import shipped_configs
+from pet_cifar.cli.config_files import shipped_configs
 from pet_cifar.cli.exercise import make_planned
 from pet_cifar.cli.main import main
 from pet_cifar.cli.processes import Processes

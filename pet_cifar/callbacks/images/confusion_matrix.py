@@ -13,9 +13,9 @@ from pet_cifar.callbacks.images.base import EvalSplit, ImageCallback, title_of
 from pet_cifar.callbacks.images.drawing import PixelArray, confusion_matrix
 from pet_cifar.callbacks.predictions import Predictions
 from pet_cifar.data.datamodule import ImageDataModule
-from pet_cifar.data.files.names import as_cell, from_cell
 from pet_cifar.data.files.replacing import replacing_text
 from pet_cifar.errors import ELSEWHERE, InputError, disk_errors
+from pet_cifar.names import as_cell, from_cell
 from pet_cifar.training.classifier import ImageClassifier
 
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from sklearn.decomposition import PCA
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -11,8 +10,8 @@ from pet_cifar.callbacks.images.base import EvalSplit, ImageCallback, warn
 from pet_cifar.callbacks.images.drawing import PixelArray, channels_last, scale_to
 from pet_cifar.callbacks.images.inspection import as_input, balanced_rows, pictures_of
 from pet_cifar.data.datamodule import ImageDataModule
-from pet_cifar.data.files.names import printable
 from pet_cifar.errors import InputError
+from pet_cifar.names import printable
 from pet_cifar.training.classifier import ImageClassifier
 
 DIMENSIONS = 64
@@ -65,6 +64,9 @@ class Embeddings(ImageCallback):
             warn("no embeddings are written: the last layer's input is not finite; try a smaller learning rate")
             return
         if min(vectors.shape) > DIMENSIONS:
+            # scikit-learn takes up to a second to import, and these are drawn on request alone.
+            from sklearn.decomposition import PCA
+
             vectors = PCA(DIMENSIONS, svd_solver="full").fit_transform(vectors).astype(np.float32)
         if not board.spend(vectors.size * BYTES_PER_NUMBER + len(rows) * self.side**2 * 3):
             return

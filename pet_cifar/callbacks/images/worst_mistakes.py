@@ -7,7 +7,7 @@ from pet_cifar.callbacks.images.base import EvalSplit, ImageCallback, escape, ti
 from pet_cifar.callbacks.images.drawing import channels_last, grid, in_rows
 from pet_cifar.callbacks.images.inspection import pictures_of
 from pet_cifar.data.datamodule import ImageDataModule
-from pet_cifar.data.files.names import printable
+from pet_cifar.names import printable
 from pet_cifar.training.classifier import ImageClassifier
 
 ACROSS = 4

@@ -8,7 +8,6 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.data.files.download import fetch
-from pet_cifar.data.files.names import printable
 from pet_cifar.data.files.unpacked import is_archive, unpacked
 from pet_cifar.data.files.walk import is_hidden, walk
 from pet_cifar.data.layout import Layout, read_layout
@@ -16,6 +15,7 @@ from pet_cifar.data.manifest import PICTURE_SUFFIXES, ImageRecord, Split
 from pet_cifar.data.split import check_fraction, check_images_per_class, first_of_each_class
 from pet_cifar.data.synthetic import write_pictures
 from pet_cifar.errors import InputError
+from pet_cifar.names import printable
 
 log = logging.getLogger(__name__)
 

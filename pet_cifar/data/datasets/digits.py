@@ -1,11 +1,11 @@
 """Real handwritten digits that scikit-learn carries: no download, for a first run and for tests."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.datasets import load_digits
 
 from pet_cifar.data import manifest
 from pet_cifar.data.datamodule import ImageDataModule
@@ -13,6 +13,9 @@ from pet_cifar.data.manifest import ImageRecord
 from pet_cifar.data.pixels.decode import fit_array
 from pet_cifar.data.pixels.placement import Cache
 from pet_cifar.data.split import check_fraction
+
+FILE = "datasets/data/digits.csv.gz"
+"""Where the digits lie in scikit-learn: 64 shades from 0 to 16 and the class in each row."""
 
 
 class DigitsDataModule(ImageDataModule):
@@ -59,10 +62,9 @@ class DigitsDataModule(ImageDataModule):
 
     def locate(self) -> None:
         """Reads the digits out of scikit-learn; their 17 shades become 0 to 255."""
-        digits = load_digits()
-        pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+        images, self._targets = read_digits()
+        pixels = np.rint(images * (255 / 16)).astype(np.uint8)
         self._arrays = {f"digits#{row}": image for row, image in enumerate(pixels)}
-        self._targets = digits.target
 
     def check(self) -> list[ImageRecord]:
         """Lists the digits."""
@@ -74,3 +76,22 @@ class DigitsDataModule(ImageDataModule):
     def read(self, record: ImageRecord) -> NDArray[np.uint8]:
         """Scales one digit."""
         return fit_array(self._arrays[record.path], self.image_size, self.num_channels)
+
+
+def read_digits() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The shades of scikit-learn's digits, from 0 to 16, shape (1797, 8, 8), and their classes, shape (1797,).
+
+    The file is read without importing scikit-learn, which takes up to a second; a version that keeps the digits
+    elsewhere is imported.
+    """
+    package = find_spec("sklearn")
+    assert package is not None, "this package depends on it"
+    assert package.submodule_search_locations is not None, "it is a package"
+    file = Path(package.submodule_search_locations[0]) / FILE
+    if not file.is_file():
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        return digits.images, digits.target
+    table = np.loadtxt(file, delimiter=",")
+    return table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int64)

@@ -9,7 +9,6 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
 
 from pet_cifar.data.datamodule import ImageDataModule
-from pet_cifar.data.files.names import listed, printable
 from pet_cifar.data.files.unpacked import ARCHIVES, is_archive, unpacked
 from pet_cifar.data.files.walk import SYSTEM_FILES, is_hidden, walk
 from pet_cifar.data.labels_file import LabelsFile, read_labels_file
@@ -21,6 +20,7 @@ from pet_cifar.data.root import expanded
 from pet_cifar.data.split import check_fraction, check_images_per_class, first_of_each_class
 from pet_cifar.data.synthetic import write_pictures
 from pet_cifar.errors import InputError, did_you_mean
+from pet_cifar.names import listed, printable
 
 CAMERA_WORDS = {
     *("img", "dsc", "dscn", "dscf", "pxl", "dcim", "mvimg", "gopr", "cimg", "pict", "p", "image", "photo", "picture"),

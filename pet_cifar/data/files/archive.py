@@ -18,8 +18,8 @@ from typing import IO, BinaryIO, NamedTuple, Self, TypeVar
 from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore]
 
 from pet_cifar.data.files.locking import locked
-from pet_cifar.data.files.names import printable
 from pet_cifar.errors import InputError, disk_errors
+from pet_cifar.names import printable
 
 T = TypeVar("T")
 

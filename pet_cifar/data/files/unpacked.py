@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pet_cifar.data.files.archive import unpack_tar, unpack_zip
-from pet_cifar.data.files.names import printable
 from pet_cifar.data.root import state_directory
 from pet_cifar.errors import disk_errors
+from pet_cifar.names import printable
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 from torch import Tensor
 
-from pet_cifar.data.files.names import printable
 from pet_cifar.data.pixels.decode import DecodeError, decode, fit_array, fit_image
 from pet_cifar.errors import InputError
+from pet_cifar.names import printable
 
 Picture: TypeAlias = "str | Path | bytes | Image.Image | NDArray[np.uint8] | Tensor"
 """A file's path or its bytes, a PIL picture, a uint8 array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or a tensor."""

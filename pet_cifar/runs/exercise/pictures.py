@@ -21,8 +21,8 @@ from pet_cifar.callbacks.images.inspection import (
     untouched,
 )
 from pet_cifar.data.datamodule import ImageDataModule
-from pet_cifar.data.files.names import printable
 from pet_cifar.data.manifest import ImageRecord, Split
+from pet_cifar.names import printable
 from pet_cifar.runs.drawings import EVERY_CHANNEL
 from pet_cifar.runs.exercise.blocks import Image
 from pet_cifar.training.classifier import ImageClassifier

@@ -13,16 +13,16 @@ from tqdm import tqdm
 from pet_cifar.callbacks.images.drawing import PixelArray, channels_last
 from pet_cifar.callbacks.images.grad_cam import check_captum
 from pet_cifar.data.datamodule import ImageDataModule
-from pet_cifar.data.files.names import printable, without_codes
 from pet_cifar.data.manifest import ImageRecord
 from pet_cifar.data.pixels.decode import DecodeError, decode_whole
 from pet_cifar.doctor.page import as_data_uri
 from pet_cifar.errors import InputError
-from pet_cifar.runs.directory import read_checkpoint
+from pet_cifar.names import printable, without_codes
+from pet_cifar.runs.directory import find_checkpoint, read_checkpoint
 from pet_cifar.runs.drawings import enlarged
 from pet_cifar.runs.experiments import Experiment
 from pet_cifar.runs.explanation import explained_layer, overlay_of
-from pet_cifar.runs.load import find_checkpoint, load
+from pet_cifar.runs.load import load
 from pet_cifar.runs.misleading import reasons_against
 from pet_cifar.runs.tested_run import TestedRun
 from pet_cifar.training.classifier import ImageClassifier

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pet_cifar.callbacks.images.drawing import encode, shorten
-from pet_cifar.data.files.names import printable
+from pet_cifar.names import printable
 from pet_cifar.runs.experiments import Experiment
 from pet_cifar.runs.report.svg import Svg
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from xml.etree import ElementTree as ET
 
-from pet_cifar.data.files.names import printable
+from pet_cifar.names import printable
 
 COLORS = 6
 """The number of colors; see ``--s0`` to ``--s5`` in ``page.html.jinja``."""

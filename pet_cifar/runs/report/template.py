@@ -5,7 +5,7 @@ from typing import Any
 
 from jinja2 import Environment
 
-from pet_cifar.data.files.names import printable
+from pet_cifar.names import printable
 from pet_cifar.runs.report.svg import COLORS, Style, Svg
 
 FILE = "page.html.jinja"

@@ -6,7 +6,7 @@ import pytest
 from lightning.pytorch.cli import LightningCLI
 
 from pet_cifar.callbacks.run_record import net_sizes
-from pet_cifar.cli.configs import shipped_configs
+from pet_cifar.cli.config_files import shipped_configs
 from pet_cifar.cli.main import main
 from pet_cifar.runs.exercise.nets import net_of, read_config
 from pet_cifar.runs.exercise.plan import (

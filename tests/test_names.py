@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from pet_cifar.data.files.names import printable
+from pet_cifar.names import printable
 
 
 @pytest.mark.parametrize("name", ["cat.jpg", "Érable à sucre/猫 1.jpg", "a b.jpg"])
