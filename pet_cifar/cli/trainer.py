@@ -25,6 +25,7 @@ from pet_cifar.cli import (
     log_filters,
     monitors,
     options,
+    precision,
     run_hints,
     sweep_trial,
     trust,
@@ -85,6 +86,7 @@ class PetCifarCLI(LightningCLI):
         self.checkpoint = checkpoint
         self.given = [config for _, config in given]
         self._sources = [source for source, _ in given]
+        self._checkpoint_config = dict(given).get(configs.source_of(checkpoint), {}) if checkpoint else {}
         self.extra_callbacks = list(callbacks)
         super().__init__(
             model_class=ImageClassifier,
@@ -123,6 +125,7 @@ class PetCifarCLI(LightningCLI):
         budget_option.add_budget_option(parser)
         assert isinstance(parser, Parser)
         parser.prefer_whole_numbers()
+        parser.also_takes("trainer.precision", precision.AUTO)
         for attribute in arguments.FOLLOWS_DATA:
             parser.link_arguments(f"data.{attribute}", f"model.init_args.{attribute}", apply_on="instantiate")
 
@@ -150,6 +153,10 @@ class PetCifarCLI(LightningCLI):
         if self._resumes and isinstance(trainer["callbacks"], list):
             trainer["callbacks"] = callback_options.without_repeats(trainer["callbacks"])
         self._write_enums_as_words()
+        if trainer["precision"] == precision.AUTO:
+            trainer["precision"], why = precision.settled(trainer["accelerator"], self._checkpoint_config)
+            self.given = [precision.with_word(config, trainer["precision"]) for config in self.given]
+            _print(f"precision: {trainer['precision']}, {why}")
         self._dump_config()
         own = self.config[self.subcommand]
         check_values(self._parser(self.subcommand), own)
@@ -363,7 +370,7 @@ def run_trainer(args: Sequence[str], callbacks: Sequence[Callback] = (), began: 
         )
     words = [word for file in files for word in ("--config", str(file))] + words
     if checkpoint is not None:
-        source = f"the config in {checkpoint}"
+        source = configs.source_of(checkpoint)
         own = configs.config_of_checkpoint(content or directory.read_checkpoint(checkpoint), verb, source)
         if own:
             words = ["--config", json.dumps(own), *words]
