@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from pet_cifar import hardware
 
@@ -133,6 +134,33 @@ def test_what_linux_says(
     monkeypatch.setattr(hardware, "CPUINFO", tmp_path / "cpuinfo")
     assert hardware.computes_bfloat16() is native
     assert hardware.processor_name() == name or (name is None and hardware.processor_name())
+
+
+@pytest.mark.parametrize(
+    ("text", "accelerator", "gpu", "precision"),
+    [
+        (INTEL.format("amx_bf16"), "auto", None, "bf16-mixed"),
+        (INTEL.format("avx512_bf16"), "cpu", None, "bf16-mixed"),
+        (INTEL.format("avx2"), "auto", None, "32-true"),
+        (ARM.format("bf16"), "auto", None, "32-true"),
+        ("", "cpu", None, "32-true"),
+        (INTEL.format("amx_bf16"), "auto", False, "32-true"),
+        (INTEL.format("amx_bf16"), "cpu", False, "bf16-mixed"),
+        (INTEL.format("avx2"), "auto", True, "bf16-mixed"),
+        (INTEL.format("avx2"), "gpu", True, "bf16-mixed"),
+        (INTEL.format("avx2"), "cpu", True, "32-true"),
+        (INTEL.format("amx_bf16"), "mps", None, "32-true"),
+    ],
+)
+def test_the_precision_that_the_hardware_computes_natively(
+    text: str, accelerator: str, gpu: bool | None, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpuinfo").write_text(text)
+    monkeypatch.setattr(hardware, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu is not None)
+    # A GPU that only emulates bfloat16 would be counted, too, unless it is asked for its own.
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or gpu)
+    assert hardware.native_precision(accelerator) == precision
 
 
 def test_no_such_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

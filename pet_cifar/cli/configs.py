@@ -2,13 +2,17 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pet_cifar.callbacks.experiment import flatten
 from pet_cifar.cli import callback_options
 from pet_cifar.data.files.plain_yaml import check_plain, read_yaml, read_yaml_file
 from pet_cifar.data.manifest_report import warn_line
 from pet_cifar.errors import InputError
+from pet_cifar.hardware import Precision
+
+CHECKPOINT = "the config in"
+"""What the source of a config begins with that stands in a checkpoint."""
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -23,13 +27,18 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
+def source_of(checkpoint: Path) -> str:
+    """What the user is told of where a checkpoint's config stands."""
+    return f"{CHECKPOINT} {checkpoint}"
+
+
 def config_of_checkpoint(checkpoint: Mapping[str, Any], verb: str, source: str) -> dict[str, Any]:
     """The config that a checkpoint carries, without what a stranger's checkpoint must not decide.
 
     Args:
         checkpoint: The content of the file.
         verb: ``fit`` goes on training and takes the callbacks, the optimizer and the Trainer's numbers and words; the
-            other verbs take only the net, the data and the seed.
+            other verbs take only the net, the data, the seed, and a precision that every machine can compute in.
         source: What the config is, for the message, such as ``the config in FILE``.
 
     Raises:
@@ -44,7 +53,9 @@ def config_of_checkpoint(checkpoint: Mapping[str, Any], verb: str, source: str) 
     if verb == "fit":
         keys = (*keys, "trainer", "optimizer", "lr_scheduler")
     taken = {key: config[key] for key in keys if config.get(key) is not None}
-    if isinstance(trainer := taken.get("trainer"), dict):
+    if verb != "fit" and (precision := precision_of(config)) in get_args(Precision):
+        taken["trainer"] = {"precision": precision}
+    elif isinstance(trainer := taken.get("trainer"), dict):
         # A logger, a strategy or a plugin writes, sends or starts what the file says, so that the user gives it again.
         plain = {key for key, value in trainer.items() if _is_plain(value) and key != "model_registry"}
         others = [key for key, value in trainer.items() if value is not None and key not in (*plain, "callbacks")]
@@ -56,6 +67,12 @@ def config_of_checkpoint(checkpoint: Mapping[str, Any], verb: str, source: str) 
     init_args.update({key: hyper_parameters[key] for key in init_args if key in hyper_parameters})
     check_plain(taken, source)
     return taken
+
+
+def precision_of(config: Mapping[str, Any]) -> object:
+    """The Trainer's precision in a config, as it stands there; None where it says none."""
+    trainer = config.get("trainer")
+    return trainer.get("precision") if isinstance(trainer, Mapping) else None
 
 
 def _init_args(config: object, source: str) -> dict[str, Any]:

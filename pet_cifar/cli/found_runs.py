@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from pet_cifar.callbacks.experiment import flatten
-from pet_cifar.cli import configs
+from pet_cifar.cli import configs, precision
 from pet_cifar.errors import InputError
 from pet_cifar.runs.continuation import ends_a_run
 from pet_cifar.runs.directory import read_checkpoint
@@ -93,6 +93,8 @@ def whole_config(words: Sequence[str], said: Sequence[tuple[str, Mapping[str, An
     with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
         run_trainer(["fit", *words, "--print_config"], said=said)
     found: dict[str, Any] = yaml.safe_load(text.getvalue())
+    if (trainer := found["trainer"])["precision"] == precision.AUTO:
+        trainer["precision"], _ = precision.settled(trainer["accelerator"], {})
     return found
 
 

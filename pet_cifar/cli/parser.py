@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, Literal, NoReturn, get_args
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader, set_parsing_settings
@@ -62,6 +62,11 @@ class Parser(LightningArgumentParser):
                 vars(action)["_typehint"] = functools.reduce(
                     operator.or_, sorted(kinds, key=lambda kind: kind is not int)
                 )
+
+    def also_takes(self, name: str, word: str) -> None:
+        """Adds a word to those that an option takes, such as ``auto`` to those of ``--trainer.precision``."""
+        (action,) = (action for action in self._actions if action.dest == name)
+        vars(action)["_typehint"] = vars(action)["_typehint"] | Literal[word]
 
     def _add_signature_parameter(self, *args: Any, **options: Any) -> None:
         """Keeps the library from reading a file that a class is named like: only ``--config`` reads files, checked."""

@@ -28,6 +28,7 @@ from pet_cifar.cli import (
     monitors,
     options,
     places,
+    precision,
     run_hints,
     sweep_trial,
     trust,
@@ -52,9 +53,6 @@ from pet_cifar.training.budget import TimeBudget, time_budget
 
 # Lightning 2.6 calls what jsonargparse 4.49 deprecates, and would warn once a run.
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
-
-CHECKPOINT = "the config in"
-"""How the name of a config begins that a checkpoint holds."""
 
 
 class PetCifarCLI(LightningCLI):
@@ -93,6 +91,7 @@ class PetCifarCLI(LightningCLI):
         self.checkpoint = checkpoint
         self.given = [config for _, config in given]
         self._sources = [source for source, _ in given]
+        self._checkpoint_config = dict(given).get(configs.source_of(checkpoint), {}) if checkpoint else {}
         self.extra_callbacks = list(callbacks)
         super().__init__(
             model_class=ImageClassifier,
@@ -131,6 +130,7 @@ class PetCifarCLI(LightningCLI):
         budget_option.add_budget_option(parser)
         assert isinstance(parser, Parser)
         parser.prefer_whole_numbers()
+        parser.also_takes("trainer.precision", precision.AUTO)
         for attribute in arguments.FOLLOWS_DATA:
             parser.link_arguments(f"data.{attribute}", f"model.init_args.{attribute}", apply_on="instantiate")
 
@@ -158,13 +158,17 @@ class PetCifarCLI(LightningCLI):
         if self._resumes and isinstance(trainer["callbacks"], list):
             trainer["callbacks"] = callback_options.without_repeats(trainer["callbacks"])
         self._write_enums_as_words()
+        if trainer["precision"] == precision.AUTO:
+            trainer["precision"], why = precision.settled(trainer["accelerator"], self._checkpoint_config)
+            self.given = [precision.with_word(config, trainer["precision"]) for config in self.given]
+            _print(f"precision: {trainer['precision']}, {why}")
         self._dump_config()
         own = self.config[self.subcommand]
         check_values(self._parser(self.subcommand), own)
         if own.get("weights_only") is False:
             raise InputError("--weights_only false would run code in the checkpoint, which is never done; leave it out")
         said = [
-            places.Given(source, config, source.startswith(CHECKPOINT))
+            places.Given(source, config, source.startswith(configs.CHECKPOINT))
             for source, config in zip(self._sources, self.given, strict=True)
         ]
         for line in places.check_places(said, self.config_dump, self.typed, self.checkpoint):
@@ -381,7 +385,7 @@ def run_trainer(
         refuse_missing_net(verb)
     words = [word for file in files for word in ("--config", str(file))] + words
     if checkpoint is not None:
-        source = f"{CHECKPOINT} {checkpoint}"
+        source = configs.source_of(checkpoint)
         own = configs.config_of_checkpoint(content or directory.read_checkpoint(checkpoint), verb, source)
         if own:
             words = ["--config", json.dumps(own), *words]

@@ -76,7 +76,7 @@ def of(text: str) -> list[str]:
         (of("--trainer.logger TensorBordLogger"), ["--trainer.logger", "did you mean TensorBoardLogger?"]),
         # Values of the wrong kind
         (of("--trainer.max_epochs many"), ["--trainer.max_epochs", "many"]),
-        (of("--trainer.precision bf17"), ["--trainer.precision", "bf16-mixed", "bf17"]),
+        (of("--trainer.precision bf17"), ["--trainer.precision", "bf16-mixed", "auto", "bf17"]),
         (of("--model.lr fast"), ["--model.lr", "fast"]),
         (of("--model.lr null"), ["--model.lr", "null"]),
         (of("--model.mix null"), ["--model.mix", "mixup", "null"]),
