@@ -1,5 +1,6 @@
 """The config of a run, which is kept in its directory and in every checkpoint."""
 
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
@@ -19,12 +20,18 @@ class SaveConfig(SaveConfigCallback):
         config["trust"] = None  # No file may trust a module.
         config.pop("resume", None)  # Only fit has it, and the file is for all verbs.
         super().__init__(parser, config, **arguments)
+        # The parser takes a tenth of a second to write the config, and no epoch changes it.
+        self._text = ""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Writes ``config.yaml``; a test leaves the run's own as it is."""
         if stage == "fit" and trainer.loggers:  # Without a logger Lightning would name the working directory.
             super().setup(trainer, pl_module, stage)
+            directory = trainer.log_dir  # Every process must ask, since the first one tells it to the others.
+            if trainer.is_global_zero and directory is not None:
+                self._text = Path(directory, self.config_filename).read_text()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Adds the config as text."""
-        checkpoint["config"] = self.parser.dump(self.config, skip_none=False)
+        self._text = self._text or self.parser.dump(self.config, skip_none=False)
+        checkpoint["config"] = self._text
