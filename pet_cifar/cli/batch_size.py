@@ -1,4 +1,4 @@
-"""The batch size of a run that goes on on more or fewer processes: all of them together take as many pictures a step."""
+"""The batch size of a run that goes on on more or fewer processes, so that a step has as many pictures as before."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

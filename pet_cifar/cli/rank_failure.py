@@ -5,6 +5,8 @@ import os
 import re
 import time
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 from lightning import Trainer
 from torch import distributed
@@ -43,8 +45,8 @@ def exchange(error: Exception, trainer: Trainer) -> OtherProcessError | None:
         return None
     if not is_cut_off(error):
         words = " ".join(str(error).split())
-        told = words if isinstance(error, InputError) else f"{type(error).__name__}: {words}"
-        _tell(f"process {trainer.global_rank} of {trainer.world_size} has failed: {told}")
+        own = words if isinstance(error, InputError) else f"{type(error).__name__}: {words}"
+        _tell(f"process {trainer.global_rank} of {trainer.world_size} has failed: {own}")
         return None
     told = _heard(trainer.world_size)
     if told is None or trainer.local_rank:  # One process of each machine is enough.
@@ -59,10 +61,12 @@ def is_cut_off(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and _LOST.search(str(error)) is not None
 
 
-def _store() -> distributed.TCPStore:
-    """A connection of its own to where the processes have found each other."""
+def _store() -> Any:
+    """A connection of its own to where the processes have found each other, a ``TCPStore``."""
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    return distributed.TCPStore(host, port, is_master=False, timeout=PATIENCE, wait_for_workers=False)
+    return distributed.TCPStore(  # type: ignore[attr-defined]
+        host, port, is_master=False, timeout=PATIENCE, wait_for_workers=False
+    )
 
 
 def _tell(line: str) -> None:
@@ -82,7 +86,7 @@ def _heard(processes: int) -> str | None:
         return None
     try:
         store.wait([FAILURE], PATIENCE)
-        return store.get(FAILURE).decode(errors="replace")
+        return str(store.get(FAILURE), errors="replace")
     except distributed.DistStoreError:
         return (
             f"one of the {processes} processes has ended without a word, as one does that is killed, for example for "
@@ -101,5 +105,5 @@ def note_for_torchrun(line: str) -> None:
     file = os.environ.get(_ERROR_FILE)
     if file:
         extra = {"py_callstack": line, "timestamp": str(int(time.time()))}
-        with open(file, "w", encoding="utf-8") as stream:
+        with Path(file).open("w", encoding="utf-8") as stream:
             json.dump({"message": {"message": line, "extraInfo": extra}}, stream)

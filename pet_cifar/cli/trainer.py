@@ -35,6 +35,7 @@ from pet_cifar.cli import (
 from pet_cifar.cli.defaults import default_callbacks, new_run, replaces, scored_run
 from pet_cifar.cli.parser import Parser, check_values
 from pet_cifar.cli.plain_parser import split_words
+from pet_cifar.cli.ranks_agree import RanksAgree
 from pet_cifar.cli.save_config import SaveConfig
 from pet_cifar.cli.stop_signals import StopSignals
 from pet_cifar.data import ImageDataModule
@@ -228,13 +229,10 @@ class PetCifarCLI(LightningCLI):
     def _keep_pictures_a_step(self, trainer: Trainer) -> None:
         """Lets a run that goes on on more or fewer processes take as many pictures a step as before."""
         before, now, old = self._processes_before, trainer.world_size, self.datamodule.batch_size
-        others = [config for source, config in zip(self._sources, self.given, strict=True) if source.startswith("--")]
-        if (
-            not self._resumes
-            or not isinstance(before, int)
-            or before in (0, now)
-            or batch_size.is_chosen(self.typed, others)
-        ):
+        if not self._resumes or not isinstance(before, int) or before in (0, now):
+            return
+        files = [config for source, config in zip(self._sources, self.given, strict=True) if source.startswith("--")]
+        if batch_size.is_chosen(self.typed, files):
             return
         new = batch_size.kept_batch_size(old, before, now)
         self.datamodule.batch_size = new
@@ -269,7 +267,8 @@ class PetCifarCLI(LightningCLI):
             written = written if isinstance(written, list) else [written]
             asked = [dict(one.get("init_args") or {}) for one in written]
             ours.insert(0, callback_options.CallbackOptions(list(zip(callbacks, asked, strict=True))))
-        chosen = [*ours, *callbacks, *self.extra_callbacks, self._signals]
+        agree = RanksAgree(str(self.subcommand), self.config_dump)
+        chosen = [agree, *ours, *callbacks, *self.extra_callbacks, self._signals]
         fit_directory.connect(chosen, self._signals, goes_on=self._continued is not None)
         return chosen
 
