@@ -62,7 +62,9 @@ class ThroughputMonitor(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Counts the pictures, and every few steps logs the learning rate that they were trained with."""
-        self._images += len(batch.label if isinstance(batch, Batch | FeatureBatch) else batch[1])
+        own = len(batch.label if isinstance(batch, Batch | FeatureBatch) else batch[1])
+        # The pictures of all processes are counted, of which there may be more or fewer when the run goes on.
+        self._images += own * trainer.world_size
         step, every = trainer.global_step, trainer.log_every_n_steps  # type: ignore[attr-defined]
         if step % every == 0 and step != self._logged_step and trainer.optimizers:
             self._logged_step = step
@@ -87,7 +89,7 @@ class ThroughputMonitor(Callback):
         memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_memory()
         values = (
             seconds,
-            self._images * trainer.world_size / seconds,
+            self._images / seconds,
             None if memory is None else memory / 1e9,
         )
         for name, value in zip(LOGGED, values, strict=True):

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pet_cifar.names import lines_without_codes
 
 _LIGHTNING = "lightning.pytorch.utilities.rank_zero"
+_LAUNCHER = "lightning.fabric.strategies.launchers.subprocess_script"
 _DATA = "pet_cifar.data.manifest_report"
 """The log of what is left out of the data, and of what else is wrong with it."""
 
@@ -26,6 +27,8 @@ def filter_messages() -> None:
             handler.addFilter(_without_codes)
     logging.getLogger(_LIGHTNING).addFilter(lambda record: "Tip:" not in str(record.msg))
     logging.getLogger(_LIGHTNING).addFilter(_without_codes)
+    # The process that failed has told its error, which is to be the last that is read.
+    logging.getLogger(_LAUNCHER).addFilter(lambda record: "Child process with PID" not in record.getMessage())
     # The seed is an option, which the run's card and its config show.
     logging.getLogger("lightning.fabric.utilities.seed").addFilter(lambda record: "Seed set to" not in record.msg)
     for message in (

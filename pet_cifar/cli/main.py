@@ -99,7 +99,12 @@ def main(args: Sequence[str] | None = None, *, callbacks: "Sequence[Callback]" =
         if is_interactive():
             raise
         # A word of it may come from a stranger's file, and must not steer the terminal.
-        print(f"pet-cifar: error: {printable(str(error))}", file=sys.stderr)
+        line = f"pet-cifar: error: {printable(str(error))}"
+        print(line, file=sys.stderr)
+        if "TORCHELASTIC_ERROR_FILE" in os.environ:  # torchrun has started this process.
+            from pet_cifar.cli.rank_failure import note_for_torchrun
+
+            note_for_torchrun(line)
         raise SystemExit(error.status) from error
     except SystemExit:  # Help was asked for, or pictures could not be read, which is told already.
         if is_interactive():

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import traceback
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from functools import partial
@@ -17,6 +18,7 @@ from torch.optim import Optimizer
 
 from pet_cifar.cli import (
     arguments,
+    batch_size,
     budget_option,
     callback_options,
     config_files,
@@ -29,6 +31,7 @@ from pet_cifar.cli import (
     options,
     places,
     precision,
+    rank_failure,
     run_hints,
     sweep_trial,
     trust,
@@ -37,6 +40,7 @@ from pet_cifar.cli.defaults import default_callbacks, new_run, replaces, scored_
 from pet_cifar.cli.first_look import refuse_missing_net
 from pet_cifar.cli.parser import Parser, check_values
 from pet_cifar.cli.plain_parser import asks_for_help, split_words
+from pet_cifar.cli.ranks_agree import RanksAgree
 from pet_cifar.cli.save_config import SaveConfig
 from pet_cifar.cli.stop_signals import StopSignals
 from pet_cifar.data import ImageDataModule
@@ -68,6 +72,7 @@ class PetCifarCLI(LightningCLI):
         callbacks: Callbacks that a Python program adds to the default ones.
         continued: The run that goes on in its own directory, if one does.
         began: The reading of ``time.monotonic`` when the command began, from which a budget counts; None takes now.
+        processes: How many processes have trained the checkpoint; None where it does not say.
     """
 
     def __init__(
@@ -80,7 +85,9 @@ class PetCifarCLI(LightningCLI):
         callbacks: Sequence[Callback] = (),
         continued: Continuation | None = None,
         began: float | None = None,
+        processes: int | None = None,
     ) -> None:
+        self._processes_before = processes
         self._directory: fit_directory.FitDirectory | None = None
         self._signals = StopSignals()
         self._continued = continued
@@ -240,7 +247,27 @@ class PetCifarCLI(LightningCLI):
             plain = {name: value for name, value in given.items() if name not in ("callbacks", "logger")}
             raise constructors.refusal("trainer", Trainer, error, plain) from error
         use_hashed_checkpoints(trainer)
+        self._keep_pictures_a_step(trainer)
         return trainer
+
+    def _keep_pictures_a_step(self, trainer: Trainer) -> None:
+        """Lets a run that goes on on more or fewer processes take as many pictures a step as before."""
+        before, now, old = self._processes_before, trainer.world_size, self.datamodule.batch_size
+        if not self._resumes or not isinstance(before, int) or before in (0, now):
+            return
+        files = [config for source, config in zip(self._sources, self.given, strict=True) if source.startswith("--")]
+        if batch_size.is_chosen(self.typed, files):
+            return
+        new = batch_size.kept_batch_size(old, before, now)
+        self.datamodule.batch_size = new
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        for one in callbacks:
+            if isinstance(one, SaveConfig):
+                one.config["data"]["init_args"]["batch_size"] = new
+        _print(
+            f"overridden: --data.batch_size {old} -> {new}, since the run goes on on {now} processes instead of "
+            f"{before}, and takes {old * before} pictures a step as before"
+        )
 
     def _callbacks(self, given: Mapping[str, Any]) -> list[Callback]:
         callbacks = given["callbacks"] or []
@@ -264,7 +291,8 @@ class PetCifarCLI(LightningCLI):
             written = written if isinstance(written, list) else [written]
             asked = [dict(one.get("init_args") or {}) for one in written]
             ours.insert(0, callback_options.CallbackOptions(list(zip(callbacks, asked, strict=True))))
-        chosen = [*ours, *callbacks, *self.extra_callbacks, self._signals]
+        agree = RanksAgree(str(self.subcommand), self.config_dump)
+        chosen = [agree, *ours, *callbacks, *self.extra_callbacks, self._signals]
         fit_directory.connect(chosen, self._signals, goes_on=self._continued is not None)
         return chosen
 
@@ -304,7 +332,11 @@ class PetCifarCLI(LightningCLI):
                 super()._run_subcommand(subcommand)
             except Exception as error:
                 parts = {"model": self.model, "data": self.datamodule, "trainer": self.trainer}
-                if (refusal := failures.refusal_of_run(error, parts)) is None:
+                refusal = failures.refusal_of_run(error, parts)
+                if (other := rank_failure.exchange(refusal or error, self.trainer)) is not None:
+                    raise other from error
+                if refusal is None:
+                    rank_failure.note_for_torchrun("".join(traceback.format_exception(error)))
                     raise
                 raise refusal from error
 
@@ -384,14 +416,17 @@ def run_trainer(
     if verb != "fit" and checkpoint is None and not wants_help:
         refuse_missing_net(verb)
     words = [word for file in files for word in ("--config", str(file))] + words
+    processes = None
     if checkpoint is not None:
         source = configs.source_of(checkpoint)
-        own = configs.config_of_checkpoint(content or directory.read_checkpoint(checkpoint), verb, source)
+        content = content or directory.read_checkpoint(checkpoint)
+        processes = content.get("processes")
+        own = configs.config_of_checkpoint(content, verb, source)
         if own:
             words = ["--config", json.dumps(own), *words]
             given.insert(0, (source, own))
     name = config_files.run_name(files[-1]) if files else ""
-    return PetCifarCLI([verb, *words], args, name, checkpoint, given, callbacks, continued, began)
+    return PetCifarCLI([verb, *words], args, name, checkpoint, given, callbacks, continued, began, processes)
 
 
 @rank_zero_only

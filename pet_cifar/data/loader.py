@@ -94,6 +94,17 @@ def check_batch_size(batch_size: int) -> None:
         raise InputError(f"batch_size is {batch_size}; it is the number of pictures a step, at least 1")
 
 
+def pictures_a_step(batch_size: int, count: int, processes: int) -> int:
+    """How many training pictures all processes take together in a step; a split smaller than that is one step.
+
+    Args:
+        batch_size: The number of pictures for each process and step.
+        count: The number of training pictures.
+        processes: The number of processes.
+    """
+    return min(batch_size, count // processes) * processes
+
+
 class BatchLoader:
     """Loads the batches of one process; several processes together see exactly what one process would.
 
@@ -167,9 +178,14 @@ class BatchLoader:
         self._step = 0
         self._resume_step = 0
 
+    @property
+    def pictures_a_step(self) -> int:
+        """How many pictures all processes take together in a step."""
+        return self.batch_size * self.world_size
+
     def __len__(self) -> int:
         if self.shuffle:
-            return len(self.labels) // (self.batch_size * self.world_size)
+            return len(self.labels) // self.pictures_a_step
         most = -(-len(self.labels) // self.world_size)
         return -(-most // self.batch_size)
 
@@ -203,7 +219,7 @@ class BatchLoader:
         """
         places = self._places(epoch) if places is None else places
         if self.shuffle:
-            global_size = self.batch_size * self.world_size
+            global_size = self.pictures_a_step
             mine = slice(self.rank * self.batch_size, (self.rank + 1) * self.batch_size)
             rows = places[step * global_size : (step + 1) * global_size][mine]
             # They are drawn for all processes and then divided, so that a picture's numbers do not depend on the

@@ -26,6 +26,7 @@ from pet_cifar.training.budget import TimeBudget, time_budget
 from pet_cifar.training.class_weights import ClassWeights, check_class_weights, class_weights
 from pet_cifar.training.compile import compile_parts
 from pet_cifar.training.dropout import Dropout, number_pictures
+from pet_cifar.training.epoch_position import note_step_size, recount_steps
 from pet_cifar.training.loss import class_probabilities, classification_loss
 from pet_cifar.training.loss_watch import LossWatch, OnNan
 from pet_cifar.training.lr_schedule import LRSchedule, ScheduleName, change_highest_lr, total_steps
@@ -521,6 +522,7 @@ class ImageClassifier(LightningModule):
         """
         if self._trainer is not None:
             self.loss_watch.check(self)
+            note_step_size(checkpoint, self._trainer)
         checkpoint["epoch_start"] = list(self.epoch_start)
         checkpoint["net"] = type(self).__name__
         checkpoint["class_names"] = list(self.class_names)
@@ -540,6 +542,8 @@ class ImageClassifier(LightningModule):
         names = checkpoint.get("class_names")
         if isinstance(names, list | tuple) and len(names) == self.num_classes:
             self.class_names = tuple(printable(str(name)) for name in names)
+        if data is not None and self._trainer is not None and self._trainer.state.fn == "fit":
+            recount_steps(checkpoint, self._trainer, data)
         epoch, step = checkpoint.get("epoch_start", (0, 0))
         self.epoch_start = (epoch, step)
         if self._trainer is None or self._trainer.state.fn != "fit":

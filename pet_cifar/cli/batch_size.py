@@ -1,0 +1,41 @@
+"""The batch size of a run that goes on on more or fewer processes, so that a step has as many pictures as before."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pet_cifar.callbacks.experiment import flatten
+from pet_cifar.cli.plain_parser import split_words
+from pet_cifar.errors import InputError
+
+OPTIONS = ("--data.batch_size", "--data.init_args.batch_size")
+
+
+def is_chosen(typed: Sequence[str], configs: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the user has named a batch size, beside the one that the checkpoint brings.
+
+    Args:
+        typed: The words of the command.
+        configs: The config files.
+    """
+    named = any("data.init_args.batch_size" in dict(flatten(config)) for config in configs)
+    return named or bool(split_words(typed, *OPTIONS)[0])
+
+
+def kept_batch_size(batch_size: int, before: int, now: int) -> int:
+    """The batch size of each process with which a step has as many pictures as before.
+
+    Args:
+        batch_size: The batch size of each process before.
+        before: The number of processes before.
+        now: The number of processes.
+
+    Raises:
+        InputError: The pictures of a step cannot be shared evenly.
+    """
+    step = batch_size * before
+    if step % now:
+        raise InputError(
+            f"--data.batch_size: the run took {step} pictures a step ({before} x {batch_size}), which {now} processes "
+            "cannot share evenly; give the number for each process, or another --trainer.devices"
+        )
+    return step // now
