@@ -27,8 +27,8 @@ pictures: $(INSTALLED)
 	PET_CIFAR_SCREENSHOTS=docs PET_CIFAR_BOARD_EPOCHS=15 $(BIN)/python -m pytest -q tests/end_to_end/test_board.py \
 		-k "light and (feature_maps or custom_scalars or confusion_matrix)"
 
-# This kills runs, fills disks and hands in hostile files, and writes what was lost into docs/survival.md: all of it, which
-# takes ten minutes on two cores, or with MINUTES=2 a part.
+# This kills runs, fills disks and hands in hostile files, and writes what was lost into docs/survival.md: all of it, or,
+# with MINUTES=2, what begins within two minutes, which leaves the page as it is.
 torture: $(INSTALLED)
 	$(BIN)/python -W ignore -m tests.torture $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) \
 		$(if $(ONLY),--only $(ONLY))

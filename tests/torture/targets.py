@@ -98,7 +98,7 @@ def _with_checksums(data: bytes) -> bytes:
 
 
 def check_manifest(data: bytes) -> None:
-    """A damaged or forged listing counts as none or gives records, which come back as they were when they are written."""
+    """A damaged or forged listing counts as none or gives records, which come back as they were written."""
     path = _folder() / "manifest.csv"
     path.write_bytes(data)
     records = manifest.read_csv(path)
