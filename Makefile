@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: quickstart test test-floors exercise pictures keras
+.PHONY: quickstart test test-floors torture exercise pictures keras
 
 quickstart: $(INSTALLED)
 	$(BIN)/pet-cifar fit --config configs/digits_residual.yaml
@@ -26,6 +26,12 @@ exercise: $(INSTALLED)
 pictures: $(INSTALLED)
 	PET_CIFAR_SCREENSHOTS=docs PET_CIFAR_BOARD_EPOCHS=15 $(BIN)/python -m pytest -q tests/end_to_end/test_board.py \
 		-k "light and (feature_maps or custom_scalars or confusion_matrix)"
+
+# This kills runs, fills disks and hands in hostile files, and writes what was lost into docs/survival.md: all of it, or,
+# with MINUTES=2, what begins within two minutes, which leaves the page as it is.
+torture: $(INSTALLED)
+	$(BIN)/python -W ignore -m tests.torture $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(ONLY),--only $(ONLY))
 
 # This runs the tests on the lowest versions that setup.cfg admits.
 test-floors:

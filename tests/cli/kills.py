@@ -4,8 +4,10 @@ import csv
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,64 @@ def kill_at(hook: str, epoch: int, batch: int = 0, number: int = signal.SIGKILL)
     return At(hook, epoch, batch, lambda: os.kill(os.getpid(), number))
 
 
+@dataclass
+class Apart:
+    """A fork of this process.
+
+    Attributes:
+        pid: Its number.
+        output: The file that holds what it prints.
+    """
+
+    pid: int
+    output: Path
+
+    def wait(self) -> tuple[int, str]:
+        """Waits for its end; see `apart`."""
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1]), self.output.read_text(errors="replace")
+
+    def signal_at(self, seconds: float, number: int) -> None:
+        """Sends it a signal once it has computed for so many seconds of a processor, however busy the machine is.
+
+        One that has ended before is left alone. Linux alone has a clock of another process.
+        """
+        clock = (~self.pid << 3) | 2  # The Linux kernel's CPUCLOCK_SCHED of a process.
+        while os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            if time.clock_gettime(clock) >= seconds:
+                os.kill(self.pid, number)
+                return
+            time.sleep(0.001)
+
+
+def begin(work: Callable[[], object], output: Path) -> Apart:
+    """Does some work in a fork of this process, which it may kill.
+
+    Args:
+        work: The work; its exit status is that of a SystemExit, 0, or 70 after another error.
+        output: The file that takes what it prints.
+    """
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        status = 70
+        try:
+            number = os.open(output, os.O_WRONLY | os.O_CREAT)
+            os.dup2(number, 1)
+            os.dup2(number, 2)
+            sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
+            work()
+            status = 0
+        except SystemExit as end:
+            status = int(str(end.code))
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+    return Apart(child, output)
+
+
 def apart(args: Sequence[str], *callbacks: Callback, before: Callable[[], None] = lambda: None) -> tuple[int, str]:
     """Runs a command in a fork of this process, which it may kill.
 
@@ -57,28 +117,12 @@ def apart(args: Sequence[str], *callbacks: Callback, before: Callable[[], None] 
     Returns:
         The exit status, or minus the number of the signal that ended it; and what it has printed.
     """
-    out = Path(f"output_{len(list(Path().glob('output_*')))}.txt")
-    sys.stdout.flush()
-    child = os.fork()
-    if child == 0:
-        status = 70
-        try:
-            number = os.open(out, os.O_WRONLY | os.O_CREAT)
-            os.dup2(number, 1)
-            os.dup2(number, 2)
-            sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
-            before()
-            main(args, callbacks=callbacks)
-            status = 0
-        except SystemExit as end:
-            status = int(str(end.code))
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), out.read_text()
+
+    def work() -> None:
+        before()
+        main(args, callbacks=callbacks)
+
+    return begin(work, Path(f"output_{len(list(Path().glob('output_*')))}.txt")).wait()
 
 
 def rows_of(run: Path) -> list[dict[str, str]]:

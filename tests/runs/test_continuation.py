@@ -13,52 +13,29 @@ from typing import Any
 import pytest
 import torch
 
-from pet_cifar.callbacks import last_checkpoint
 from pet_cifar.cli.main import main
 from pet_cifar.runs.continuation import LOCK, continuation_of, ends_a_run, is_finished, lock
 from tests.cli.commands import refused
 from tests.cli.kills import apart, events_of, kill_at, rows_of, timed
+from tests.runs.killed_runs import (
+    FIT,
+    LAST,
+    NAME,
+    PREVIOUS,
+    RESUME,
+    RUN,
+    WAYS,
+    WITHOUT_PICTURES,
+    assert_same,
+    nothing,
+    save_at_every_step,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
-
-NAME = Path("lightning_logs") / "digits_residual"
-RUN = NAME / "version_0"
-LAST, PREVIOUS = RUN / "checkpoints" / "last.ckpt", RUN / "checkpoints" / "previous.ckpt"
-WITHOUT_PICTURES = ["--trainer.callbacks+", "Board", "--trainer.callbacks.max_megabytes", "0"]
-FIT = [
-    *("fit", "--config", "digits_residual", "--model.widths", "[4]", "--data.batch_size", "200"),
-    *("--trainer.max_epochs", "2", "--trainer.log_every_n_steps", "2"),
-]
-RESUME = ["fit", "--resume", str(RUN)]
-WAYS = {
-    "pictures": ["--trainer.callbacks+", "Embeddings"],
-    "epochs": WITHOUT_PICTURES,
-    "steps": [*WITHOUT_PICTURES, "--trainer.max_epochs", "-1", "--trainer.max_steps", "14"],
-    "validations": [
-        *WITHOUT_PICTURES,
-        *("--trainer.val_check_interval", "3", "--trainer.accumulate_grad_batches", "2"),
-    ],
-}
-
-
-def nothing() -> None:
-    """Changes nothing."""
-
-
-def save_at_every_step() -> None:
-    """Lets the time after which a run is saved within an epoch be over at once."""
-    times = iter(range(0, 10**9, 1000))
-    last_checkpoint.LARGEST_SHARE = float("inf")
-    vars(last_checkpoint)["monotonic"] = lambda: next(times)
 
 
 def step_of(path: Path) -> int:
     return int(torch.load(path, weights_only=True)["global_step"])
-
-
-def weights(run: Path, name: str) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = torch.load(run / "checkpoints" / name, weights_only=True)["state_dict"]
-    return found
 
 
 Whole = Callable[[str], Path]
@@ -79,22 +56,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
         return made[way]
 
     return make
-
-
-def names_of(run: Path) -> set[str]:
-    """The names of all files but TensorBoard's events, of which each start has its own."""
-    return {str(path.relative_to(run)) for path in run.rglob("*") if ".tfevents." not in path.name}
-
-
-def assert_same(run: Path, other: Path) -> None:
-    assert rows_of(run) == rows_of(other)
-    ours, theirs = events_of(run), events_of(other)
-    assert [event[:2] for event in ours] == [event[:2] for event in theirs]
-    assert [a[:2] for a, b in zip(ours, theirs, strict=True) if a != b] == []
-    assert names_of(run) == names_of(other)
-    for name in ("last.ckpt", "best.ckpt"):
-        mine, others = weights(run, name), weights(other, name)
-        assert all(torch.equal(mine[key], others[key]) for key in others)
 
 
 # An epoch has 7 steps.

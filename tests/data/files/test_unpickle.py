@@ -2,6 +2,7 @@ import io
 import os
 import pickle
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -119,3 +120,49 @@ def test_pickle_that_repeats_itself_is_read_in_no_time() -> None:
     for _ in range(60):
         value = [value, value]
     assert isinstance(read_pickle(io.BytesIO(pickle.dumps(value, 2))), list)
+
+
+MEMO = b"\x80\x02N"
+NESTED = b"N" + b"2\x86" * 60
+"""A tuple that holds a tuple twice, and so on: 121 bytes, and 2^60 values to whoever visits all."""
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        MEMO + b"r\xff\xff\xff\xff.",
+        MEMO + b"p4294967295\n.",
+        b"\x80\x02}" + NESTED + b"Ns.",
+        b"\x80\x02}(" + NESTED + b"Nu.",
+        b"\x80\x02(" + NESTED + b"Nd.",
+        b"\x80\x04\x8f(" + NESTED + b"\x90.",
+        b"c_codecs\nencode\n(Va\n" + NESTED + b"tR.",
+        pickle.dumps({index * (2**61 - 1): None for index in range(3)}, 2),
+        python2_batch(bytes(12), (2, 6)).replace(b"K\x02K\x06\x86", NESTED + b"\x85"),
+    ],
+    ids=["memo", "memo in text", "key", "keys", "dict", "set", "codec", "numbers", "shape"],
+)
+def test_a_few_bytes_take_neither_memory_nor_time(written: bytes) -> None:
+    tracemalloc.start()
+    try:
+        if written.startswith(MEMO):
+            assert read_pickle(io.BytesIO(written)) is None
+        else:
+            with pytest.raises(InputError) as caught:
+                read_pickle(io.BytesIO(written))
+            assert len(str(caught.value)) < 500
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_function_cannot_be_changed_for_later_pickles() -> None:
+    poison = b"\x80\x02c__builtin__\nbytes\n(N}U\x0c__defaults__)stb."
+    with pytest.raises(InputError, match="it changes what is no array"):
+        read_pickle(io.BytesIO(poison))
+
+
+def test_a_long_name_is_told_shortly() -> None:
+    with pytest.raises(InputError, match="it asks for") as caught:
+        read_pickle(io.BytesIO(b"cos\n" + b"a" * 100_000 + b"\n."))
+    assert len(str(caught.value)) < 500
