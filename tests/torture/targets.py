@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pet_cifar.data.files.names import as_cell, from_cell
 from PIL import Image
 
 from pet_cifar.data import manifest
 from pet_cifar.data.files.archive import unpack_tar, unpack_zip
-from pet_cifar.data.files.names import as_cell, from_cell
 from pet_cifar.data.files.plain_yaml import check_plain, read_yaml
 from pet_cifar.data.files.unpickle import read_pickle
 from pet_cifar.data.pixels import decode as pixels
