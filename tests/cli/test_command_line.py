@@ -114,6 +114,8 @@ def test_the_saved_config_repeats_the_run() -> None:
     first = fit("--model.lr", "0.003")
     saved = Path(first.trainer.log_dir or "") / "config.yaml"
     assert yaml.safe_load(saved.read_text())["model"]["init_args"]["lr"] == 0.003
+    for file in (saved.parent / "checkpoints").iterdir():
+        assert torch.load(file, weights_only=True)["config"] == saved.read_text()
     second = main(["fit", "--config", str(saved)])
     assert second is not None
     for key, value in first.model.state_dict().items():
