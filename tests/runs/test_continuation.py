@@ -19,7 +19,11 @@ from pet_cifar.runs.continuation import LOCK, continuation_of, is_finished, lock
 from tests.cli.commands import refused
 from tests.cli.kills import apart, events_of, kill_at, rows_of, timed
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning"),
+    # Coverage learns nothing of the forks, and would make them a third slower.
+    pytest.mark.no_cover,
+]
 
 NAME = Path("lightning_logs") / "digits_residual"
 RUN = NAME / "version_0"
