@@ -15,6 +15,8 @@ test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	# Where the environment keeps Python from it, every process that a test starts would compile the package anew.
+	$(BIN)/python -m compileall -q pet_cifar
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not real_data" $(PYTEST_FLAGS)
 
 # This makes the Keras exercise again, as exercise.html: `make exercise MODE=full DATA=DIR WEIGHTS=FILE`.

@@ -75,9 +75,12 @@ def _no_group_is_left() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _own_places(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs land in the test's directory, and nothing is read from or written to the user's."""
-    monkeypatch.chdir(tmp_path_factory.mktemp("work"))
+    # To find a free number, pytest would look at the directories of all tests before this one.
+    work = tmp_path.with_name(f"{tmp_path.name}_work")
+    work.mkdir()
+    monkeypatch.chdir(work)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("PET_CIFAR_DATA", raising=False)
     monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)

@@ -92,6 +92,10 @@ class Parser(LightningArgumentParser):
                 cfg, instantiators=constructors.instantiators(parser, refusals, self.around_model), **kwargs
             )
 
+    def dump(self, *args: Any, **options: Any) -> str:
+        """Writes a config that this parser has read; to check all its values again would take most of the time."""
+        return str(super().dump(*args, **{**options, "skip_validation": True}))
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Tells in one line what is wrong; the library's own sentence is passed on where that is not found."""
         if not self.exit_on_error:  # This is a parser within the parser, which goes on to tell where the error was.

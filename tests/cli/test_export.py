@@ -1,6 +1,8 @@
 """``pet-cifar export``: every file answers as its run does, and what does not is refused."""
 
 import base64
+import contextlib
+import io
 import json
 import re
 import shutil
@@ -53,13 +55,23 @@ def session(file: str) -> Any:
     return onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
 
 
+@pytest.fixture(scope="module")
+def exported(digits_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The run as an ONNX file that tests only read, and what was printed while it was written."""
+    file = tmp_path_factory.mktemp("exported") / "net.onnx"
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        run(digits_run, "--output", file)
+    return file, printed.getvalue()
+
+
 def test_an_onnx_file_answers_as_the_run_and_says_what_it_is(
-    digits_run: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+    exported: tuple[Path, str], digits_run: Path, pictures: Path
 ) -> None:
-    run(digits_run, "--output", "net.onnx")
-    assert re.search(r"checked: of 180 test pictures, 100\.00 % have the same class", capsys.readouterr().out)
+    file, printed = exported
+    assert re.search(r"checked: of 180 test pictures, 100\.00 % have the same class", printed)
     net = pet_cifar.load(digits_run)
-    asked = session("net.onnx")
+    asked = session(str(file))
     for count in (1, 5):
         pixels = np.stack([net.pixels(path) for path in sorted(pictures.iterdir())[:count]])
         (found,) = asked.run(None, {"pixels": pixels})
@@ -71,19 +83,19 @@ def test_an_onnx_file_answers_as_the_run_and_says_what_it_is(
     assert card["input_shape"] == ["batch", 3, 32, 32]
     assert re.fullmatch("[0-9a-f]{64}", card["data_fingerprint"])
     assert "100.00 %" in card["check"]
-    assert onnx.load("net.onnx").opset_import[0].version == export.OPSET
+    assert onnx.load(file).opset_import[0].version == export.OPSET
 
 
-def test_an_exported_file_is_asked_as_its_run(digits_run: Path, pictures: Path, tmp_path: Path) -> None:
-    run(digits_run, "--output", "net.onnx")
-    ours, theirs = pet_cifar.load(digits_run)(pictures), pet_cifar.load("net.onnx")(pictures)
+def test_an_exported_file_is_asked_as_its_run(exported: tuple[Path, str], digits_run: Path, pictures: Path) -> None:
+    file, _ = exported
+    ours, theirs = pet_cifar.load(digits_run)(pictures), pet_cifar.load(file)(pictures)
     assert isinstance(ours, list)
     assert isinstance(theirs, list)
     assert [one.label for one in ours] == [one.label for one in theirs]
-    main(["predict", "--run", "net.onnx", str(pictures), "--output", "out.csv"])
+    main(["predict", "--run", str(file), str(pictures), "--output", "out.csv"])
     assert len(Path("out.csv").read_text().splitlines()) == 13
     with pytest.raises(InputError, match="exported file"):
-        pet_cifar.load("net.onnx").explain(min(pictures.iterdir()))
+        pet_cifar.load(file).explain(min(pictures.iterdir()))
     run(digits_run, "--input", "picture", "--output", "any.onnx")
     with pytest.raises(InputError, match="--input pixels"):
         pet_cifar.load("any.onnx")
@@ -199,7 +211,14 @@ def test_each_file_says_how_it_was_compared_itself(
     assert "measured: of 20 drawn pictures of other sizes" in capsys.readouterr().out
 
 
-def test_nothing_is_replaced(digits_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_replaced(
+    digits_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(classifier: Classifier, card: export.Card, file: Path, *others: object) -> list[str]:
+        file.write_text("a net")
+        return []
+
+    monkeypatch.setattr("pet_cifar.cli.export._write", write)  # Only the names are looked at.
     own = tmp_path / "version_0"
     shutil.copytree(digits_run, own)
     for words in ([], ["--input", "picture"], []):

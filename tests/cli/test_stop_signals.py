@@ -13,7 +13,11 @@ from pet_cifar.cli import stop_signals
 from pet_cifar.cli.stop_signals import StopSignals, requeue
 from tests.cli.kills import At, apart, kill_at, rows_of
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning"),
+    # Coverage learns nothing of the forks, and would make them a third slower.
+    pytest.mark.no_cover,
+]
 
 RUN = Path("lightning_logs/digits_residual/version_0")
 FIT = [

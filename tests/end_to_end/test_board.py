@@ -1,6 +1,7 @@
 """TensorBoard as a user sees it: a real run, the real server, a real browser."""
 
 import json
+import multiprocessing
 import os
 import re
 import shutil
@@ -18,15 +19,19 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from pet_cifar.cli.main import main
+from pet_cifar.cli.tensorboard import run_board
+from tests.cli.kills import apart
 from tests.end_to_end.browser import browser as browser
 
 DIGITS = str(Path(__file__).parents[2] / "configs" / "digits_residual.yaml")
-THEMES = ("light", "dark")
+# The path is made absolute here, before a test goes to a directory of its own.
+SCREENSHOTS = Path(os.environ["PET_CIFAR_SCREENSHOTS"]).absolute() if "PET_CIFAR_SCREENSHOTS" in os.environ else None
+# No test of a tab asks for anything that the theme changes, so that the dark one is only opened to be photographed.
+# test_images looks at our pictures in both.
+THEMES = ("light",) if SCREENSHOTS is None else ("light", "dark")
 MANY_STEPS = 30
 """The steps of the picture `MANY_TAG`. TensorBoard keeps ten unless it is told otherwise."""
 MANY_TAG = "sample_pictures/many"
-# The path is made absolute here, before a test goes to a directory of its own.
-SCREENSHOTS = Path(os.environ["PET_CIFAR_SCREENSHOTS"]).absolute() if "PET_CIFAR_SCREENSHOTS" in os.environ else None
 
 
 class Server:
@@ -61,6 +66,33 @@ class Server:
             self.process.kill()
             assert self.process.stdout is not None
             self.process.stdout.close()
+
+
+def names_of_runs(*runs: Path) -> list[str]:
+    """The runs that ``pet-cifar board`` shows; it serves them in a fork of this process, where all is imported."""
+    reading, writing = os.pipe()
+
+    def serve() -> None:
+        os.dup2(writing, 1)
+        sys.stdout = os.fdopen(1, "w", buffering=1)
+        run_board([*map(str, runs), "--port", "0"])
+
+    board = multiprocessing.get_context("fork").Process(target=serve)
+    board.start()
+    os.close(writing)
+    try:
+        with os.fdopen(reading) as printed:
+            found = re.search(r"at (http://127\.0\.0\.1:\d+/)", printed.readline())
+            assert found
+            with urllib.request.urlopen(found[1] + "data/runs", timeout=30) as answer:
+                names: list[str] = json.loads(answer.read())
+            assert board.pid is not None
+            os.kill(board.pid, signal.SIGINT)
+            board.join(30)
+        assert board.exitcode == 0
+        return names
+    finally:
+        board.kill()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -110,28 +142,19 @@ def test_every_step_of_a_picture_is_kept(server: Server) -> None:
     assert images.count('"step"') == MANY_STEPS
 
 
+@pytest.mark.filterwarnings("ignore")  # They are those of TensorBoard's own packages.
 def test_runs_of_the_same_name_are_all_shown(runs: list[Path], tmp_path: Path) -> None:
     copies = [tmp_path / name / "digits" / "version_0" for name in "ab"]
     for copy in copies:
         shutil.copytree(runs[0], copy)
-    server = Server(*copies)
-    try:
-        assert len(re.findall(r'"([^"]+)"', server.get("data/runs"))) == 2
-    finally:
-        server.stop()
+    assert len(names_of_runs(*copies)) == 2
 
 
+@pytest.mark.filterwarnings("ignore")  # They are those of TensorBoard's own packages.
 def test_several_runs_and_no_others(runs: list[Path], tmp_path: Path) -> None:
     third = tmp_path / "digits" / "version_7"
     shutil.copytree(runs[0], third)
-    server = Server(runs[0], third)
-    try:
-        assert sorted(re.findall(r'"([^"]+)"', server.get("data/runs"))) == [
-            "digits_residual_version_0",
-            "digits_version_7",
-        ]
-    finally:
-        server.stop()
+    assert sorted(names_of_runs(runs[0], third)) == ["digits_residual_version_0", "digits_version_7"]
 
 
 def test_a_signal_that_another_thread_receives_ends_the_waiting() -> None:
@@ -175,12 +198,12 @@ def test_wrong_use_is_answered_in_one_line(
     assert error.count("\n") == 1
 
 
+@pytest.mark.filterwarnings("ignore")  # They are those of TensorBoard's own packages.
 def test_a_taken_port_is_answered_in_one_line(server: Server, runs: list[Path]) -> None:
     port = server.url.rstrip("/").rpartition(":")[2]
-    command = [sys.executable, "-m", "pet_cifar", "board", str(runs[0]), "--port", port]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 2
-    assert "give another --port" in done.stderr.splitlines()[-1]
+    status, said = apart(["board", str(runs[0]), "--port", port])
+    assert status == 2
+    assert "give another --port" in said.splitlines()[-1]
 
 
 # The browser

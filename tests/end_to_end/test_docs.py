@@ -1,5 +1,6 @@
 """README and docs say what is true: their commands run, their options exist, their tables and links hold."""
 
+import functools
 import inspect
 import os
 import re
@@ -76,17 +77,25 @@ def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
         os.chdir(home)
 
 
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pictures of a reader, which no command changes."""
+    root = tmp_path_factory.mktemp("pictures")
+    write_cats_dogs(root)
+    write_cifar10_folders(root)
+    return root
+
+
 @pytest.fixture
-def workplace(run_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The working directory of a reader: the configs, a run of every config that a page names, and data."""
-    for page in PAGES:
-        for name in re.findall(r"lightning_logs/(\w+)", page.read_text()):
-            run = Path("lightning_logs", name, "version_0")
-            if not run.exists():
-                shutil.copytree(run_directory, run)
+def workplace(
+    command: str, run_directory: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The working directory of a reader: the configs, a run of every config that the command names, and data."""
+    for name in {"digits_residual", *re.findall(r"lightning_logs/(\w+)", command)}:
+        shutil.copytree(run_directory, Path("lightning_logs", name, "version_0"))
     Path("configs").symlink_to(HOME / "configs")
-    write_cats_dogs(tmp_path / "data")
-    write_cifar10_folders(tmp_path / "data")
+    # What a command keeps beside the pictures lies in a folder of its own.
+    shutil.copytree(pictures, tmp_path / "data", copy_function=os.link)
     for name in ("data", "my_data"):
         Path(name).symlink_to(tmp_path / "data")
     write_pictures(Path("my_photos"), 0, count=2, size=20)
@@ -146,7 +155,8 @@ def run_pet_cifar(options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(LightningCLI, "instantiate_classes", stop)
     elif options[:2] == ["data", "doctor"]:  # Its own tests run it, and it may want to download weights.
         monkeypatch.setattr("pet_cifar.cli.doctor.run_doctor", stop)
-    elif verb == "export":  # Its own tests make a page with the runtime of a browser.
+    elif verb == "export":  # Its own tests write every format, and make a page with the runtime of a browser.
+        monkeypatch.setattr("pet_cifar.cli.export._write", stop)
         monkeypatch.setattr("pet_cifar.runs.web_page.read_runtime", stop)
     elif verb == "repeat":  # Its own tests make the runs.
         monkeypatch.setattr("pet_cifar.cli.repeat.make_and_compare", stop)
@@ -188,6 +198,7 @@ def run_benchmark(program: Path, options: list[str], monkeypatch: pytest.MonkeyP
         assert option in known_options()
 
 
+@functools.cache
 def known_options() -> set[tuple[str, str]]:
     """Every option of the command line with a dot, such as ("model", "lr"), of whatever net, data and callback."""
     families: dict[str, list[type]] = {"trainer": [Trainer]}

@@ -31,7 +31,11 @@ from tests.runs.killed_runs import (
     save_at_every_step,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning"),
+    # Coverage learns nothing of the forks, and would make them a third slower.
+    pytest.mark.no_cover,
+]
 
 
 def step_of(path: Path) -> int:
