@@ -88,7 +88,7 @@ def whole_config(words: Sequence[str]) -> dict[str, Any]:
     with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
         run_trainer(["fit", *words, "--print_config"])
     found: dict[str, Any] = yaml.safe_load(text.getvalue())
-    if precision.AUTO == (trainer := found["trainer"])["precision"]:
+    if (trainer := found["trainer"])["precision"] == precision.AUTO:
         trainer["precision"], _ = precision.settled(trainer["accelerator"], {})
     return found
 

@@ -1,4 +1,4 @@
-"""The word ``auto`` of ``--trainer.precision``: it is settled before Lightning sees it, and a run keeps what it became."""
+"""The word ``auto`` of ``--trainer.precision``, settled before Lightning sees it; a run keeps what it became."""
 
 from collections.abc import Mapping
 from typing import Any
