@@ -36,8 +36,9 @@ def processor_name() -> str:
 def gains_from_bfloat16() -> bool | None:
     """Tells whether the processor trains faster in bfloat16 than in float32.
 
-    Processors with AMX and AMD's with AVX-512 BF16 were measured to. Intel's with AVX-512 BF16 alone were not: in it a
-    step took from as long to half as long again. A processor without any of these turns bfloat16 into float32 first.
+    Processors with AMX and AMD's with AVX-512 BF16 were measured to. Intel's with AVX-512 BF16 alone do not: where
+    oneDNN was kept from AMX (``ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16``), a step took as long as in float32 with one net,
+    and half as long again with another. A processor without any of these turns bfloat16 into float32 first.
 
     Returns:
         None where it was not measured, as with Arm's BF16, or where the system does not tell.

@@ -206,11 +206,21 @@ class TransferClassifier(ImageClassifier):
         def compute(image: Tensor) -> Tensor:
             context = self.trainer.precision_plugin.forward_context() if self._trainer else nullcontext()
             with torch.inference_mode(), context:
-                return self.freezing.before(self.normalized(image if device is None else image.to(device)))
+                picture = self.normalized(image if device is None else image.to(device))
+                if not in_float32():
+                    # Convolutions of 16 bits take half as long in this layout, which changes what float32 rounds to.
+                    picture = picture.contiguous(memory_format=torch.channels_last)
+                return self.freezing.before(picture)
+
+        def precision() -> str:
+            return str(self.trainer.precision) if self._trainer else "32-true"
+
+        def in_float32() -> bool:
+            return precision().startswith(("32", "64"))
 
         def key() -> str:
-            precision = self.trainer.precision if self._trainer else "32-true"
-            return f"{self.freezing.key()} {self.mean.tolist()} {self.std.tolist()} {precision}"
+            layout = "" if in_float32() else " channels_last"
+            return f"{self.freezing.key()} {self.mean.tolist()} {self.std.tolist()} {precision()}{layout}"
 
         return FeatureExtractor(compute, key, self.feature_views, self.max_cache_gigabytes)
 
