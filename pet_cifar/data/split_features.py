@@ -54,26 +54,27 @@ class SplitFeatures:
         if split not in self._opened:
             key = self.pixels.content_key(split)
             views = self.views if split == "train" else range(1)
-            self._opened[split] = store_features(
-                self.extractor,
-                lambda rows, place: self.pixels.open(split).take(rows),
-                len(self.pixels.splits[split]),
-                [f"{key} {self.seed} {number} {self.augment}" if number else key for number in views],
-                directory=self._directory,
-                split=split,
-                batch_size=self.batch_size,
-                prepare=lambda pixels, rows, place: self._view(split, pixels, rows, views[place]),
-                in_use=[file for opened in self._opened.values() for file in opened.files],
-                planned=sum(
-                    len(records) * (len(self.views) if name == "train" else 1)
-                    for name, records in self.pixels.splits.items()
-                ),
-            )
+            with self.pixels.opening(split) as pixels:
+                self._opened[split] = store_features(
+                    self.extractor,
+                    lambda rows, place: pixels.take(rows),
+                    len(self.pixels.splits[split]),
+                    [f"{key} {self.seed} {number} {self.augment}" if number else key for number in views],
+                    directory=self._directory,
+                    split=split,
+                    batch_size=self.batch_size,
+                    prepare=lambda taken, rows, place: self._view(split, taken, rows, views[place]),
+                    in_use=[file for opened in self._opened.values() for file in opened.files],
+                    planned=sum(
+                        len(records) * (len(self.views) if name == "train" else 1)
+                        for name, records in self.pixels.splits.items()
+                    ),
+                )
         return self._opened[split]
 
-    def _view(self, split: Split, pixels: Tensor, rows: NDArray[np.int64], number: int) -> Tensor:
+    def _view(self, split: Split, taken: Tensor, rows: NDArray[np.int64], number: int) -> Tensor:
         count, device = len(self.pixels.splits[split]), self.pixels.device
-        return _augmented(pixels, rows, number, self.augment, self.seed, count=count, device=device)
+        return _augmented(taken, rows, number, self.augment, self.seed, count=count, device=device)
 
     def view_of(self, epoch: int) -> int:
         """The number of the view that an epoch, counted from 0, trains on."""
