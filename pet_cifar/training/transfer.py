@@ -207,20 +207,18 @@ class TransferClassifier(ImageClassifier):
             context = self.trainer.precision_plugin.forward_context() if self._trainer else nullcontext()
             with torch.inference_mode(), context:
                 picture = self.normalized(image if device is None else image.to(device))
-                if not in_float32():
-                    # Convolutions of 16 bits take half as long in this layout, which changes what float32 rounds to.
-                    picture = picture.contiguous(memory_format=torch.channels_last)
-                return self.freezing.before(picture)
+                return self.freezing.before(picture.contiguous(memory_format=layout()))
 
         def precision() -> str:
             return str(self.trainer.precision) if self._trainer else "32-true"
 
-        def in_float32() -> bool:
-            return precision().startswith(("32", "64"))
+        def layout() -> torch.memory_format:
+            # Convolutions of 16 bits take half as long in channels_last, which changes what float32 rounds to.
+            return self.memory_format if precision().startswith(("32", "64")) else torch.channels_last
 
         def key() -> str:
-            layout = "" if in_float32() else " channels_last"
-            return f"{self.freezing.key()} {self.mean.tolist()} {self.std.tolist()} {precision()}{layout}"
+            named = " channels_last" if layout() == torch.channels_last else ""
+            return f"{self.freezing.key()} {self.mean.tolist()} {self.std.tolist()} {precision()}{named}"
 
         return FeatureExtractor(compute, key, self.feature_views, self.max_cache_gigabytes)
 

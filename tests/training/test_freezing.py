@@ -284,20 +284,21 @@ def test_training_on_features_is_training_on_pictures(until: str, precision: Any
     assert losses[0] == pytest.approx(losses[1], rel=3e-3 if precision == "32-true" else 0.02)
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_features_are_those_of_the_runs_precision(precision: Any) -> None:
+@pytest.mark.parametrize(("precision", "last"), [("32-true", False), ("32-true", True), ("bf16-mixed", False)])
+def test_features_are_those_of_the_runs_precision_and_layout(precision: Any, last: bool) -> None:
     def look_at(data: ImageDataModule) -> tuple[torch.Tensor, str]:
         extractor = data.feature_extractor
         assert extractor is not None
         return data.features("train").take(np.arange(64)), extractor.key()
 
-    look, model, data = Look(look_at), cut("all"), digits(test_fraction=0.75)
+    look, model, data = Look(look_at), cut("all", channels_last=last), digits(test_fraction=0.75)
     quiet_trainer(max_epochs=1, limit_train_batches=1, limit_val_batches=0, precision=precision, callbacks=[look]).fit(
         model, datamodule=data
     )
     ((found, key),) = look.seen
     assert precision in key
-    layout = torch.contiguous_format if precision == "32-true" else torch.channels_last
+    layout = torch.channels_last if last or precision == "bf16-mixed" else torch.contiguous_format
+    assert ("channels_last" in key) == (layout == torch.channels_last)
     image = data.view("train", np.arange(64), 0)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision != "32-true"):
         wanted = [
