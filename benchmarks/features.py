@@ -5,16 +5,18 @@
 
 For each config, two things are measured in turn, ``--rounds`` times in one process on ``--pictures`` training
 pictures: the bare forward pass of its frozen layers (a plain PyTorch loop over pictures that are ready, in batches of
-the config's size), and our whole pass, which reads the pictures, computes the features and writes them. The table shows
-medians. Unless ``--pass-only`` is given, the config is then trained once with nothing kept from before. The time of the
-first epoch, which waits for pictures and features, stands beside that of the slowest later one.
+the config's size, in the same precision and layout), and our whole pass, which reads the pictures, computes the
+features and writes them. The table shows medians. Unless ``--pass-only`` is given, the config is then trained once with
+nothing kept from before. The time of the first epoch, which waits for pictures and features, stands beside that of the
+slowest later one. Last, a user's ``pet-cifar fit`` and ``pet-cifar test --run`` count from the start of the first
+process to the end of the second one, with nothing but the data as it was downloaded.
 """
 
 import tempfile
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -27,8 +29,9 @@ from pet_cifar import models
 from pet_cifar.data import ImageDataModule
 from pet_cifar.data.augment import Augment
 from pet_cifar.data.pixels.feature_cache import FeatureExtractor, store_features
-from pet_cifar.hardware import keep_freed_memory
+from pet_cifar.hardware import Precision, keep_freed_memory, native_precision
 from pet_cifar.training import ImageClassifier, TransferClassifier
+from results import run
 
 
 def keeps_features(config: Path) -> bool:
@@ -55,7 +58,9 @@ def build(config: dict[str, Any], root: Path, weights: str | None) -> tuple[Imag
     return net, data
 
 
-def rates(net: ImageClassifier, data: ImageDataModule, pictures: int, rounds: int, directory: Path) -> dict[str, Any]:
+def rates(
+    net: ImageClassifier, data: ImageDataModule, pictures: int, rounds: int, directory: Path, precision: Precision
+) -> dict[str, Any]:
     """Measures the pictures per second of the bare forward pass and of our whole pass."""
     data.prepare_data()
     data.setup("fit")
@@ -64,8 +69,11 @@ def rates(net: ImageClassifier, data: ImageDataModule, pictures: int, rounds: in
     freezing = net.to(device).eval().freezing
 
     def compute(image: torch.Tensor) -> torch.Tensor:
-        with torch.inference_mode():
-            return freezing.before(net.normalized(image.to(device)))
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
+            picture = net.normalized(image.to(device))
+            if precision == "bf16-mixed":
+                picture = picture.contiguous(memory_format=torch.channels_last)
+            return freezing.before(picture)
 
     pictures = min(pictures, len(data.splits["train"]))
     rows = np.arange(pictures)
@@ -73,6 +81,7 @@ def rates(net: ImageClassifier, data: ImageDataModule, pictures: int, rounds: in
         data.view("train", some, 0).to(device) for some in np.split(rows, rows[data.batch_size :: data.batch_size])
     ]
     compute(ready[0])
+    pixels = data.pixels("train")
     found: dict[str, list[float]] = {"bare": [], "ours": []}
     for number in range(rounds):
         start = time.perf_counter()
@@ -83,12 +92,13 @@ def rates(net: ImageClassifier, data: ImageDataModule, pictures: int, rounds: in
         start = time.perf_counter()
         store_features(
             FeatureExtractor(compute, partial(str, number), 1, 100.0),
-            lambda rows, view: data.view("train", rows, view),
+            lambda rows, view: pixels.take(rows),
             pictures,
             ["pictures"],
             directory=directory,
             split="train",
             batch_size=data.batch_size,
+            prepare=lambda taken, rows, view: taken.to(device).float().div_(255),
         )
         found["ours"].append(pictures / (time.perf_counter() - start))
     return {name: Measured(values) for name, values in found.items()}
@@ -105,11 +115,12 @@ class EpochEnds(Callback):
         self.ends.append(time.perf_counter())
 
 
-def fit(net: ImageClassifier, data: ImageDataModule, epochs: int) -> dict[str, float]:
+def fit(net: ImageClassifier, data: ImageDataModule, epochs: int, precision: Precision) -> dict[str, float]:
     """Measures the seconds of the first epoch, with all that comes before it, and of the slowest later one."""
     watch = EpochEnds()
     trainer = Trainer(
         max_epochs=epochs,
+        precision=precision,
         callbacks=[watch],
         logger=False,
         enable_checkpointing=False,
@@ -118,7 +129,22 @@ def fit(net: ImageClassifier, data: ImageDataModule, epochs: int) -> dict[str, f
     )
     trainer.fit(net, data)
     seconds = np.diff(watch.ends).tolist()
-    return {"first": seconds[0], "later": max(seconds[1:])}
+    return {"first": seconds[0], **({"later": max(seconds[1:])} if seconds[1:] else {})}
+
+
+def link(data: Path, root: Path) -> None:
+    """Makes a folder of the data without the hidden one of what was kept from it."""
+    for entry in data.resolve().glob("[!.]*"):
+        (root / entry.name).symlink_to(entry)
+
+
+def whole(config: Path, data: Path, weights: str | None, precision: Precision) -> float:
+    """The seconds of ``pet-cifar fit`` and ``test``, each from the start of its process to its end."""
+    options = ["--trainer.precision", precision, *(["--model.weights", weights] if weights else [])]
+    with tempfile.TemporaryDirectory(prefix="pet_cifar_whole_") as temporary:
+        link(data, Path(temporary))
+        done = run(config, temporary, 0, options)
+    return float(done["fit_seconds"] + done["test_seconds"])
 
 
 def main() -> None:
@@ -129,26 +155,39 @@ def main() -> None:
     options.add_argument("--pictures", type=positive, default=256)
     options.add_argument("--rounds", type=positive, default=3)
     options.add_argument("--pass-only", action="store_true", help="do not train")
+    options.add_argument(
+        "--precision", choices=["auto", *get_args(Precision)], default="auto", help="auto follows the hardware"
+    )
     arguments = options.parse_args()
+    precision = native_precision() if arguments.precision == "auto" else arguments.precision
     keep_freed_memory()
-    note = f"{arguments.rounds} rounds of {arguments.pictures} pictures, medians (lowest to highest)"
-    columns = ["config", "bare, pictures/s", "ours, pictures/s", "share"]
-    report = Report([*columns, "to the end of epoch 0, s", "slowest later, s", "times"], arguments, note)
+    note = f"{precision}, {arguments.rounds} rounds of {arguments.pictures} pictures, medians (lowest to highest)"
+    columns = [
+        "config",
+        "bare, pictures/s",
+        "ours, pictures/s",
+        "share",
+        "to the end of epoch 0, s",
+        "slowest later, s",
+    ]
+    report = Report([*columns, "times", "fit and test, s"], arguments, note)
     for path in arguments.configs:
         config = yaml.safe_load(path.read_text())
         with tempfile.TemporaryDirectory(prefix="pet_cifar_features_") as temporary:
             root = Path(temporary)
-            for entry in arguments.root.resolve().glob("[!.]*"):  # The hidden folder of what was kept is left out.
-                (root / entry.name).symlink_to(entry)
+            link(arguments.root, root)
             seed_everything(0)
-            found = rates(
-                *build(config, root, arguments.weights), arguments.pictures, arguments.rounds, root / "rounds"
-            )
-            cells = [found["bare"], found["ours"], share(found["ours"], found["bare"]), "", "", ""]
+            parts = build(config, root, arguments.weights)
+            found = rates(*parts, arguments.pictures, arguments.rounds, root / "rounds", precision)
+            cells = [found["bare"], found["ours"], share(found["ours"], found["bare"]), "", "", "", ""]
             if not arguments.pass_only:
-                found |= fit(*build(config, root, arguments.weights), config["trainer"]["max_epochs"])
-                times = f"{found['first'] / found['later']:.0f}"
-                cells[3:] = [f"{found['first']:.1f}", f"{found['later']:.2f}", times]
+                epochs = config["trainer"]["max_epochs"]
+                found |= fit(*build(config, root, arguments.weights), epochs, precision)
+                found |= {"whole": whole(path, arguments.root, arguments.weights, precision)}
+                # A config of one epoch has no later one.
+                later = found.get("later")
+                slowest = [f"{later:.2f}", f"{found['first'] / later:.0f}"] if later else ["", ""]
+                cells[3:] = [f"{found['first']:.1f}", *slowest, f"{found['whole']:.1f}"]
             report.row(f"`{path.stem}`", cells, found)
 
 

@@ -113,26 +113,28 @@ def _fresh() -> Iterator[None]:
 
 
 INTEL = "processor\t: 0\nmodel name\t: A: fast one\nflags\t\t: fpu sse2 {}\n\nprocessor\t: 1\nmodel name\t: other\n"
+AMD = "vendor_id\t: AuthenticAMD\n" + INTEL
 ARM = "processor\t: 0\nFeatures\t: fp asimd {}\n"
 
 
 @pytest.mark.parametrize(
-    ("text", "name", "native"),
+    ("text", "name", "gains"),
     [
         (INTEL.format("avx2"), "A: fast one", False),
-        (INTEL.format("avx512_bf16"), "A: fast one", True),
+        (INTEL.format("avx512_bf16"), "A: fast one", False),
+        (AMD.format("avx512_bf16"), "A: fast one", True),
         (INTEL.format("amx_bf16"), "A: fast one", True),
-        (ARM.format("bf16"), None, True),
+        (ARM.format("bf16"), None, None),
         (ARM.format("sve"), None, False),
         ("", None, None),
     ],
 )
 def test_what_linux_says(
-    text: str, name: str | None, native: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    text: str, name: str | None, gains: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cpuinfo").write_text(text)
     monkeypatch.setattr(hardware, "CPUINFO", tmp_path / "cpuinfo")
-    assert hardware.computes_bfloat16() is native
+    assert hardware.gains_from_bfloat16() is gains
     assert hardware.processor_name() == name or (name is None and hardware.processor_name())
 
 
@@ -140,7 +142,8 @@ def test_what_linux_says(
     ("text", "accelerator", "gpu", "precision"),
     [
         (INTEL.format("amx_bf16"), "auto", None, "bf16-mixed"),
-        (INTEL.format("avx512_bf16"), "cpu", None, "bf16-mixed"),
+        (INTEL.format("avx512_bf16"), "cpu", None, "32-true"),
+        (AMD.format("avx512_bf16"), "cpu", None, "bf16-mixed"),
         (INTEL.format("avx2"), "auto", None, "32-true"),
         (ARM.format("bf16"), "auto", None, "32-true"),
         ("", "cpu", None, "32-true"),
@@ -165,7 +168,7 @@ def test_the_precision_that_the_hardware_computes_natively(
 
 def test_no_such_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware, "CPUINFO", tmp_path / "cpuinfo")
-    assert hardware.computes_bfloat16() is None
+    assert hardware.gains_from_bfloat16() is None
     assert hardware.processor_name()
 
 

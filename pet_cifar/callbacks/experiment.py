@@ -17,6 +17,8 @@ CHANGES_NOTHING = {
     "data.init_args.allow_other_data",
 }
 """The options that do not make another experiment."""
+SAYS_NOTHING = {"trainer.precision": ("32-true", "32", 32)}
+"""Values of options that do what a run does where nothing is said, as ``auto`` may have become one of them."""
 
 
 def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -28,7 +30,7 @@ def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in flatten(config):
         # An option that is null is as one that an earlier version did not have.
-        if key in CHANGES_NOTHING or value is None:
+        if key in CHANGES_NOTHING or says_nothing(key, value):
             continue
         if key == "trainer.callbacks":
             value = [one for one in (value if isinstance(value, list) else [value]) if not _looks(one)]
@@ -37,6 +39,11 @@ def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
             value = "/".join(Path(value).parts[-4:]) if value.endswith(".ckpt") else Path(value).name
         found[key] = value
     return found
+
+
+def says_nothing(key: str, value: object) -> bool:
+    """Whether an option has no value, or one that means the same."""
+    return value is None or value in SAYS_NOTHING.get(key, ())
 
 
 def _looks(callback: Any) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from pet_cifar.callbacks.experiment import flatten
+from pet_cifar.callbacks.experiment import flatten, says_nothing
 from pet_cifar.cli import configs, precision
 from pet_cifar.errors import InputError
 from pet_cifar.runs.continuation import ends_a_run
@@ -118,9 +118,13 @@ def find_runs(wanted: WantedRun) -> list[FoundRun]:
 
 
 def differences(config: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """The options in which two whole configs differ; one that is missing counts as null."""
+    """The options in which two whole configs differ; one that is missing, or says what null means, counts as null."""
     ours, theirs = (
-        {key: value for key, value in flatten(one) if key.partition(".")[0] not in OF_ONE_CALL}
+        {
+            key: value
+            for key, value in flatten(one)
+            if key.partition(".")[0] not in OF_ONE_CALL and not says_nothing(key, value)
+        }
         for one in (config, other)
     )
     return [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]

@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from pet_cifar.data.datamodule import image_data_of
 from pet_cifar.data.scored import name_of_results
 from pet_cifar.errors import InputError
-from pet_cifar.hardware import computes_bfloat16
+from pet_cifar.hardware import gains_from_bfloat16
 from pet_cifar.training.budget import time_budget
 from pet_cifar.training.ridge import wilson_interval
 
@@ -26,10 +26,10 @@ def before_run(*, on_cpu: bool, compiles: bool, precision: str, chosen: bool) ->
     """
     if on_cpu and compiles:
         yield "compiling the net, for which the first steps wait; --model.compile false begins at once"
-    if on_cpu and precision == "32-true" and not chosen and computes_bfloat16():
-        yield "this processor computes bfloat16: --trainer.precision bf16-mixed is faster, and rounds more"
-    if on_cpu and precision.startswith("bf16") and computes_bfloat16() is False:
-        yield f"this processor does not compute bfloat16: --trainer.precision 32-true is faster than {precision}"
+    if on_cpu and precision == "32-true" and not chosen and gains_from_bfloat16():
+        yield "this processor computes faster in bfloat16: --trainer.precision bf16-mixed, which rounds more"
+    if on_cpu and precision.startswith("bf16") and gains_from_bfloat16() is False:
+        yield f"this processor gains nothing from bfloat16: --trainer.precision 32-true is faster than {precision}"
 
 
 def on_batch_norm(net: nn.Module, processes: int, *, on_cpu: bool, is_synced: bool) -> Iterator[str]:

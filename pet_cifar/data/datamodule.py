@@ -19,8 +19,10 @@ from pet_cifar.data.augment import Augment
 from pet_cifar.data.device_copy import SideStream
 from pet_cifar.data.loader import Batch, BatchLoader, check_batch_size, loader_of_run
 from pet_cifar.data.manifest import ImageRecord, Split
-from pet_cifar.data.pixels.cache import Pixels, channel_statistics
-from pet_cifar.data.pixels.feature_cache import FeatureExtractor, StoredFeatures
+from pet_cifar.data.pixels.cache import channel_statistics
+from pet_cifar.data.pixels.feature_cache import FeatureExtractor
+from pet_cifar.data.pixels.feature_files import StoredFeatures
+from pet_cifar.data.pixels.growing import Pixels
 from pet_cifar.data.pixels.placement import Cache
 from pet_cifar.data.root import data_root, expanded, state_directory
 from pet_cifar.data.split import check_fraction, fingerprint, overfit_splits, parse_fold, split_records

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pet_cifar.data.augment import RANDOM_NUMBERS
-from pet_cifar.data.pixels.cache import DevicePixels, Pixels
-from pet_cifar.data.pixels.feature_cache import StoredFeatures
+from pet_cifar.data.pixels.cache import DevicePixels
+from pet_cifar.data.pixels.feature_files import StoredFeatures
+from pet_cifar.data.pixels.growing import Pixels
 from pet_cifar.errors import InputError
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from pet_cifar.data.augment import RANDOM_NUMBERS, Augment
 from pet_cifar.data.manifest import Split
-from pet_cifar.data.pixels.feature_cache import FeatureExtractor, StoredFeatures, store_features
+from pet_cifar.data.pixels.feature_cache import FeatureExtractor, store_features
+from pet_cifar.data.pixels.feature_files import StoredFeatures
 from pet_cifar.data.root import state_directory
 from pet_cifar.data.split_pixels import SplitPixels
 
@@ -53,21 +54,27 @@ class SplitFeatures:
         if split not in self._opened:
             key = self.pixels.content_key(split)
             views = self.views if split == "train" else range(1)
-            self._opened[split] = store_features(
-                self.extractor,
-                lambda rows, place: augmented_view(self.pixels, split, rows, views[place], self.augment, self.seed),
-                len(self.pixels.splits[split]),
-                [f"{key} {self.seed} {number} {self.augment}" if number else key for number in views],
-                directory=self._directory,
-                split=split,
-                batch_size=self.batch_size,
-                in_use=[file for opened in self._opened.values() for file in opened.files],
-                planned=sum(
-                    len(records) * (len(self.views) if name == "train" else 1)
-                    for name, records in self.pixels.splits.items()
-                ),
-            )
+            with self.pixels.opening(split) as pixels:
+                self._opened[split] = store_features(
+                    self.extractor,
+                    lambda rows, place: pixels.take(rows),
+                    len(self.pixels.splits[split]),
+                    [f"{key} {self.seed} {number} {self.augment}" if number else key for number in views],
+                    directory=self._directory,
+                    split=split,
+                    batch_size=self.batch_size,
+                    prepare=lambda taken, rows, place: self._view(split, taken, rows, views[place]),
+                    in_use=[file for opened in self._opened.values() for file in opened.files],
+                    planned=sum(
+                        len(records) * (len(self.views) if name == "train" else 1)
+                        for name, records in self.pixels.splits.items()
+                    ),
+                )
         return self._opened[split]
+
+    def _view(self, split: Split, taken: Tensor, rows: NDArray[np.int64], number: int) -> Tensor:
+        count, device = len(self.pixels.splits[split]), self.pixels.device
+        return _augmented(taken, rows, number, self.augment, self.seed, count=count, device=device)
 
     def view_of(self, epoch: int) -> int:
         """The number of the view that an epoch, counted from 0, trains on."""
@@ -90,8 +97,23 @@ def augmented_view(
     Returns:
         Floats in [0, 1] on the device of ``pixels``, shape (n, C, H, W).
     """
-    image = pixels.open(split).take(rows).to(pixels.device).float().div_(255)
+    taken, count = pixels.open(split).take(rows), len(pixels.splits[split])
+    return _augmented(taken, rows, number, augment, seed, count=count, device=pixels.device)
+
+
+def _augmented(
+    taken: Tensor,
+    rows: NDArray[np.int64],
+    number: int,
+    augment: Augment | None,
+    seed: int,
+    *,
+    count: int,
+    device: torch.device,
+) -> Tensor:
+    """The view of pictures that were taken out of a split of ``count``; see `augmented_view`."""
+    image = taken.to(device).float().div_(255)
     if not number or augment is None:
         return image
-    uniform = np.random.default_rng([seed, number]).random((len(pixels.splits[split]), RANDOM_NUMBERS), np.float32)
-    return augment(image, torch.from_numpy(uniform[rows]).to(pixels.device))
+    uniform = np.random.default_rng([seed, number]).random((count, RANDOM_NUMBERS), np.float32)
+    return augment(image, torch.from_numpy(uniform[rows]).to(device))

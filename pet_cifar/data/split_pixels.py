@@ -2,7 +2,9 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 
 from pet_cifar.data.manifest import ImageRecord, Split
-from pet_cifar.data.pixels.cache import Pixels, Shape, open_pixels
+from pet_cifar.data.pixels.cache import Shape, open_pixels
+from pet_cifar.data.pixels.growing import GrowingPixels, Pixels
 from pet_cifar.data.pixels.placement import Cache, Placement, choose_placement, missing_bytes
 from pet_cifar.data.root import state_directory
 from pet_cifar.hardware import cores
@@ -59,21 +62,41 @@ class SplitPixels:
     def open(self, split: Split) -> Pixels:
         """The pictures of a split by row number; the first call decodes all of them, unless ``cache`` is ``none``."""
         if split not in self._opened:
-            records, placement = self.splits[split], self._chosen_placement()
-            # Only one process of a machine decodes into the file, so that it may take all cores.
-            decoders = self.num_processes if placement in ("none", "ram") else 1
-            self._opened[split] = open_pixels(
-                lambda row: self.read(records[row]),
-                len(records),
-                self.shape,
-                placement,
-                file=self._file(split),
-                device=self.device,
-                num_threads=max(1, cores() // decoders),
-            )
-            if self.cache == "device" and self.device.type != "cuda":
-                rank_zero_info(f"cache: device is {self.device}'s memory here, for want of a GPU")
+            self._opened[split] = self._open(split, None)
         return self._opened[split]
+
+    @contextmanager
+    def opening(self, split: Split) -> Iterator[Pixels]:
+        """Opens a split for one pass over it, in which a net takes each picture as soon as it is decoded."""
+        if split in self._opened:
+            yield self._opened[split]
+            return
+        growing = GrowingPixels(len(self.splits[split]), partial(self._open, split))
+        try:
+            yield growing
+        except BaseException:
+            growing.stop()
+            raise
+        if (whole := growing.whole()) is not None:
+            self._opened[split] = whole
+
+    def _open(self, split: Split, growing: GrowingPixels | None) -> Pixels:
+        records, placement = self.splits[split], self._chosen_placement()
+        # Only one process of a machine decodes into the file, so that it may take all cores.
+        decoders = self.num_processes if placement in ("none", "ram") else 1
+        opened = open_pixels(
+            lambda row: self.read(records[row]),
+            len(records),
+            self.shape,
+            placement,
+            file=self._file(split),
+            device=self.device,
+            num_threads=max(1, cores() // decoders),
+            growing=growing,
+        )
+        if self.cache == "device" and self.device.type != "cuda":
+            rank_zero_info(f"cache: device is {self.device}'s memory here, for want of a GPU")
+        return opened
 
     def content_key(self, split: Split) -> str:
         """A name for the pixels of a split; other pixels have another name."""

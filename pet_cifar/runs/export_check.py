@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from pet_cifar.callbacks.images.drawing import channels_last
 from pet_cifar.data.datamodule import ImageDataModule
-from pet_cifar.data.pixels.cache import Pixels
 from pet_cifar.data.pixels.decode import decode, fit_array
+from pet_cifar.data.pixels.growing import Pixels
 from pet_cifar.data.synthetic import synthetic_picture
 from pet_cifar.errors import InputError
 from pet_cifar.runs.export import Card, onnx_program

@@ -206,11 +206,19 @@ class TransferClassifier(ImageClassifier):
         def compute(image: Tensor) -> Tensor:
             context = self.trainer.precision_plugin.forward_context() if self._trainer else nullcontext()
             with torch.inference_mode(), context:
-                return self.freezing.before(self.normalized(image if device is None else image.to(device)))
+                picture = self.normalized(image if device is None else image.to(device))
+                return self.freezing.before(picture.contiguous(memory_format=layout()))
+
+        def precision() -> str:
+            return str(self.trainer.precision) if self._trainer else "32-true"
+
+        def layout() -> torch.memory_format:
+            # Convolutions of 16 bits take half as long in channels_last, which changes what float32 rounds to.
+            return self.memory_format if precision().startswith(("32", "64")) else torch.channels_last
 
         def key() -> str:
-            precision = self.trainer.precision if self._trainer else "32-true"
-            return f"{self.freezing.key()} {self.mean.tolist()} {self.std.tolist()} {precision}"
+            named = " channels_last" if layout() == torch.channels_last else ""
+            return f"{self.freezing.key()} {self.mean.tolist()} {self.std.tolist()} {precision()}{named}"
 
         return FeatureExtractor(compute, key, self.feature_views, self.max_cache_gigabytes)
 

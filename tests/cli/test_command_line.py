@@ -280,8 +280,8 @@ def test_two_processes_from_the_shell_score_every_picture_once() -> None:
 @pytest.mark.parametrize(
     ("precision", "native", "words"),
     [
-        ("32-true", True, "this processor computes bfloat16: --trainer.precision bf16-mixed is faster"),
-        ("bf16-mixed", False, "this processor does not compute bfloat16: --trainer.precision 32-true is faster"),
+        ("32-true", True, "this processor computes faster in bfloat16: --trainer.precision bf16-mixed"),
+        ("bf16-mixed", False, "this processor gains nothing from bfloat16: --trainer.precision 32-true is faster"),
         ("32-true", False, ""),
         ("bf16-mixed", True, ""),
         ("32-true", None, ""),
@@ -289,7 +289,7 @@ def test_two_processes_from_the_shell_score_every_picture_once() -> None:
     ],
 )
 def test_a_faster_precision_is_told(precision: str, native: bool | None, words: str, monkeypatch: Any) -> None:
-    monkeypatch.setattr(run_hints, "computes_bfloat16", lambda: native)
+    monkeypatch.setattr(run_hints, "gains_from_bfloat16", lambda: native)
     lines = list(run_hints.before_run(on_cpu=True, compiles=False, precision=precision, chosen=False))
     assert len(lines) == bool(words)
     assert "".join(lines).startswith(words)

@@ -7,8 +7,9 @@ import pytest
 import torch
 import yaml
 
+from pet_cifar.callbacks.experiment import key_of, options_of
 from pet_cifar.cli import precision
-from pet_cifar.cli.found_runs import WantedRun, find_runs, whole_config
+from pet_cifar.cli.found_runs import WantedRun, differences, find_runs, whole_config
 from pet_cifar.cli.main import main
 from pet_cifar.cli.trainer import PetCifarCLI
 from tests.cli.commands import QUICK
@@ -84,3 +85,11 @@ def test_a_typed_word_wins_over_a_configs_auto(
 def test_only_a_precision_that_every_machine_has_is_taken_from_a_checkpoint() -> None:
     fitted = done("fit", *QUICK, "--trainer.precision", "64-true")
     assert done("test", "--run", str(fitted.trainer.log_dir)).trainer.precision == "32-true"
+
+
+def test_float32_is_the_experiment_of_a_run_that_says_nothing() -> None:
+    null, full, half = ({"trainer": {"precision": word, "max_epochs": 3}} for word in (None, "32-true", "bf16-mixed"))
+    assert differences(null, full) == []
+    assert key_of(options_of(null)) == key_of(options_of(full))
+    assert differences(full, half) == ["trainer.precision"]
+    assert key_of(options_of(full)) != key_of(options_of(half))

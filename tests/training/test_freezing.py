@@ -2,6 +2,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -281,6 +282,32 @@ def test_training_on_features_is_training_on_pictures(until: str, precision: Any
         losses.append(float(trainer.callback_metrics["train/loss"]))
     assert losses[0] < 2.2
     assert losses[0] == pytest.approx(losses[1], rel=3e-3 if precision == "32-true" else 0.02)
+
+
+@pytest.mark.parametrize(("precision", "last"), [("32-true", False), ("32-true", True), ("bf16-mixed", False)])
+def test_features_are_those_of_the_runs_precision_and_layout(precision: Any, last: bool) -> None:
+    def look_at(data: ImageDataModule) -> tuple[torch.Tensor, str]:
+        extractor = data.feature_extractor
+        assert extractor is not None
+        return data.features("train").take(np.arange(64)), extractor.key()
+
+    look, model, data = Look(look_at), cut("all", channels_last=last), digits(test_fraction=0.75)
+    quiet_trainer(max_epochs=1, limit_train_batches=1, limit_val_batches=0, precision=precision, callbacks=[look]).fit(
+        model, datamodule=data
+    )
+    ((found, key),) = look.seen
+    assert precision in key
+    layout = torch.channels_last if last or precision == "bf16-mixed" else torch.contiguous_format
+    assert ("channels_last" in key) == (layout == torch.channels_last)
+    image = data.view("train", np.arange(64), 0)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision != "32-true"):
+        wanted = [
+            freezing_of(model).before(model.normalized(some).contiguous(memory_format=layout))
+            for rows in torch.split(image, 32)
+            for some in torch.split(rows, data.batch_size)
+        ]
+    # They are the very numbers, whatever was done meanwhile.
+    assert torch.equal(found, torch.cat(wanted).half())
 
 
 def test_epochs_use_the_views_in_turn() -> None:

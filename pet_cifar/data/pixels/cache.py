@@ -8,7 +8,6 @@ import tokenize
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor
 from pet_cifar.data.files.locking import locked
 from pet_cifar.data.files.parallel import map_in_threads
 from pet_cifar.data.pixels.checksum import SIZE, checksum
+from pet_cifar.data.pixels.growing import GrowingPixels, Pixels
 from pet_cifar.data.pixels.memmap import MemmapArray
 from pet_cifar.data.pixels.placement import Placement, partial_file
 from pet_cifar.errors import InputError, disk_errors
@@ -32,13 +32,6 @@ NO_CACHE = ", or give cache: none"
 
 Read = Callable[[int], NDArray[np.uint8]]
 Shape = tuple[int, int, int]
-
-
-class Pixels(Protocol):
-    """Pictures by row number."""
-
-    def take(self, rows: NDArray[np.int64]) -> Tensor:
-        """Returns the pictures of these rows: uint8, shape (len(rows), C, H, W)."""
 
 
 class DecodedPixels:
@@ -129,6 +122,7 @@ def open_pixels(
     file: Path,
     device: torch.device,
     num_threads: int,
+    growing: GrowingPixels | None = None,
 ) -> Pixels:
     """Makes pictures available by row number.
 
@@ -142,6 +136,7 @@ def open_pixels(
             another name.
         device: The device that holds the copy with ``device``.
         num_threads: The number of pictures that are decoded at a time.
+        growing: Is told of every picture that is decoded into memory or into the file.
 
     Raises:
         InputError: There is no room, the file cannot be written, or ``read`` gives something else.
@@ -167,9 +162,11 @@ def open_pixels(
         )
     if cache == "ram":
         array = np.empty((count, *shape), np.uint8)
-        _decode_all(checked, count, array.__setitem__, num_threads)
+        if growing is not None:
+            growing.begin(array.__getitem__)
+        _decode_all(checked, count, array.__setitem__, num_threads, growing)
         return ArrayPixels(array)
-    _build(checked, count, shape, file, num_threads)
+    _build(checked, count, shape, file, num_threads, growing)
     pixels = FilePixels(file)
     if cache == "disk":
         return pixels
@@ -194,9 +191,17 @@ def channel_statistics(pixels: Pixels, count: int, most: int) -> tuple[list[floa
     return mean.tolist(), np.sqrt(np.maximum(square - mean**2, 1e-6)).tolist()
 
 
-def _decode_all(read: Read, count: int, put: Callable[[int, NDArray[np.uint8]], object], num_threads: int) -> None:
+def _decode_all(
+    read: Read,
+    count: int,
+    put: Callable[[int, NDArray[np.uint8]], object],
+    num_threads: int,
+    growing: GrowingPixels | None,
+) -> None:
     def decode(row: int) -> None:
         put(row, read(row))
+        if growing is not None:
+            growing.add(row)
 
     for _ in map_in_threads(decode, range(count), num_threads, "decoding pictures"):
         pass
@@ -215,7 +220,7 @@ def _is_whole(file: Path, shape: tuple[int, ...]) -> bool:
     return array.shape == shape and array.dtype == np.uint8 and len(kept.rest) == shape[0] * SIZE
 
 
-def _build(read: Read, count: int, shape: Shape, file: Path, num_threads: int) -> None:
+def _build(read: Read, count: int, shape: Shape, file: Path, num_threads: int, growing: GrowingPixels | None) -> None:
     if _is_whole(file, (count, *shape)):
         return
     with locked(file, NO_CACHE):
@@ -231,21 +236,21 @@ def _build(read: Read, count: int, shape: Shape, file: Path, num_threads: int) -
                 "free; make room, or give cache: none"
             )
         try:
-            _write(read, count, shape, part, num_threads)
+            _write(read, count, shape, part, num_threads, growing)
             with disk_errors(file, NO_CACHE):
                 part.replace(file)
         finally:
             part.unlink(missing_ok=True)
 
 
-def _write(read: Read, count: int, shape: Shape, file: Path, num_threads: int) -> None:
+def _write(read: Read, count: int, shape: Shape, file: Path, num_threads: int, growing: GrowingPixels | None) -> None:
     size = math.prod(shape)
     pictures_a_flush = max(1, FLUSHED // size)
     turn = threading.Lock()
     flushes: list[Future[None]] = []
     checksums = np.zeros((count, SIZE), np.uint8)
     with disk_errors(file, NO_CACHE):
-        stream = file.open("wb", buffering=0)
+        stream = file.open("w+b", buffering=0)
     with stream, ThreadPoolExecutor(1, thread_name_prefix="disk") as disk:
         header = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
         with disk_errors(file, NO_CACHE):
@@ -264,7 +269,23 @@ def _write(read: Read, count: int, shape: Shape, file: Path, num_threads: int) -
                 # Pictures go to the disk all the while, so that the end does not wait for it.
                 flushes.append(disk.submit(os.fsync, stream.fileno()))
 
-        _decode_all(read, count, put, num_threads)
+        def peek(rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+            found = np.empty((len(rows), *shape), np.uint8)
+            with disk_errors(file, NO_CACHE), turn:
+                for row, pixels in zip(rows.tolist(), found, strict=True):
+                    stream.seek(start + row * size)
+                    rest = pixels.data.cast("B")
+                    while rest:
+                        rest = rest[stream.readinto(rest) :]
+            return found
+
+        if growing is not None:
+            growing.begin(peek)
+        try:
+            _decode_all(read, count, put, num_threads, growing)
+        finally:
+            if growing is not None:
+                growing.end()
         with disk_errors(file, NO_CACHE):
             stream.seek(start + count * size)
             stream.write(checksums.tobytes())

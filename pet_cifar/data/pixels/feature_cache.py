@@ -2,11 +2,10 @@
 
 import hashlib
 import logging
-import os
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -18,20 +17,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from pet_cifar.data.pixels.checksum import SIZE, checksum
-from pet_cifar.data.pixels.memmap import MemmapArray
+from pet_cifar.data.pixels.feature_files import FeatureFile, StoredFeatures
 from pet_cifar.errors import InputError
 
 log = logging.getLogger(__name__)
 
-CHUNK = 32
-"""Pictures that are computed and marked as done together; a killed run loses at most these."""
 RECENT = 600
 """Seconds for which features are not removed, since another run may be computing them."""
 FORMAT = 1
 """This number changes when features of the same key would be other ones."""
 
+AHEAD = 2
+"""Chunks whose pictures are loaded while those before them are computed."""
+BEHIND = 4
+"""Chunks whose features may wait for the disk while the next ones are computed."""
+
 Load = Callable[[NDArray[np.int64], int], Tensor]
+Prepare = Callable[[Tensor, NDArray[np.int64], int], Tensor]
 
 
 class FeatureExtractor(NamedTuple):
@@ -51,118 +53,6 @@ class FeatureExtractor(NamedTuple):
     max_gigabytes: float
 
 
-class _View:
-    """The features of one view of all pictures: an array in a file, and beside it a checksum of each chunk.
-
-    The checksum is zero until the chunk is done.
-    """
-
-    def __init__(self, file: Path, count: int) -> None:
-        self.file = file
-        self.done = file.with_suffix(".done")
-        self.count = count
-        self.chunks = -(-count // CHUNK)
-
-    def is_there(self) -> bool:
-        """Whether both files are, and whole."""
-        if not (self.file.exists() and self.done.exists()):
-            return False
-        try:
-            whole = np.load(self.file, mmap_mode="r")
-        except (ValueError, EOFError):  # no other error, since files that cannot be opened just now may be good
-            whole = np.empty(0)
-        return len(whole) == self.count and whole.dtype == np.float16 and self.done.stat().st_size == SIZE * self.chunks
-
-    def create(self, shape: tuple[int, ...]) -> None:
-        """Makes the files in their full size, so that other runs see what is taken."""
-        self.remove()
-        np.lib.format.open_memmap(self.file, "w+", np.float16, (self.count, *shape))
-        self.done.write_bytes(bytes(SIZE * self.chunks))
-
-    def remove(self) -> None:
-        """Removes both files; a run that has them open reads on."""
-        self.done.unlink(missing_ok=True)
-        self.file.unlink(missing_ok=True)
-
-    def missing(self) -> list[int]:
-        """Lists the chunks that are not done."""
-        return np.flatnonzero(~self.checksums().any(axis=1)).tolist()
-
-    def checksums(self) -> NDArray[np.uint8]:
-        """The checksums of all chunks, shape (chunks, 8)."""
-        return np.frombuffer(self.done.read_bytes(), np.uint8).reshape(-1, SIZE)
-
-    def rows(self, chunk: int) -> NDArray[np.int64]:
-        """Row numbers of a chunk."""
-        return np.arange(chunk * CHUNK, min((chunk + 1) * CHUNK, self.count))
-
-    def write(self, chunk: int, features: NDArray[np.float16]) -> None:
-        """Writes one chunk and marks it as done."""
-        size = features[0].nbytes
-        with self.file.open("r+b") as stream:
-            stream.seek(-self.count * size + chunk * CHUNK * size, os.SEEK_END)
-            content = features.tobytes()
-            stream.write(content)
-            # The chunk is marked only when it is on the disk.
-            stream.flush()
-            os.fsync(stream.fileno())
-        with self.done.open("r+b") as stream:
-            stream.seek(SIZE * chunk)
-            stream.write(checksum(content))
-
-    def lock(self, chunk: int) -> FileLock:
-        """The lock that the process holds which computes a chunk."""
-        return FileLock(self.file.with_suffix(f".{chunk}.lock"))
-
-
-class StoredFeatures:
-    """Features by row number; those of several views stand one below the other.
-
-    A chunk is compared with its checksum when a row of it is first asked for.
-
-    Args:
-        files: One file for each view.
-        count: The number of pictures.
-
-    Raises:
-        InputError: In ``take``, a chunk is not what was written.
-    """
-
-    def __init__(self, files: Sequence[Path], count: int) -> None:
-        self.files = tuple(files)
-        self.count = count
-        self._views = [MemmapArray(file) for file in files]
-        self._checksums = [_View(file, count).checksums() for file in files]
-        self._checked = np.zeros((len(files), -(-count // CHUNK)), np.bool_)
-
-    def take(self, rows: NDArray[np.int64]) -> Tensor:
-        """Copies these rows: float16, shape (len(rows), ...)."""
-        places = [divmod(row, self.count) for row in rows.tolist()]
-        for view, chunk in {(view, row // CHUNK) for view, row in places}:
-            self._check(view, chunk)
-        found = np.stack([self._views[view].array[row] for view, row in places])
-        for view in {view for view, _ in places}:
-            self._views[view].give_back()
-        return torch.from_numpy(found)
-
-    def _check(self, view: int, chunk: int) -> None:
-        if self._checked[view, chunk]:
-            return
-        content = self._views[view].array[chunk * CHUNK : (chunk + 1) * CHUNK]
-        if checksum(content.data) != self._checksums[view][chunk].tobytes():
-            raise InputError(
-                f"{self.files[view]} was changed or damaged: it does not hold the features that were computed; delete "
-                "the file, and run again to compute them anew"
-            )
-        self._checked[view, chunk] = True
-
-    def chunks(self, size: int = 256) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
-        """All rows of all views and their features, ``size`` rows at a time; row modulo ``count`` is the picture."""
-        rows = np.arange(len(self.files) * self.count)
-        for first in range(0, len(rows), size):
-            yield rows[first : first + size], self.take(rows[first : first + size])
-
-
 def store_features(
     extractor: FeatureExtractor,
     load: Load,
@@ -172,6 +62,7 @@ def store_features(
     directory: Path,
     split: str,
     batch_size: int,
+    prepare: Prepare = lambda pictures, rows, place: pictures,
     in_use: Iterable[Path] = (),
     planned: int | None = None,
 ) -> StoredFeatures:
@@ -181,13 +72,15 @@ def store_features(
 
     Args:
         extractor: Computes the features, and names what they depend on.
-        load: Loads pictures by row numbers and the place of a view in ``keys``: floats in [0, 1] on the net's device,
-            shape (n, C, H, W).
+        load: Loads pictures by row numbers and the place of a view in ``keys``, shape (n, C, H, W). It is called from
+            a thread of its own, so that pictures are read and decoded while those before them are computed.
         count: The number of pictures.
         keys: What the pictures and the view depend on, one key for each view.
         directory: The folder of all features.
         split: The name of the split, for file names and messages.
         batch_size: The number of pictures that are computed at a time.
+        prepare: Makes floats in [0, 1] on the net's device of what ``load`` gives, for the same rows and the same
+            place; it is called between the batches, by the thread that computes, so that it takes no core from them.
         in_use: The files of this run, which must not be removed to make room.
         planned: The rows of all splits and views of the run, for which there must be room; None counts these alone.
 
@@ -196,14 +89,15 @@ def store_features(
     """
     depends = extractor.key()
     names = [hashlib.sha256(f"{FORMAT} {depends} {key}".encode()).hexdigest()[:24] for key in keys]
-    views = [_View(directory / f"{split}-{name}.npy", count) for name in names]
+    views = [FeatureFile(directory / f"{split}-{name}.npy", count) for name in names]
     shown = f"{count:,} {split} pictures" + (f" in {len(views)} views" if len(views) > 1 else "")
     directory.mkdir(parents=True, exist_ok=True)
     # One process after the other looks, makes room and takes it.
     with FileLock(directory / "room.lock"):
         new = [view for view in views if not view.is_there()]
         if new:
-            shape = tuple(_compute(extractor, load(np.zeros(1, np.int64), 0), 1).shape[1:])
+            first = np.zeros(1, np.int64)
+            shape = tuple(_compute(extractor, prepare(load(first, 0), first, 0), 1).shape[1:])
             rows = max(planned or 0, len(views) * count)
             own = {*in_use, *(view.file for view in views)}
             _make_room(directory, rows * int(np.prod(shape)) * 2, extractor.max_gigabytes, own)
@@ -220,7 +114,7 @@ def store_features(
             *(f"{len(views) * count - missing:,}", f"{len(views) * count:,}"),
         )
         start = time.perf_counter()
-        computed = _fill(extractor, load, views, batch_size, split)
+        computed = _fill(extractor, load, prepare, views, batch_size, split)
         seconds = time.perf_counter() - start
         log.info("computed features of %d pictures in %.0f s, %.1f a second", computed, seconds, computed / seconds)
     else:
@@ -228,23 +122,33 @@ def store_features(
     return StoredFeatures([view.file for view in views], count)
 
 
-def _fill(extractor: FeatureExtractor, load: Load, views: Sequence[_View], batch_size: int, split: str) -> int:
+def _fill(
+    extractor: FeatureExtractor, load: Load, prepare: Prepare, views: Sequence[FeatureFile], batch_size: int, split: str
+) -> int:
     """Computes chunks that no other process computes, then waits for the others; returns the number of its pictures."""
     computed = 0
     total = sum(len(view.rows(chunk)) for view in views for chunk in view.missing())
     bar = tqdm(total=total, desc=f"features of {split} pictures", unit="", disable=None)
-    claimed: deque[tuple[_View, int, FileLock, Future[Tensor]]] = deque()
+    loading: deque[tuple[int, int, FileLock, Future[Tensor]]] = deque()
+    writing: deque[Future[int]] = deque()
 
-    def finish() -> int:
-        view, chunk, lock, loading = claimed[0]
-        features = _compute(extractor, loading.result(), batch_size)
-        view.write(chunk, features.numpy())
-        claimed.popleft()
-        _release(lock)
-        bar.update(len(features))
-        return len(features)
+    def compute() -> None:
+        number, chunk, lock, pictures = loading[0]
+        image = prepare(pictures.result(), views[number].rows(chunk), number)
+        features = _compute(extractor, image, batch_size).numpy()
+        loading.popleft()
+        writing.append(disk.submit(_write, views[number], chunk, lock, features))
+        written(BEHIND)
 
-    with ThreadPoolExecutor(1, thread_name_prefix="features") as pool, bar:
+    def written(behind: int) -> None:
+        nonlocal computed
+        while len(writing) > behind:
+            count = writing.popleft().result()
+            computed += count
+            bar.update(count)
+
+    # The net waits neither for its pictures nor for the disk, which takes as long as some tenths of a chunk.
+    with ThreadPoolExecutor(1, "features") as pool, ThreadPoolExecutor(1, "disk") as disk, bar:
         try:
             for patient in (False, True):
                 for number, view in enumerate(views):
@@ -257,16 +161,26 @@ def _fill(extractor: FeatureExtractor, load: Load, views: Sequence[_View], batch
                         if view.checksums()[chunk].any():
                             _release(lock)
                             continue
-                        claimed.append((view, chunk, lock, pool.submit(load, view.rows(chunk), number)))
-                        # Pictures are decoded while those before them are computed.
-                        if patient or len(claimed) > 1:
-                            computed += finish()
-                while claimed:
-                    computed += finish()
+                        loading.append((number, chunk, lock, pool.submit(load, view.rows(chunk), number)))
+                        # Whoever waits for another process holds no lock that this one may wait for.
+                        if patient or len(loading) > AHEAD:
+                            compute()
+                while loading:
+                    compute()
+                written(0)
         finally:
-            for _, _, lock, _ in claimed:
+            for *_, lock, _ in loading:
                 _release(lock)
     return computed
+
+
+def _write(view: FeatureFile, chunk: int, lock: FileLock, features: NDArray[np.float16]) -> int:
+    """Writes a chunk, lets go of it, and returns the number of its pictures."""
+    try:
+        view.write(chunk, features)
+    finally:
+        _release(lock)
+    return len(features)
 
 
 def _release(lock: FileLock) -> None:
@@ -307,7 +221,7 @@ def _make_room(directory: Path, needed: int, max_gigabytes: float, own: set[Path
     while sum(sizes[file] for file in removable) > limit:
         oldest = removable.pop()
         log.info("removing features that were not used for longest: %s, %s", oldest, _size(sizes[oldest]))
-        _View(oldest, 0).remove()
+        FeatureFile(oldest, 0).remove()
     free = shutil.disk_usage(directory).free
     # Only the written bytes of a file in its full size take room.
     missing = needed - sum(sizes[file] for file in own & sizes.keys())

@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from pet_cifar.data.pixels import cache as caching
-from pet_cifar.data.pixels.cache import DevicePixels, FilePixels, Pixels, open_pixels
+from pet_cifar.data.pixels.cache import DevicePixels, FilePixels, open_pixels
 from pet_cifar.data.pixels.checksum import checksum
+from pet_cifar.data.pixels.growing import Pixels
 from pet_cifar.data.pixels.placement import Placement
 from pet_cifar.errors import InputError
 from tests.conftest import WITHOUT_LIGHTNING, set_free_space
@@ -167,7 +168,9 @@ def test_the_room_that_a_killed_build_takes_counts_as_free(
 def writes_with(patch: pytest.MonkeyPatch, kind: type[io.FileIO]) -> None:
     read = Path.open
     patch.setattr(
-        Path, "open", lambda self, mode="r", *rest, **more: kind(self, "w") if mode == "wb" else read(self, mode, *rest)
+        Path,
+        "open",
+        lambda self, mode="r", *rest, **more: kind(self, mode) if mode == "w+b" else read(self, mode, *rest),
     )
 
 

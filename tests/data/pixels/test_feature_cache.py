@@ -1,5 +1,6 @@
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pet_cifar.data.pixels.feature_cache import CHUNK, RECENT, FeatureExtractor, StoredFeatures, store_features
+from pet_cifar.data.pixels.feature_cache import RECENT, FeatureExtractor, store_features
+from pet_cifar.data.pixels.feature_files import CHUNK, FeatureFile, StoredFeatures
 from pet_cifar.errors import InputError
 from tests.conftest import set_free_space
 
@@ -230,3 +232,54 @@ def test_features_that_were_tampered_with_are_refused() -> None:
     found.take(np.arange(CHUNK))
     with pytest.raises(InputError, match=file.name):
         found.take(np.array([COUNT - 1]))
+
+
+def test_the_net_waits_neither_for_the_disk_nor_for_its_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    work, written, threads = Work(), FeatureFile.write, dict[str, set[int]]()
+    last = threading.Event()
+
+    def slow_write(file: FeatureFile, chunk: int, features: NDArray[np.float16]) -> None:
+        # The first chunk is on the disk only when the last one is computed.
+        assert last.wait(60)
+        threads.setdefault("write", set()).add(threading.get_ident())
+        written(file, chunk, features)
+
+    def load(rows: NDArray[np.int64], view: int) -> Tensor:
+        threads.setdefault("load", set()).add(threading.get_ident())
+        return work.load(rows, view)
+
+    def prepare(pictures: Tensor, rows: NDArray[np.int64], view: int) -> Tensor:
+        threads.setdefault("prepare", set()).add(threading.get_ident())
+        assert len(rows) == len(pictures)
+        return pictures + 1
+
+    def compute(image: Tensor) -> Tensor:
+        features = work.compute(image)
+        if work.computed == ALL:
+            last.set()
+        return features
+
+    monkeypatch.setattr(FeatureFile, "write", slow_write)
+    extractor = FeatureExtractor(compute, lambda: "net", 1, 1.0)
+    options: dict[str, Any] = {"directory": Path("features"), "split": "train", "batch_size": 8}
+    found = store_features(extractor, load, COUNT, ["pixels"], prepare=prepare, **options)
+    assert found.take(ROWS)[:, 0].tolist() == [2 * (row + 1) for row in ROWS]
+    own = threading.get_ident()
+    assert threads["prepare"] == {own}
+    assert own not in threads["write"]
+    # The first picture, which tells the shape, is loaded before there are others to compute.
+    assert len(threads["load"] - {own}) == 1
+
+
+def test_a_disk_that_fails_ends_the_pass_and_holds_no_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(FeatureFile, "write", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            Work().store()
+    assert {file.name for file in Path("features").glob("*.lock")} == {"room.lock"}
+    second = Work()
+    second.store()
+    assert second.computed == COUNT
