@@ -6,14 +6,14 @@ import re
 import resource
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from pet_cifar.callbacks import last_checkpoint
+from pet_cifar.callbacks import drawing_time, last_checkpoint
 from pet_cifar.cli.main import main
 from pet_cifar.runs.continuation import LOCK, continuation_of, is_finished, lock
 from tests.cli.commands import refused
@@ -39,6 +39,14 @@ WAYS = {
         *("--trainer.val_check_interval", "3", "--trainer.accumulate_grad_batches", "2"),
     ],
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _every_picture() -> Iterator[None]:
+    """How often a run draws depends on its time; here every drawing is affordable."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(drawing_time, "LARGEST_SHARE", float("inf"))
+        yield
 
 
 def nothing() -> None:
