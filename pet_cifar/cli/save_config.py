@@ -1,5 +1,6 @@
 """The config of a run, which is kept in its directory and in every checkpoint."""
 
+from functools import cached_property
 from typing import Any
 
 from jsonargparse import Namespace
@@ -27,4 +28,9 @@ class SaveConfig(SaveConfigCallback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Adds the config as text."""
-        checkpoint["config"] = self.parser.dump(self.config, skip_none=False)
+        checkpoint["config"] = self._text
+
+    @cached_property
+    def _text(self) -> str:
+        # It takes the parser 50 ms to write it, which short epochs would notice.
+        return str(self.parser.dump(self.config, skip_none=False))

@@ -42,10 +42,11 @@ WAYS = {
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _every_picture() -> Iterator[None]:
-    """How often a run draws depends on its time; here every drawing is affordable."""
+def _as_often_as_it_goes() -> Iterator[None]:
+    """How often a run draws and saves depends on its time; here every drawing is affordable, and every epoch saves."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(drawing_time, "LARGEST_SHARE", float("inf"))
+        patched.setattr(last_checkpoint, "SECONDS_BETWEEN_EPOCHS", 0.0)
         yield
 
 
