@@ -11,6 +11,7 @@ from pet_cifar import __version__
 from pet_cifar.cli.first_look import DATA_COMMANDS, check_data_words, check_words
 from pet_cifar.cli.interactive import is_interactive
 from pet_cifar.cli.plain_parser import split_words
+from pet_cifar.cli.threads import OtherLoad, check_threads, share_cores
 from pet_cifar.errors import InputError, did_you_mean
 from pet_cifar.names import printable
 from pet_cifar.runs.trusted import trusting
@@ -108,6 +109,7 @@ def main(args: Sequence[str] | None = None, *, callbacks: "Sequence[Callback]" =
 
 
 def _run(words: Sequence[str], callbacks: "Sequence[Callback]", began: float) -> "PetCifarCLI | None":
+    share_cores()
     command, *options = words
     # A trusted module is only one that the user has typed, whatever a file says.
     modules, options = split_words(options, "--trust")
@@ -170,9 +172,12 @@ def _run_command(
         _end(run_draw(options))
         return None
     check_words(command, options)
+    check_threads(options)
+    # What others do is watched while torch is imported, which takes seconds.
+    load = OtherLoad()
     from pet_cifar.cli.trainer import run_trainer
 
-    return run_trainer(words, callbacks, began)
+    return run_trainer(words, callbacks, began, load)
 
 
 def _end(status: int) -> None:

@@ -8,6 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateFinder, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -28,6 +29,7 @@ from pet_cifar.cli import (
     options,
     run_hints,
     sweep_trial,
+    threads,
     trust,
 )
 from pet_cifar.cli.defaults import default_callbacks, new_run, replaces, scored_run
@@ -64,6 +66,7 @@ class PetCifarCLI(LightningCLI):
         callbacks: Callbacks that a Python program adds to the default ones.
         continued: The run that goes on in its own directory, if one does.
         began: The reading of ``time.monotonic`` when the command began, from which a budget counts; None takes now.
+        load: What other processes do since the command began; None where nobody has watched.
     """
 
     def __init__(
@@ -76,11 +79,13 @@ class PetCifarCLI(LightningCLI):
         callbacks: Sequence[Callback] = (),
         continued: Continuation | None = None,
         began: float | None = None,
+        load: threads.OtherLoad | None = None,
     ) -> None:
         self._directory: fit_directory.FitDirectory | None = None
         self._signals = StopSignals()
         self._continued = continued
         self._began = began
+        self._load = load
         self.typed = typed
         self.command = f"pet-cifar {shlex.join(typed)}"
         self.name = name
@@ -122,6 +127,7 @@ class PetCifarCLI(LightningCLI):
                 "newest unfinished one is taken.",
             )
         parser.add_argument("--trust", type=str | None, metavar="MODULE", help=trusted.HELP)
+        parser.add_argument("--threads", type=int | None, help=threads.HELP)
         budget_option.add_budget_option(parser)
         assert isinstance(parser, Parser)
         parser.prefer_whole_numbers()
@@ -158,6 +164,19 @@ class PetCifarCLI(LightningCLI):
         if own.get("weights_only") is False:
             raise InputError("--weights_only false would run code in the checkpoint, which is never done; leave it out")
         for line in configs.overridden(self.given, self.config_dump):
+            _print(line)
+        self._choose_threads(own.get("threads"))
+
+    def _choose_threads(self, asked: int | None) -> None:
+        """Sets how many threads compute, before anything is computed."""
+        number, line = asked, ""
+        if asked is not None:
+            threads.check_number(asked)
+        elif self.subcommand == "fit":
+            number, line = threads.threads_of_fit(self._load, self._continued.run if self._continued else None)
+        if number is not None:
+            torch.set_num_threads(number)
+        if line:
             _print(line)
 
     def _write_enums_as_words(self) -> None:
@@ -326,13 +345,19 @@ class PetCifarCLI(LightningCLI):
                 _print(f"look at it with: pet-cifar board {shlex.quote(log_dir)}")
 
 
-def run_trainer(args: Sequence[str], callbacks: Sequence[Callback] = (), began: float | None = None) -> PetCifarCLI:
+def run_trainer(
+    args: Sequence[str],
+    callbacks: Sequence[Callback] = (),
+    began: float | None = None,
+    load: threads.OtherLoad | None = None,
+) -> PetCifarCLI:
     """Completes the options of one of the Trainer's verbs from its checkpoint and runs it.
 
     Args:
         args: The verb and its options.
         callbacks: Callbacks that come after the default ones.
         began: The reading of ``time.monotonic`` when the command began; None takes now.
+        load: What other processes do since then; None where nobody has watched.
     """
     log_filters.filter_messages()
     verb, *words = args
@@ -363,7 +388,7 @@ def run_trainer(args: Sequence[str], callbacks: Sequence[Callback] = (), began: 
             words = ["--config", json.dumps(own), *words]
             given.insert(0, (source, own))
     name = config_files.run_name(files[-1]) if files else ""
-    return PetCifarCLI([verb, *words], args, name, checkpoint, given, callbacks, continued, began)
+    return PetCifarCLI([verb, *words], args, name, checkpoint, given, callbacks, continued, began, load)
 
 
 @rank_zero_only
