@@ -5,8 +5,8 @@
     python benchmarks/waiting.py threads
 
 ``pictures`` trains each config with and without pictures in turn, and prints the share that they add. ``epochs``
-trains a tiny net for many epochs of two steps, and prints what saving and logging take of each, in time of the processor
-and of the clock. ``threads`` lets one run train alone and then two side by side, with threads that wait as `pet-cifar`
+trains a tiny net for many epochs of two steps, and prints what saving and logging take of each, by the processor and by
+the clock. ``threads`` lets one run train alone and then two side by side, with threads that wait as `pet-cifar`
 lets them and as they do by default, and prints how much the two lose of the throughput that one has. All that is
 compared is measured in turn, ``--rounds`` times. Options of ``fit`` come after ``--``.
 """

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pet_cifar import __version__
 from pet_cifar.cli.first_look import DATA_COMMANDS, check_data_words, check_words
 from pet_cifar.cli.interactive import is_interactive
+from pet_cifar.cli.kept_help import is_kept, print_help
 from pet_cifar.cli.plain_parser import split_words
 from pet_cifar.cli.threads import OtherLoad, check_threads, share_cores
 from pet_cifar.errors import InputError, did_you_mean
@@ -173,6 +174,13 @@ def _run_command(
         return None
     check_words(command, options)
     check_threads(options)
+    if is_kept(words):
+        print_help(words, lambda: _run_trainer(words, callbacks, began))
+        return None
+    return _run_trainer(words, callbacks, began)
+
+
+def _run_trainer(words: Sequence[str], callbacks: "Sequence[Callback]", began: float) -> "PetCifarCLI":
     # What others do is watched while torch is imported, which takes seconds.
     load = OtherLoad()
     from pet_cifar.cli.trainer import run_trainer
