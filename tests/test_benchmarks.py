@@ -9,6 +9,7 @@ import numpy as np
 import pictures
 import pytest
 import torch
+import waiting
 from features import keeps_features
 from report import CONFIGS, Measured, Report, parsed, parser, run_or_explain, share
 from speedrun import cells, hand_over, reference
@@ -16,6 +17,7 @@ from startup import DIGITS
 from step import bare, fit, operations, step_seconds
 
 import results
+from pet_cifar.callbacks import RunRecord
 from pet_cifar.data import CIFAR10DataModule
 from pet_cifar.data.manifest import Split
 from pet_cifar.errors import InputError
@@ -140,6 +142,35 @@ def test_the_cost_of_pictures_is_measured_within_the_callbacks(tmp_path: Path) -
     assert len(drawn.steps) == len(undrawn.steps) == 2 < steps_an_epoch
     assert 0 < undrawn.inside < drawn.inside
     assert undrawn.fit > sum(undrawn.steps) > 0
+
+
+def test_what_an_epoch_waits_for_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = Report(["what"], Namespace(output=tmp_path / "figures.json", root=tmp_path), "")
+    before = RunRecord._write
+    waiting.epochs(3, [], report)
+    found = json.loads((tmp_path / "figures.json").read_text())["figures"]
+    parts = ["checkpoints", "events and CSV", "run.json", "together"]
+    assert [name.partition(",")[0] for name in found] == parts
+    assert all(one["processor_ms"] > 0 and one["clock_ms"] > 0 for one in found.values())
+    assert found["together, an epoch"]["clock_ms"] < 1000
+    assert RunRecord._write is before
+
+
+def test_the_share_of_pictures_is_that_of_two_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "fit_seconds", lambda config, root, options: 9.5 if "Board" in options else 10.0)
+    report = Report(["what"], Namespace(output=tmp_path / "figures.json", root=tmp_path), "")
+    waiting.pictures(["digits_residual"], tmp_path, 2, [], report)
+    found = json.loads((tmp_path / "figures.json").read_text())["figures"]
+    assert found["pictures of `digits_residual`"]["share"]["values"] == pytest.approx([0.05, 0.05])
+
+
+def test_two_runs_are_compared_with_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "throughput", lambda runs, threads, waits, rest: (8.0 if waits else 9.0) * runs)
+    report = Report(["what"], Namespace(output=tmp_path / "figures.json", root=tmp_path), "")
+    waiting.side_by_side(1, 2, [], report)
+    found = json.loads((tmp_path / "figures.json").read_text())["figures"]
+    assert found["threads that wait: ours"]["lost"] == -1
+    assert found["one run alone, ours beside default"]["lost"] == 1 - 9 / 8
 
 
 def test_a_step_of_the_command_line_and_of_a_plain_loop(tmp_path: Path) -> None:

@@ -14,24 +14,21 @@ from numpy.typing import NDArray
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import summary as messages
 
+from pet_cifar.callbacks.drawing_time import LARGEST_SHARE, DrawingTime
 from pet_cifar.callbacks.images.drawing import encode
 from pet_cifar.callbacks.predictions import PredictionCollector, Predictions
-from pet_cifar.data.datamodule import image_data_of
 from pet_cifar.errors import InputError
 from pet_cifar.names import lines_without_codes
 
 log = logging.getLogger(__name__)
 MEGABYTE = 1_000_000
-EPOCHS_ON_FEATURES = 10
-"""How many epochs count as one where a net trains on kept features, because such an epoch takes about a second."""
 
 
 class Board(Callback):
     """Writes what the image callbacks draw as long as it fits into the budget, and logs how much was spent.
 
     Scalars are always written. Once half of the budget is spent, only every second picture is drawn, after three
-    quarters every fourth, and so on; what no longer fits is left out. Where a net trains on the kept features of its
-    frozen layers, ten epochs count as one, because each takes about a second. Only rank zero writes.
+    quarters every fourth, and so on; what no longer fits is left out. Only rank zero writes.
 
     Args:
         max_megabytes: The most that all pictures of a run may take together, in 10^6 bytes. 0 draws no pictures. Null
@@ -41,6 +38,7 @@ class Board(Callback):
         step: The training step that everything is written for.
         predictions: The predictions of the last validation or test on all processes; None before the first.
         predicted_step: The training step that ``predictions`` belong to.
+        time: Counts the seconds of the run and of its drawing.
         goes_on: Whether the run goes on in its own directory, which holds what is drawn and written at the start.
     """
 
@@ -57,7 +55,7 @@ class Board(Callback):
         self._num_written = 0
         self._warned: set[str] = set()
         self._collects = False
-        self._epochs_as_one = 1
+        self.time = DrawingTime()
         self._step_of_checkpoint: int | None = None
         self.goes_on = False
 
@@ -69,6 +67,7 @@ class Board(Callback):
         self.predictions = None
         self.predicted_step = 0
         self._step_of_checkpoint = None
+        self.time = DrawingTime()
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         # Where nothing shows predictions, there is no need to gather them from all processes.
         self._collects = any(getattr(callback, "shows_predictions", False) for callback in callbacks)
@@ -80,22 +79,23 @@ class Board(Callback):
         self._logger = loggers[0] if loggers else None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Finds out whether the net trains on kept features, whose epochs are short."""
-        data = image_data_of(trainer)
-        self._epochs_as_one = EPOCHS_ON_FEATURES if data is not None and data.feature_extractor is not None else 1
+        """Starts the clock of the run."""
+        self.time.start()
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Remembers the step that the checkpoint was saved at, because a test knows no other."""
         self._step_of_checkpoint = checkpoint["global_step"]
 
     def state_dict(self) -> dict[str, Any]:
-        """Keeps the budget for a test of the checkpoint."""
-        return {"max_megabytes": self.max_megabytes}
+        """Keeps the budget for a test of the checkpoint, and the time of drawing for a run that goes on."""
+        return {"max_megabytes": self.max_megabytes, "time": self.time.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes over the budget of the checkpoint's run, unless the user has set another."""
         if self._follows_checkpoint:
             self.max_megabytes = state_dict["max_megabytes"]
+        if "time" in state_dict:  # Checkpoints of earlier versions have none.
+            self.time.load_state_dict(state_dict["time"])
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
@@ -131,7 +131,15 @@ class Board(Callback):
     on_test_epoch_end = on_validation_epoch_end
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Logs how much of the budget was spent."""
+        """Logs how much of the budget was spent, and how often drawing had to wait."""
+        self.time.stop()
+        if stage == "fit" and self.time.num_left_out and self._num_written:
+            _log_on_rank_zero(
+                log.info,
+                f"TensorBoard's pictures took {100 * self.time.share:.1f} % of the time; {self.time.num_left_out} of "
+                f"{self.time.num_drawn + self.time.num_left_out} drawings were left out to keep to "
+                f"{100 * LARGEST_SHARE:g} %; give a callback every_n_epochs for all of its own",
+            )
         if self._bytes_spent and self._num_written and stage == "fit":
             _log_on_rank_zero(
                 log.info, f"TensorBoard's pictures take {self.megabytes:.1f} of at most {self.max_megabytes:g} MB"
@@ -159,7 +167,6 @@ class Board(Callback):
 
     def is_due(self, every_n_epochs: int, epochs: int) -> bool:
         """Whether to draw after ``epochs`` epochs; the less of the budget is left, the more rarely it is True."""
-        every_n_epochs *= self._epochs_as_one
         if not self.is_open or every_n_epochs == 0 or epochs % every_n_epochs:
             return False
         share_left = 1 - self.megabytes / self.max_megabytes if self.max_megabytes else 0.0

@@ -9,7 +9,7 @@ from typing import Any
 from pet_cifar.data.files.plain_yaml import read_yaml_file
 
 CHANGES_NOTHING = {
-    *("seed_everything", "ckpt_path", "run", "resume", "trust", "print_model", "weights_only"),
+    *("seed_everything", "ckpt_path", "run", "resume", "trust", "print_model", "weights_only", "threads"),
     *("trainer.logger", "trainer.default_root_dir", "trainer.enable_progress_bar", "trainer.enable_model_summary"),
     *("trainer.log_every_n_steps", "trainer.profiler", "trainer.enable_autolog_hparams", "trainer.model_registry"),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.inference_mode"),

@@ -12,12 +12,17 @@ from pet_cifar.errors import check_positive
 
 AGREE_EVERY = 10
 """The number of steps after which several processes agree on saving; each time they wait for each other."""
+SECONDS_BETWEEN_EPOCHS = 5.0
+"""The least seconds between two checkpoints before epochs, so that short epochs do not wait for the disk."""
 LARGEST_SHARE = 0.01
 """The largest share of the time that saving within an epoch may take."""
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Saves ``last.ckpt`` before every epoch, within an epoch every few minutes, at the end, and before a stop.
+    """Saves ``last.ckpt`` before epochs, within an epoch every few minutes, at the end, and before a stop.
+
+    Before an epoch it saves unless it has done so less than five seconds ago, so that a kill loses at most the epoch
+    that it falls into and these seconds.
 
     A run that goes on from one of them comes to the same as one that was never stopped. So nothing is saved where a
     step is half done, or where values of the epoch are counted and not yet logged: an error saves nothing, and leaves
@@ -40,6 +45,7 @@ class LastCheckpoint(ModelCheckpoint):
         self.stop = StopRequest()
         self._seconds = 60 * minutes
         self._saved_at = 0.0
+        self._has_saved = False
         self._is_between_epochs = False
         self._is_finished = False
 
@@ -51,7 +57,7 @@ class LastCheckpoint(ModelCheckpoint):
         """Starts the clock, and lets a run that goes on with an epoch's beginning begin it."""
         super().on_train_start(trainer, pl_module)
         self.stop.is_heard = not trainer.fast_dev_run  # type: ignore[attr-defined]
-        self._is_finished = False
+        self._is_finished = self._has_saved = False
         self._saved_at = monotonic()
         progress: Any = trainer.fit_loop.epoch_progress.current
         if progress.ready == progress.processed == progress.completed:
@@ -60,8 +66,10 @@ class LastCheckpoint(ModelCheckpoint):
             trainer.fit_loop.epoch_loop.restarting = False
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves; all values of the epoch before are logged by now."""
-        if self._saves(trainer):
+        """Saves if it is time to; all values of the epoch before are logged by now."""
+        is_time = not self._has_saved or monotonic() - self._saved_at >= SECONDS_BETWEEN_EPOCHS
+        wish = is_time or self.stop.signal != 0
+        if self._saves(trainer) and trainer.strategy.reduce_boolean_decision(wish, all=False):
             self._save(trainer, is_between_epochs=True)
         self._stop_if_asked(trainer)
 
@@ -131,7 +139,7 @@ class LastCheckpoint(ModelCheckpoint):
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
         finally:
             self._is_between_epochs = False
-        self._saved_at = monotonic()
+        self._saved_at, self._has_saved = monotonic(), True
         self._seconds = max(60 * self.minutes, (self._saved_at - began) / LARGEST_SHARE)
 
     def _stop_if_asked(self, trainer: Trainer) -> None:

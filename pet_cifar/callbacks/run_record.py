@@ -83,6 +83,7 @@ class RunRecord(Callback):
             "command": self.command or shlex.join(sys.argv),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "environment": environment(trainer),
+            "threads": torch.get_num_threads(),
             "experiment": key_of(options),
             "options": {name: str(value) for name, value in options.items()},
             "net": {"class": type(pl_module).__name__, **self._net},
@@ -91,7 +92,7 @@ class RunRecord(Callback):
         file = directory / FILE
         if self.goes_on and file.is_file():
             before = json.loads(file.read_text(encoding="utf-8"))
-            self._record |= {name: before[name] for name in ("command", "started") if name in before}
+            self._record |= {name: before[name] for name in ("command", "started", "threads") if name in before}
         self._write(trainer, "started")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

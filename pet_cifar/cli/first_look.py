@@ -62,7 +62,7 @@ def check_words(verb: str, words: Sequence[str]) -> None:
         check_resumed(resumed[-1])
     if runs:
         best_checkpoint(find_run(runs[-1]))
-    elif paths and paths[-1]:
+    elif paths and paths[-1] and not resumed:  # Both together are refused where the run goes on.
         check_local("--ckpt_path", paths[-1])
         check_file(Path(paths[-1]))
     elif verb != "fit" and not configs and not resumed:  # A config may name a checkpoint.

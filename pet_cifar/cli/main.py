@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from pet_cifar import __version__
 from pet_cifar.cli.first_look import DATA_COMMANDS, check_data_words, check_words
 from pet_cifar.cli.interactive import is_interactive
+from pet_cifar.cli.kept_help import is_kept, print_help
 from pet_cifar.cli.plain_parser import split_words
+from pet_cifar.cli.threads import OtherLoad, check_threads, share_cores
 from pet_cifar.errors import InputError, did_you_mean
 from pet_cifar.names import printable
 from pet_cifar.runs.trusted import trusting
@@ -113,6 +115,7 @@ def main(args: Sequence[str] | None = None, *, callbacks: "Sequence[Callback]" =
 
 
 def _run(words: Sequence[str], callbacks: "Sequence[Callback]", began: float) -> "PetCifarCLI | None":
+    share_cores()
     command, *options = words
     # A trusted module is only one that the user has typed, whatever a file says.
     modules, options = split_words(options, "--trust")
@@ -175,9 +178,19 @@ def _run_command(
         _end(run_draw(options))
         return None
     check_words(command, options)
+    check_threads(options)
+    if is_kept(words):
+        print_help(words, lambda: _run_trainer(words, callbacks, began))
+        return None
+    return _run_trainer(words, callbacks, began)
+
+
+def _run_trainer(words: Sequence[str], callbacks: "Sequence[Callback]", began: float) -> "PetCifarCLI":
+    # What others do is watched while torch is imported, which takes seconds.
+    load = OtherLoad()
     from pet_cifar.cli.trainer import run_trainer
 
-    return run_trainer(words, callbacks, began)
+    return run_trainer(words, callbacks, began, load=load)
 
 
 def _end(status: int) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pet_cifar.cli.plain_parser import PlainParser
 from pet_cifar.cli.run_option import add_run_option, check_run, load_run
+from pet_cifar.cli.threads import check_number
 from pet_cifar.errors import InputError, did_you_mean
 from pet_cifar.names import printable
 
@@ -42,6 +43,7 @@ def _parser() -> PlainParser:
         "--copy", type=Path, metavar="DIR", help="Copy the pictures into a folder for each class there."
     )
     parser.add_argument("--move", type=Path, metavar="DIR", help="Move them there instead.")
+    parser.add_argument("--threads", metavar="N", help="How many threads compute.")
     parser.add_argument("--device", help="Where the net runs, such as cpu or cuda; a GPU where there is one.")
     return parser
 
@@ -83,7 +85,7 @@ def takes_pictures(words: Sequence[str]) -> bool:
     if any(word in ("-h", "--help") for word in divided.own):
         return True
     options = vars(parser.parse_intermixed_args(divided.own))
-    others = {name: value for name, value in options.items() if name not in ("run", "ckpt_path")}
+    others = {name: value for name, value in options.items() if name not in ("run", "ckpt_path", "threads")}
     return any(value != parser.get_default(name) and value != [] for name, value in others.items())
 
 
@@ -121,13 +123,17 @@ def run_predict(words: Sequence[str]) -> int:
     options = _parsed(words)
     name, run = ("--ckpt_path", options.ckpt_path) if options.ckpt_path else ("--run", options.run)
     check_run(run, name)
+    number = None if options.threads is None else check_number(options.threads)
     # These imports take seconds, and --help and a run that is not there are answered without them.
+    import torch
     from tqdm import tqdm
 
     from pet_cifar.runs import explanation, prediction_table
     from pet_cifar.runs.sources import find_sources
     from pet_cifar.runs.stream import predict_sources
 
+    if number is not None:
+        torch.set_num_threads(number)
     if options.output:
         prediction_table.check_output(options.output)
     if options.explain:

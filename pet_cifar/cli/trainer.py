@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateFinder, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -34,6 +35,7 @@ from pet_cifar.cli import (
     rank_failure,
     run_hints,
     sweep_trial,
+    threads,
     trust,
 )
 from pet_cifar.cli.defaults import default_callbacks, new_run, replaces, scored_run
@@ -73,6 +75,7 @@ class PetCifarCLI(LightningCLI):
         continued: The run that goes on in its own directory, if one does.
         began: The reading of ``time.monotonic`` when the command began, from which a budget counts; None takes now.
         processes: How many processes have trained the checkpoint; None where it does not say.
+        load: What other processes do since the command began; None where nobody has watched.
     """
 
     def __init__(
@@ -86,12 +89,14 @@ class PetCifarCLI(LightningCLI):
         continued: Continuation | None = None,
         began: float | None = None,
         processes: int | None = None,
+        load: threads.OtherLoad | None = None,
     ) -> None:
         self._processes_before = processes
         self._directory: fit_directory.FitDirectory | None = None
         self._signals = StopSignals()
         self._continued = continued
         self._began = began
+        self._load = load
         self.typed = typed
         self.command = f"pet-cifar {shlex.join(typed)}"
         self.name = name
@@ -134,6 +139,7 @@ class PetCifarCLI(LightningCLI):
                 "newest unfinished one is taken.",
             )
         parser.add_argument("--trust", type=str | None, metavar="MODULE", help=trusted.HELP)
+        parser.add_argument("--threads", type=int | None, help=threads.HELP)
         budget_option.add_budget_option(parser)
         assert isinstance(parser, Parser)
         parser.prefer_whole_numbers()
@@ -181,6 +187,19 @@ class PetCifarCLI(LightningCLI):
         for line in places.check_places(said, self.config_dump, self.typed, self.checkpoint):
             _print(line)
         for line in configs.overridden(self.given, self.config_dump):
+            _print(line)
+        self._choose_threads(own.get("threads"))
+
+    def _choose_threads(self, asked: int | None) -> None:
+        """Sets how many threads compute, before anything is computed."""
+        number, line = asked, ""
+        if asked is not None:
+            threads.check_number(asked)
+        elif self.subcommand == "fit":
+            number, line = threads.threads_of_fit(self._load, self._continued.run if self._continued else None)
+        if number is not None:
+            torch.set_num_threads(number)
+        if line:
             _print(line)
 
     def _write_enums_as_words(self) -> None:
@@ -385,6 +404,7 @@ def run_trainer(
     callbacks: Sequence[Callback] = (),
     began: float | None = None,
     said: Sequence[tuple[str, Mapping[str, Any]]] = (),
+    load: threads.OtherLoad | None = None,
 ) -> PetCifarCLI:
     """Completes the options of one of the Trainer's verbs from its checkpoint and runs it.
 
@@ -393,6 +413,7 @@ def run_trainer(
         callbacks: Callbacks that come after the default ones.
         began: The reading of ``time.monotonic`` when the command began; None takes now.
         said: What of the options another file says, by what the file is; its classes are checked as those of a config.
+        load: What other processes do since then; None where nobody has watched.
     """
     log_filters.filter_messages()
     verb, *words = args
@@ -426,7 +447,7 @@ def run_trainer(
             words = ["--config", json.dumps(own), *words]
             given.insert(0, (source, own))
     name = config_files.run_name(files[-1]) if files else ""
-    return PetCifarCLI([verb, *words], args, name, checkpoint, given, callbacks, continued, began, processes)
+    return PetCifarCLI([verb, *words], args, name, checkpoint, given, callbacks, continued, began, processes, load)
 
 
 @rank_zero_only

@@ -50,7 +50,7 @@ def _drawn(labels: Sequence[str], size: float | int, seed: int) -> list[int]:
 def _in_proportion(per_class: NDArray[np.int64], count: int, random: np.random.RandomState) -> NDArray[np.int64]:
     """How many of each class come to ``count`` of all; chance decides between equal remainders."""
     exact = per_class / per_class.sum() * count
-    whole = np.floor(exact).astype(np.int64)
+    whole: NDArray[np.int64] = np.floor(exact).astype(np.int64)
     remainder = exact - whole
     missing = int(count - whole.sum())
     for value in np.unique(remainder)[::-1]:

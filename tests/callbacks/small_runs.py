@@ -55,7 +55,7 @@ def every_callback(every_n_epochs: int = 1) -> list[Callback]:
     """All image callbacks that there are, and the two others that write into TensorBoard."""
     images = [kind() for kind in IMAGE_CALLBACKS]
     for callback in images:
-        if callback.every_n_epochs:
+        if callback.every_n_epochs is None:
             callback.every_n_epochs = every_n_epochs
     return [*images, CustomScalars(), HyperParameters()]
 

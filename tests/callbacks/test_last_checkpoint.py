@@ -32,11 +32,11 @@ class Clock:
 class Ticks(Callback):
     """Moves a clock, and notes the steps that were saved."""
 
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
+    def __init__(self, clock: Clock, step: float = 60.0) -> None:
+        self.clock, self.step = clock, step
 
     def on_train_batch_start(self, *args: Any) -> None:
-        self.clock.now += 60
+        self.clock.now += self.step
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self.clock.now += self.clock.saving
@@ -71,6 +71,33 @@ def test_it_saves_before_every_epoch_and_every_few_minutes(
     assert clock.saved_at == expected
     content = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert content["global_step"] == 28
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        # An epoch of 14 steps takes 1.4 s, so that the fourth one is the first that begins 5 s after the run.
+        (0.1, [0, 4 * 14, 6 * 14]),
+        (0.2, [0, 2 * 14, 4 * 14, 6 * 14]),
+        (0.5, [epoch * 14 for epoch in range(7)]),
+        (0.001, [0, 6 * 14]),
+    ],
+)
+def test_short_epochs_save_every_few_seconds_and_at_the_end(
+    step: float, expected: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(0.0)
+    monkeypatch.setattr(last_checkpoint, "monotonic", clock)
+    train(tmp_path, Ticks(clock, step), LastCheckpoint(), max_epochs=6, limit_val_batches=0)
+    assert clock.saved_at == expected
+
+
+def test_a_stop_at_the_begin_of_a_short_epoch_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, last = Clock(0.0), LastCheckpoint()
+    monkeypatch.setattr(last_checkpoint, "monotonic", clock)
+    with pytest.raises(Stopped):
+        train(tmp_path, Ticks(clock, 0.001), Asks(last, 13), last, limit_val_batches=0)
+    assert clock.saved_at == [0, 14]
 
 
 def test_gradients_that_are_being_gathered_are_not_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,13 +6,14 @@ import re
 import resource
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from pet_cifar.callbacks import drawing_time, last_checkpoint
 from pet_cifar.cli.main import main
 from pet_cifar.runs.continuation import LOCK, continuation_of, ends_a_run, is_finished, lock
 from tests.cli.commands import refused
@@ -27,6 +28,7 @@ from tests.runs.killed_runs import (
     WAYS,
     WITHOUT_PICTURES,
     assert_same,
+    draw_and_save_at_every_epoch,
     nothing,
     save_at_every_step,
 )
@@ -36,6 +38,16 @@ pytestmark = [
     # Coverage learns nothing of the forks, and would make them a third slower.
     pytest.mark.no_cover,
 ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _as_often_as_it_goes() -> Iterator[None]:
+    """How often a run draws and saves depends on its time; here every drawing is affordable, and every epoch saves."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(drawing_time, "LARGEST_SHARE", drawing_time.LARGEST_SHARE)
+        patched.setattr(last_checkpoint, "SECONDS_BETWEEN_EPOCHS", last_checkpoint.SECONDS_BETWEEN_EPOCHS)
+        draw_and_save_at_every_epoch()
+        yield
 
 
 def step_of(path: Path) -> int:

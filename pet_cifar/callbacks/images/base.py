@@ -3,6 +3,7 @@
 import logging
 import re
 from abc import abstractmethod
+from contextlib import nullcontext
 from typing import ClassVar, Literal
 
 from lightning import Callback, LightningModule, Trainer
@@ -21,13 +22,16 @@ _SPLIT_NAMES: dict[EvalSplit, str] = {"val": "validation", "test": "test"}
 
 
 class ImageCallback(Callback):
-    """Draws at the start, every ``every_n_epochs`` epochs and at the end of training, on rank zero only.
+    """Draws at the start, every few epochs and at the end of training, on rank zero only.
+
+    Unless it is told after how many epochs, it leaves out drawings that would take more than a twentieth of the time.
 
     A subclass adds ``draw``; the command line finds it by itself once the package imports it. A subclass that shows
     predictions does not draw at the start, where there are none, but also draws after ``validate`` and ``test``.
 
     Args:
-        every_n_epochs: The number of epochs between two drawings; 0 draws only at the start and at the end.
+        every_n_epochs: The number of epochs between two drawings, however long they take; 0 draws only at the start
+            and at the end. Null draws every `usual_epochs` epochs where there is time for it.
     """
 
     by_default: ClassVar[bool] = True
@@ -37,8 +41,11 @@ class ImageCallback(Callback):
     draws_at_start: ClassVar[bool] = True
     """Whether to draw the untrained net; a callback that shows predictions never does."""
 
-    def __init__(self, every_n_epochs: int = 1) -> None:
-        if every_n_epochs < 0:
+    usual_epochs: ClassVar[int] = 1
+    """The number of epochs between two drawings where nobody says how many."""
+
+    def __init__(self, every_n_epochs: int | None = None) -> None:
+        if every_n_epochs is not None and every_n_epochs < 0:
             raise InputError(
                 f"{self._possessive} every_n_epochs is {every_n_epochs}; it is 1 or more, or 0 for start and end"
             )
@@ -98,10 +105,9 @@ class ImageCallback(Callback):
             self._draw(trainer, pl_module, "val", when)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws every ``every_n_epochs`` epochs."""
-        epochs = trainer.current_epoch + 1
-        if not self.shows_predictions and board_of(trainer).is_due(self.every_n_epochs, epochs):
-            self._draw(trainer, pl_module, "val", _after(epochs))
+        """Draws, if it is time to."""
+        if not self.shows_predictions and self._is_due(trainer):
+            self._draw(trainer, pl_module, "val", _after(trainer.current_epoch + 1))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws the new predictions, if it is time to."""
@@ -109,7 +115,7 @@ class ImageCallback(Callback):
             return
         if trainer.state.fn == "validate":
             self._draw(trainer, pl_module, "val", "")
-        elif board_of(trainer).is_due(self.every_n_epochs, trainer.current_epoch + 1):
+        elif self._is_due(trainer):
             self._draw(trainer, pl_module, "val", _during(trainer))
         else:  # These may turn out to be the last, which on_train_end draws.
             self._when_predicted = _during(trainer)
@@ -127,6 +133,12 @@ class ImageCallback(Callback):
         if self.shows_predictions and name_of_results(trainer, "test") == "test":
             self._draw(trainer, pl_module, "test", "")
 
+    def _is_due(self, trainer: Trainer) -> bool:
+        board, epochs = board_of(trainer), trainer.current_epoch + 1
+        if self.every_n_epochs is not None:
+            return board.is_due(self.every_n_epochs, epochs)
+        return board.is_due(self.usual_epochs, epochs) and board.time.affords(type(self).__name__)
+
     def _draw(self, trainer: Trainer, pl_module: LightningModule, split: EvalSplit, when: str) -> None:
         board = board_of(trainer)
         if not trainer.is_global_zero or not board.is_open or not board.max_megabytes:
@@ -137,7 +149,9 @@ class ImageCallback(Callback):
         assert isinstance(pl_module, ImageClassifier), "setup refuses all others"
         assert data is not None, "setup refuses all others"
         board.step = board.predicted_step if self.shows_predictions else trainer.global_step
-        with untouched(pl_module), trainer.precision_plugin.forward_context():
+        # What was asked for every few epochs does not count, so that the others still have their share.
+        time = board.time.measured(type(self).__name__) if not self.every_n_epochs else nullcontext()
+        with time, untouched(pl_module), trainer.precision_plugin.forward_context():
             self.draw(pl_module, data, board, split, when)
         self._last_step = board.step
 

@@ -26,11 +26,12 @@ class ConfusionMatrix(ImageCallback):
 
     Args:
         every_n_epochs: The number of epochs between two drawings; 0 draws only at the end.
+            Null is 1, where drawing takes at most a twentieth of the time.
     """
 
     shows_predictions = True
 
-    def __init__(self, every_n_epochs: int = 1) -> None:
+    def __init__(self, every_n_epochs: int | None = None) -> None:
         super().__init__(every_n_epochs)
 
     def draw(self, module: ImageClassifier, data: ImageDataModule, board: Board, split: EvalSplit, when: str) -> None:

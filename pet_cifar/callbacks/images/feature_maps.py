@@ -35,15 +35,18 @@ class FeatureMaps(ImageCallback):
         pictures: The number of pictures, balanced over the classes.
         maps: The number of channels that are shown of each layer, spread over all of them.
         every_n_epochs: The number of epochs between two drawings; 0 draws only at the start and at the end.
+            Null is 5 where drawing takes at most a twentieth of the time.
         side: The side of a map in the drawing, in pixels; larger ones are reduced.
     """
+
+    usual_epochs = 5
 
     def __init__(
         self,
         layers: list[str] | None = None,
         pictures: int = 4,
         maps: int = 8,
-        every_n_epochs: int = 5,
+        every_n_epochs: int | None = None,
         side: int = 64,
     ) -> None:
         super().__init__(every_n_epochs)

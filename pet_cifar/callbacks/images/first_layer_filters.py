@@ -27,9 +27,12 @@ class FirstLayerFilters(ImageCallback):
             original Keras exercise, or of each ``filter``.
         most: The largest number of filters; they are spread over all of them.
         every_n_epochs: The number of epochs between two drawings; 0 draws only at the start and at the end.
+            Null is 1, where drawing takes at most a twentieth of the time.
     """
 
-    def __init__(self, scale: Literal["layer", "filter"] = "layer", most: int = 64, every_n_epochs: int = 1) -> None:
+    def __init__(
+        self, scale: Literal["layer", "filter"] = "layer", most: int = 64, every_n_epochs: int | None = None
+    ) -> None:
         super().__init__(every_n_epochs)
         self._check_at_least_one(most=most)
         self.scale = scale

@@ -28,12 +28,17 @@ class GradCAM(ImageCallback):
         layer: The name of the layer whose maps are weighted; null takes the last one that gives maps.
         pictures: The number of pictures, balanced over the classes.
         every_n_epochs: The number of epochs between two drawings; 0 draws only at the start and at the end.
+            Null is 5 where drawing takes at most a twentieth of the time.
         side: The side of a picture in the drawing, in pixels.
     """
 
     by_default = False
 
-    def __init__(self, layer: str | None = None, pictures: int = 8, every_n_epochs: int = 5, side: int = 128) -> None:
+    usual_epochs = 5
+
+    def __init__(
+        self, layer: str | None = None, pictures: int = 8, every_n_epochs: int | None = None, side: int = 128
+    ) -> None:
         super().__init__(every_n_epochs)
         self._check_at_least_one(pictures=pictures, side=side)
         self.layer = layer

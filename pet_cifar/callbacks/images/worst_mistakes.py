@@ -22,12 +22,15 @@ class WorstMistakes(ImageCallback):
     Args:
         most: The largest number of pictures.
         every_n_epochs: The number of epochs between two drawings; 0 draws only at the end.
+            Null is 5 where drawing takes at most a twentieth of the time.
         side: The side of a picture in the drawing, in pixels; larger ones are reduced.
     """
 
     shows_predictions = True
 
-    def __init__(self, most: int = 12, every_n_epochs: int = 5, side: int = 128) -> None:
+    usual_epochs = 5
+
+    def __init__(self, most: int = 12, every_n_epochs: int | None = None, side: int = 128) -> None:
         super().__init__(every_n_epochs)
         self._check_at_least_one(most=most, side=side)
         self.most = most

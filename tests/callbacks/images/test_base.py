@@ -7,9 +7,8 @@ import pytest
 
 from pet_cifar import callbacks
 from pet_cifar.callbacks import Board, FeatureMaps, FirstLayerFilters
-from pet_cifar.data import DigitsDataModule
 from pet_cifar.errors import InputError
-from pet_cifar.models import ResidualCNN, TimmClassifier
+from pet_cifar.models import ResidualCNN
 from tests.callbacks.event_files import Events
 from tests.callbacks.small_runs import digits, every_callback, run
 from tests.conftest import quiet_trainer
@@ -48,18 +47,6 @@ def test_validate_and_then_test_with_one_trainer() -> None:
     trainer.test(model, data, verbose=False)
     assert Events(directory).steps("predictions/confusion_matrix/val") == [3, 3]
     assert Events(directory).steps("predictions/confusion_matrix/test") == [3]
-
-
-@pytest.mark.filterwarnings("ignore:Found .* in eval mode at the start of training")
-def test_on_kept_features_pictures_are_drawn_more_rarely() -> None:
-    model = TimmClassifier(
-        name="test_efficientnet", num_classes=10, image_size=32, freeze_until="all", cache_features=True
-    )
-    data = DigitsDataModule(root=".", image_size=32, num_workers=0)
-    options: dict[str, Any] = {"limit_train_batches": 2, "limit_val_batches": 1, "epochs": 12}
-    _, directory = run(model, data, [callbacks.ConfusionMatrix(), FirstLayerFilters()], **options)
-    assert Events(directory).steps("predictions/confusion_matrix/val") == [20, 24]
-    assert Events(directory).steps("first_layer_filters") == [0, 20, 24]
 
 
 @pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
