@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import os
 import shutil
 import time
 from collections import deque
@@ -13,19 +12,19 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from pet_cifar.data.pixels.checksum import SIZE, checksum
+from pet_cifar.data.files.locking import locked
+from pet_cifar.data.pixels.checksum import checksum
+from pet_cifar.data.pixels.feature_file import CHUNK, NO_FEATURES, FeatureFile
 from pet_cifar.data.pixels.memmap import MemmapArray
-from pet_cifar.errors import InputError
+from pet_cifar.errors import InputError, disk_errors
 
 log = logging.getLogger(__name__)
 
-CHUNK = 32
-"""Pictures that are computed and marked as done together; a killed run loses at most these."""
 RECENT = 600
 """Seconds for which features are not removed, since another run may be computing them."""
 FORMAT = 1
@@ -51,70 +50,6 @@ class FeatureExtractor(NamedTuple):
     max_gigabytes: float
 
 
-class _View:
-    """The features of one view of all pictures: an array in a file, and beside it a checksum of each chunk.
-
-    The checksum is zero until the chunk is done.
-    """
-
-    def __init__(self, file: Path, count: int) -> None:
-        self.file = file
-        self.done = file.with_suffix(".done")
-        self.count = count
-        self.chunks = -(-count // CHUNK)
-
-    def is_there(self) -> bool:
-        """Whether both files are, and whole."""
-        if not (self.file.exists() and self.done.exists()):
-            return False
-        try:
-            whole = np.load(self.file, mmap_mode="r")
-        except (ValueError, EOFError):  # no other error, since files that cannot be opened just now may be good
-            whole = np.empty(0)
-        return len(whole) == self.count and whole.dtype == np.float16 and self.done.stat().st_size == SIZE * self.chunks
-
-    def create(self, shape: tuple[int, ...]) -> None:
-        """Makes the files in their full size, so that other runs see what is taken."""
-        self.remove()
-        np.lib.format.open_memmap(self.file, "w+", np.float16, (self.count, *shape))
-        self.done.write_bytes(bytes(SIZE * self.chunks))
-
-    def remove(self) -> None:
-        """Removes both files; a run that has them open reads on."""
-        self.done.unlink(missing_ok=True)
-        self.file.unlink(missing_ok=True)
-
-    def missing(self) -> list[int]:
-        """Lists the chunks that are not done."""
-        return np.flatnonzero(~self.checksums().any(axis=1)).tolist()
-
-    def checksums(self) -> NDArray[np.uint8]:
-        """The checksums of all chunks, shape (chunks, 8)."""
-        return np.frombuffer(self.done.read_bytes(), np.uint8).reshape(-1, SIZE)
-
-    def rows(self, chunk: int) -> NDArray[np.int64]:
-        """Row numbers of a chunk."""
-        return np.arange(chunk * CHUNK, min((chunk + 1) * CHUNK, self.count))
-
-    def write(self, chunk: int, features: NDArray[np.float16]) -> None:
-        """Writes one chunk and marks it as done."""
-        size = features[0].nbytes
-        with self.file.open("r+b") as stream:
-            stream.seek(-self.count * size + chunk * CHUNK * size, os.SEEK_END)
-            content = features.tobytes()
-            stream.write(content)
-            # The chunk is marked only when it is on the disk.
-            stream.flush()
-            os.fsync(stream.fileno())
-        with self.done.open("r+b") as stream:
-            stream.seek(SIZE * chunk)
-            stream.write(checksum(content))
-
-    def lock(self, chunk: int) -> FileLock:
-        """The lock that the process holds which computes a chunk."""
-        return FileLock(self.file.with_suffix(f".{chunk}.lock"))
-
-
 class StoredFeatures:
     """Features by row number; those of several views stand one below the other.
 
@@ -132,7 +67,7 @@ class StoredFeatures:
         self.files = tuple(files)
         self.count = count
         self._views = [MemmapArray(file) for file in files]
-        self._checksums = [_View(file, count).checksums() for file in files]
+        self._checksums = [FeatureFile(file, count).checksums() for file in files]
         self._checked = np.zeros((len(files), -(-count // CHUNK)), np.bool_)
 
     def take(self, rows: NDArray[np.int64]) -> Tensor:
@@ -196,11 +131,10 @@ def store_features(
     """
     depends = extractor.key()
     names = [hashlib.sha256(f"{FORMAT} {depends} {key}".encode()).hexdigest()[:24] for key in keys]
-    views = [_View(directory / f"{split}-{name}.npy", count) for name in names]
+    views = [FeatureFile(directory / f"{split}-{name}.npy", count) for name in names]
     shown = f"{count:,} {split} pictures" + (f" in {len(views)} views" if len(views) > 1 else "")
-    directory.mkdir(parents=True, exist_ok=True)
     # One process after the other looks, makes room and takes it.
-    with FileLock(directory / "room.lock"):
+    with locked(directory / "room", NO_FEATURES):
         new = [view for view in views if not view.is_there()]
         if new:
             shape = tuple(_compute(extractor, load(np.zeros(1, np.int64), 0), 1).shape[1:])
@@ -209,8 +143,9 @@ def store_features(
             _make_room(directory, rows * int(np.prod(shape)) * 2, extractor.max_gigabytes, own)
         for view in new:
             view.create(shape)
-        for view in views:  # the views that were used last are removed last
-            view.done.touch()
+        with disk_errors(directory, NO_FEATURES):
+            for view in views:  # the views that were used last are removed last
+                view.done.touch()
     missing = sum(len(view.rows(chunk)) for view in views for chunk in view.missing())
     if missing:
         whole = np.load(views[0].file, mmap_mode="r")
@@ -228,12 +163,12 @@ def store_features(
     return StoredFeatures([view.file for view in views], count)
 
 
-def _fill(extractor: FeatureExtractor, load: Load, views: Sequence[_View], batch_size: int, split: str) -> int:
+def _fill(extractor: FeatureExtractor, load: Load, views: Sequence[FeatureFile], batch_size: int, split: str) -> int:
     """Computes chunks that no other process computes, then waits for the others; returns the number of its pictures."""
     computed = 0
     total = sum(len(view.rows(chunk)) for view in views for chunk in view.missing())
     bar = tqdm(total=total, desc=f"features of {split} pictures", unit="", disable=None)
-    claimed: deque[tuple[_View, int, FileLock, Future[Tensor]]] = deque()
+    claimed: deque[tuple[FeatureFile, int, FileLock, Future[Tensor]]] = deque()
 
     def finish() -> int:
         view, chunk, lock, loading = claimed[0]
@@ -249,10 +184,8 @@ def _fill(extractor: FeatureExtractor, load: Load, views: Sequence[_View], batch
             for patient in (False, True):
                 for number, view in enumerate(views):
                     for chunk in view.missing():
-                        lock = view.lock(chunk)
-                        try:
-                            lock.acquire(blocking=patient)
-                        except Timeout:
+                        lock = view.claim(chunk, waits=patient)
+                        if lock is None:
                             continue
                         if view.checksums()[chunk].any():
                             _release(lock)
@@ -307,7 +240,7 @@ def _make_room(directory: Path, needed: int, max_gigabytes: float, own: set[Path
     while sum(sizes[file] for file in removable) > limit:
         oldest = removable.pop()
         log.info("removing features that were not used for longest: %s, %s", oldest, _size(sizes[oldest]))
-        _View(oldest, 0).remove()
+        FeatureFile(oldest, 0).remove()
     free = shutil.disk_usage(directory).free
     # Only the written bytes of a file in its full size take room.
     missing = needed - sum(sizes[file] for file in own & sizes.keys())

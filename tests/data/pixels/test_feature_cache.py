@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pet_cifar.data.pixels.feature_cache import CHUNK, RECENT, FeatureExtractor, StoredFeatures, store_features
+from pet_cifar.data.pixels.feature_cache import RECENT, FeatureExtractor, StoredFeatures, store_features
+from pet_cifar.data.pixels.feature_file import CHUNK
 from pet_cifar.errors import InputError
 from tests.conftest import set_free_space
 

@@ -1,0 +1,107 @@
+"""One file of kept features, which several processes fill chunk by chunk."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from pet_cifar.data.pixels.checksum import SIZE, checksum
+from pet_cifar.errors import disk_errors
+
+CHUNK = 32
+"""Pictures that are computed and marked as done together; a killed run loses at most these."""
+NO_FEATURES = ", or give --model.cache_features false"
+"""Ends an error's line: what else the user can do where features cannot be written."""
+
+
+class FeatureFile:
+    """The features of one view of all pictures: an array in a file, and beside it a checksum of each chunk.
+
+    The checksum is zero until the chunk is done.
+
+    Args:
+        file: The file of the array.
+        count: The number of pictures.
+    """
+
+    def __init__(self, file: Path, count: int) -> None:
+        self.file = file
+        self.done = file.with_suffix(".done")
+        self.count = count
+        self.chunks = -(-count // CHUNK)
+
+    def is_there(self) -> bool:
+        """Whether both files are, and whole."""
+        if not (self.file.exists() and self.done.exists()):
+            return False
+        try:
+            whole = np.load(self.file, mmap_mode="r")
+        except (ValueError, EOFError):  # no other error, since files that cannot be opened just now may be good
+            whole = np.empty(0)
+        return len(whole) == self.count and whole.dtype == np.float16 and self.done.stat().st_size == SIZE * self.chunks
+
+    def create(self, shape: tuple[int, ...]) -> None:
+        """Makes the files in their full size, so that other runs see what is taken."""
+        with disk_errors(self.file, NO_FEATURES):
+            self.remove()
+            np.lib.format.open_memmap(self.file, "w+", np.float16, (self.count, *shape))
+            self.done.write_bytes(bytes(SIZE * self.chunks))
+
+    def remove(self) -> None:
+        """Removes both files; a run that has them open reads on."""
+        self.done.unlink(missing_ok=True)
+        self.file.unlink(missing_ok=True)
+
+    def missing(self) -> list[int]:
+        """Lists the chunks that are not done."""
+        return np.flatnonzero(~self.checksums().any(axis=1)).tolist()
+
+    def checksums(self) -> NDArray[np.uint8]:
+        """The checksums of all chunks, shape (chunks, 8)."""
+        return np.frombuffer(self.done.read_bytes(), np.uint8).reshape(-1, SIZE)
+
+    def rows(self, chunk: int) -> NDArray[np.int64]:
+        """Row numbers of a chunk."""
+        return np.arange(chunk * CHUNK, min((chunk + 1) * CHUNK, self.count))
+
+    def write(self, chunk: int, features: NDArray[np.float16]) -> None:
+        """Writes one chunk and marks it as done.
+
+        Raises:
+            InputError: The disk cannot take it; the chunk then counts as missing.
+        """
+        with disk_errors(self.file, NO_FEATURES):
+            self._write(chunk, features)
+
+    def _write(self, chunk: int, features: NDArray[np.float16]) -> None:
+        size = features[0].nbytes
+        with self.file.open("r+b") as stream:
+            stream.seek(-self.count * size + chunk * CHUNK * size, os.SEEK_END)
+            content = features.tobytes()
+            stream.write(content)
+            # The chunk is marked only when it is on the disk.
+            stream.flush()
+            os.fsync(stream.fileno())
+        with self.done.open("r+b") as stream:
+            stream.seek(SIZE * chunk)
+            stream.write(checksum(content))
+
+    def claim(self, chunk: int, *, waits: bool) -> FileLock | None:
+        """Takes the lock of a chunk, which the process holds that computes it.
+
+        Args:
+            chunk: The chunk.
+            waits: Whether to wait for another process; else the answer is None where it holds the lock.
+
+        Raises:
+            InputError: The disk has no room for the lock.
+        """
+        lock = FileLock(self.file.with_suffix(f".{chunk}.lock"))
+        with disk_errors(self.file, NO_FEATURES):
+            try:
+                lock.acquire(blocking=waits)
+            except Timeout:
+                return None
+        return lock
