@@ -252,11 +252,7 @@ def mark_duplicates(records: Sequence[ImageRecord]) -> list[ImageRecord]:
 
 
 def write_csv(records: Sequence[ImageRecord], path: Path) -> None:
-    """Writes the list; the file is whole or unchanged.
-
-    Raises:
-        InputError: It cannot be written.
-    """
+    """Writes the list; the file is whole or unchanged, and an `InputError` says why it cannot be written."""
     with disk_errors(path, ""):
         path.parent.mkdir(parents=True, exist_ok=True)
         # Names of files may hold bytes that are no UTF-8, which come back as they were.
