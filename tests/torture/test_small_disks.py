@@ -138,6 +138,8 @@ COMMANDS = {
 def test_a_command_on_a_full_disk(name: str, left: int, disk: Disk, tmp_path: Path) -> None:
     assert apart([*FIT[:-2], "--trainer.max_epochs", "1", "--trainer.default_root_dir", str(disk.path)])[0] == 0
     run = disk.path / "lightning_logs/digits_residual/version_0"
+    if name == "compare":  # It compares tests.
+        assert apart(["test", "--run", str(run)])[0] == 0
     data = write_cats_dogs(tmp_path / "data")
     places = {
         "RUN": str(run),
