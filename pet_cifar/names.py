@@ -13,6 +13,8 @@ def printable(name: str) -> str:
 
     Python reads a byte of a name that is no UTF-8 as a surrogate, which no file and no terminal takes.
     """
+    if name.isprintable():  # Of 100,000 names hardly any is not.
+        return name
     return "".join(letter if letter.isprintable() else _escaped(letter) for letter in name)
 
 

@@ -159,5 +159,8 @@ def _stem(path: str) -> str:
     return path.rpartition("/")[2].rpartition(".")[0]
 
 
+_ENDINGS = frozenset(suffix.removeprefix(".") for suffix in PICTURE_SUFFIXES)
+
+
 def _is_picture(path: str) -> bool:
-    return path.rpartition(".")[2].lower() in {suffix.removeprefix(".") for suffix in PICTURE_SUFFIXES}
+    return path.rpartition(".")[2].lower() in _ENDINGS

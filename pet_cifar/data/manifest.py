@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pet_cifar.data.files.locking import locked
 from pet_cifar.data.files.parallel import map_in_threads
 from pet_cifar.data.files.replacing import replacing_text
 from pet_cifar.data.pixels.decode import DecodeError, decode, inspect
@@ -107,8 +108,27 @@ def check_files(
     Returns:
         The records in natural order of their paths, duplicates marked.
     """
-    known = {record.path: record for record in read_csv(listing)}
     found = sorted(set(files), key=lambda file: natural_key(file[0]))
+    before = read_csv(listing)
+    records, todo = _known(folder, found, before)
+    if not todo:
+        return _listed(records, before, listing)
+    # Of several runs that start at once, one checks, and the others find what it has listed.
+    with locked(listing, ""):
+        before = read_csv(listing)
+        records, todo = _known(folder, found, before)
+        missing = [found[index] for index in todo]
+        checked = map_in_threads(lambda file: check_file(folder, *file), missing, num_threads, "checking pictures")
+        for index, record in zip(todo, checked, strict=True):
+            records[index] = record
+        return _listed(records, before, listing)
+
+
+def _known(
+    folder: Path, found: Sequence[tuple[str, str, str]], before: Sequence[ImageRecord]
+) -> tuple[list[ImageRecord | None], list[int]]:
+    """The records of files that an earlier listing knows as unchanged, and the places of the others."""
+    known = {record.path: record for record in before}
     base = os.fspath(folder)
     records: list[ImageRecord | None] = []
     todo: list[int] = []
@@ -132,16 +152,13 @@ def check_files(
         else:
             todo.append(len(records))
             records.append(None)
+    return records, todo
 
-    def check(index: int) -> ImageRecord:
-        path, label, split = found[index]
-        return check_file(folder, path, label, split)
 
-    if todo:
-        for index, record in zip(todo, map_in_threads(check, todo, num_threads, "checking pictures"), strict=True):
-            records[index] = record
+def _listed(records: Iterable[ImageRecord | None], before: Sequence[ImageRecord], listing: Path) -> list[ImageRecord]:
+    """Marks duplicates, and writes the list where it is another than before."""
     listed = mark_duplicates([record for record in records if record is not None])
-    if listed != list(known.values()):
+    if listed != list(before):
         write_csv(listed, listing)
     return listed
 
@@ -235,11 +252,7 @@ def mark_duplicates(records: Sequence[ImageRecord]) -> list[ImageRecord]:
 
 
 def write_csv(records: Sequence[ImageRecord], path: Path) -> None:
-    """Writes the list; the file is whole or unchanged.
-
-    Raises:
-        InputError: It cannot be written.
-    """
+    """Writes the list; the file is whole or unchanged, and an `InputError` says why it cannot be written."""
     with disk_errors(path, ""):
         path.parent.mkdir(parents=True, exist_ok=True)
         # Names of files may hold bytes that are no UTF-8, which come back as they were.

@@ -36,11 +36,11 @@ def built_within(file: Path) -> Iterator[None]:
         yield
 
 
-class _Allocations(TorchDispatchMode):
+class _Allocations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up the bytes of new tensors before each is made."""
 
     def __init__(self, name: str, size: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.name, self.size = name, size
         self.most = SPARE + COPIES * size
         self.taken = 0

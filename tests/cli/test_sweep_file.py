@@ -109,7 +109,7 @@ def test_a_wrong_file_is_refused_in_a_line(tmp_path: Path, text: str, told: list
 )
 def test_a_class_of_a_strangers_is_not_imported(options: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "stranger.py").write_text("raise SystemExit('code ran')")
-    monkeypatch.syspath_prepend(str(tmp_path))  # type: ignore[no-untyped-call]
+    monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(InputError, match="stranger.Stranger is refused"):
         check_ranges(read_sweep(written(tmp_path, f"config: digits_residual\n{options}")))
 

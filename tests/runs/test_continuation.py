@@ -174,13 +174,12 @@ def test_more_epochs_than_planned(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 ENDS = {
-    "steps": ["--trainer.max_steps", "3"],
+    "steps": ["--trainer.max_steps", "7", "--trainer.max_epochs", "-1"],
     "early stopping": [
         *("--trainer.callbacks+", "EarlyStopping", "--trainer.callbacks.monitor", "val/loss"),
         *("--trainer.callbacks.divergence_threshold", "0"),
     ],
     "a budget": ["--budget", "2s", "--trainer.limit_val_batches", "1"],
-    "Lightning's clock": ["--trainer.max_time", "00:00:00:00", "--trainer.max_epochs", "9"],
 }
 
 

@@ -17,7 +17,7 @@ import atheris
 HOME = Path(__file__).parents[2]
 GUIDES = {
     "decode": ["PIL", "pet_cifar.data.pixels"],
-    "manifest": ["pet_cifar.data.manifest", "pet_cifar.data.files.names"],
+    "manifest": ["pet_cifar.data.manifest", "pet_cifar.names"],
     "unpickle": ["pet_cifar.data.files.unpickle", "pickletools"],
     "archive": ["pet_cifar.data.files.archive", "zipfile", "tarfile"],
     "yaml": ["pet_cifar.data.files.plain_yaml", "yaml"],

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pet_cifar.data.files.names import as_cell, from_cell
+from pet_cifar.names import as_cell, from_cell
 from PIL import Image
 
 from pet_cifar.data import manifest

@@ -169,10 +169,11 @@ def _extract(
         if path is None or why:
             raise InputError(f"{archive} is refused, since {_shortened(entry.name)} in it {why}; {_REMEDY}")
         empty = False
+        # Closing writes once more what the disk did not take. What is wrong with the archive is no OSError here.
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("wb")
-        with file:
+        with disk_errors(path), file:
             for chunk in _reading(archive, _chunks(entry)):
                 written += len(chunk)
                 if written > max_bytes:
@@ -180,9 +181,7 @@ def _extract(
                         f"{archive} is refused, since it unpacks to over {max_bytes:,} bytes, which no pictures of its "
                         f"size do; {_REMEDY}"
                     )
-                with disk_errors(path):
-                    file.write(chunk)
-                    file.flush()
+                file.write(chunk)
     if empty:
         raise InputError(f"{archive} holds none of the files that are expected; put the right archive there")
 

@@ -14,7 +14,7 @@ from email.message import Message
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
@@ -254,7 +254,7 @@ def _receive(response: Any, part: Path, have: int, total: int | None, size: int 
     with disk_errors(part):
         file = part.open("ab" if have else "wb")
     with (
-        file,
+        _closing(file, part),
         tqdm(total=end, initial=have, desc=part.stem, unit="B", unit_scale=True, disable=None) as bar,
     ):
         while total is None or have < total:
@@ -271,6 +271,16 @@ def _receive(response: Any, part: Path, have: int, total: int | None, size: int 
                 return  # The part is too long; the check that follows says so.
     if end is not None and have < end:
         raise HTTPException(f"broke off after {have} of {end} bytes")
+
+
+@contextmanager
+def _closing(file: BinaryIO, part: Path) -> Iterator[None]:
+    """Closes a file; where the disk is full that fails, too, and is no fault of the mirror."""
+    try:
+        yield
+    finally:
+        with disk_errors(part):
+            file.close()
 
 
 def _content_range(headers: Message) -> tuple[int | None, int | None]:

@@ -232,7 +232,7 @@ def _build(read: Read, count: int, shape: Shape, file: Path, num_threads: int, g
         needed, free = count * math.prod(shape), shutil.disk_usage(file.parent).free
         if free < needed * 1.05:
             raise InputError(
-                f"the decoded pictures need {needed / 1e9:.1f} GB in {file.parent} and {free / 1e9:.1f} GB are "
+                f"the decoded pictures need {needed / 1e9:.3g} GB in {file.parent} and {free / 1e9:.3g} GB are "
                 "free; make room, or give cache: none"
             )
         try:

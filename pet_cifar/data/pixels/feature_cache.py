@@ -12,13 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from pet_cifar.data.pixels.feature_files import FeatureFile, StoredFeatures
-from pet_cifar.errors import InputError
+from pet_cifar.data.files.locking import locked
+from pet_cifar.data.pixels.feature_files import NO_FEATURES, FeatureFile, StoredFeatures
+from pet_cifar.errors import InputError, disk_errors
 
 log = logging.getLogger(__name__)
 
@@ -91,9 +92,8 @@ def store_features(
     names = [hashlib.sha256(f"{FORMAT} {depends} {key}".encode()).hexdigest()[:24] for key in keys]
     views = [FeatureFile(directory / f"{split}-{name}.npy", count) for name in names]
     shown = f"{count:,} {split} pictures" + (f" in {len(views)} views" if len(views) > 1 else "")
-    directory.mkdir(parents=True, exist_ok=True)
     # One process after the other looks, makes room and takes it.
-    with FileLock(directory / "room.lock"):
+    with locked(directory / "room", NO_FEATURES):
         new = [view for view in views if not view.is_there()]
         if new:
             first = np.zeros(1, np.int64)
@@ -103,8 +103,9 @@ def store_features(
             _make_room(directory, rows * int(np.prod(shape)) * 2, extractor.max_gigabytes, own)
         for view in new:
             view.create(shape)
-        for view in views:  # the views that were used last are removed last
-            view.done.touch()
+        with disk_errors(directory, NO_FEATURES):
+            for view in views:  # the views that were used last are removed last
+                view.done.touch()
     missing = sum(len(view.rows(chunk)) for view in views for chunk in view.missing())
     if missing:
         whole = np.load(views[0].file, mmap_mode="r")
@@ -153,10 +154,8 @@ def _fill(
             for patient in (False, True):
                 for number, view in enumerate(views):
                     for chunk in view.missing():
-                        lock = view.lock(chunk)
-                        try:
-                            lock.acquire(blocking=patient)
-                        except Timeout:
+                        lock = view.claim(chunk, waits=patient)
+                        if lock is None:
                             continue
                         if view.checksums()[chunk].any():
                             _release(lock)

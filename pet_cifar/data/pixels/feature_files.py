@@ -6,22 +6,28 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import Tensor
 
 from pet_cifar.data.pixels.checksum import SIZE, checksum
 from pet_cifar.data.pixels.memmap import MemmapArray
-from pet_cifar.errors import InputError
+from pet_cifar.errors import InputError, disk_errors
 
 CHUNK = 32
 """Pictures that are computed and marked as done together; a killed run loses at most these."""
+NO_FEATURES = ", or give --model.cache_features false"
+"""Ends an error's line: what else the user can do where features cannot be written."""
 
 
 class FeatureFile:
     """The features of one view of all pictures: an array in a file, and beside it a checksum of each chunk.
 
     The checksum is zero until the chunk is done.
+
+    Args:
+        file: The file of the array.
+        count: The number of pictures.
     """
 
     def __init__(self, file: Path, count: int) -> None:
@@ -42,9 +48,10 @@ class FeatureFile:
 
     def create(self, shape: tuple[int, ...]) -> None:
         """Makes the files in their full size, so that other runs see what is taken."""
-        self.remove()
-        np.lib.format.open_memmap(self.file, "w+", np.float16, (self.count, *shape))
-        self.done.write_bytes(bytes(SIZE * self.chunks))
+        with disk_errors(self.file, NO_FEATURES):
+            self.remove()
+            np.lib.format.open_memmap(self.file, "w+", np.float16, (self.count, *shape))
+            self.done.write_bytes(bytes(SIZE * self.chunks))
 
     def remove(self) -> None:
         """Removes both files; a run that has them open reads on."""
@@ -64,7 +71,15 @@ class FeatureFile:
         return np.arange(chunk * CHUNK, min((chunk + 1) * CHUNK, self.count))
 
     def write(self, chunk: int, features: NDArray[np.float16]) -> None:
-        """Writes one chunk and marks it as done."""
+        """Writes one chunk and marks it as done.
+
+        Raises:
+            InputError: The disk cannot take it; the chunk then counts as missing.
+        """
+        with disk_errors(self.file, NO_FEATURES):
+            self._write(chunk, features)
+
+    def _write(self, chunk: int, features: NDArray[np.float16]) -> None:
         size = features[0].nbytes
         with self.file.open("r+b") as stream:
             stream.seek(-self.count * size + chunk * CHUNK * size, os.SEEK_END)
@@ -77,10 +92,24 @@ class FeatureFile:
             stream.seek(SIZE * chunk)
             stream.write(checksum(content))
 
-    def lock(self, chunk: int) -> FileLock:
-        """The lock that the process holds which computes a chunk."""
+    def claim(self, chunk: int, *, waits: bool) -> FileLock | None:
+        """Takes the lock of a chunk, which the process holds that computes it.
+
+        Args:
+            chunk: The chunk.
+            waits: Whether to wait for another process; else the answer is None where it holds the lock.
+
+        Raises:
+            InputError: The disk has no room for the lock.
+        """
         # The thread that writes the chunk lets go of it.
-        return FileLock(self.file.with_suffix(f".{chunk}.lock"), thread_local=False)
+        lock = FileLock(self.file.with_suffix(f".{chunk}.lock"), thread_local=False)
+        with disk_errors(self.file, NO_FEATURES):
+            try:
+                lock.acquire(blocking=waits)
+            except Timeout:
+                return None
+        return lock
 
 
 class StoredFeatures:
