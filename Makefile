@@ -15,7 +15,7 @@ test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not real_data" $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not real_data and not torture" $(PYTEST_FLAGS)
 
 # This makes the Keras exercise again, as exercise.html: `make exercise MODE=full DATA=DIR WEIGHTS=FILE`.
 MODE ?= quick
@@ -36,7 +36,7 @@ torture: $(INSTALLED)
 # This runs the tests on the lowest versions that setup.cfg admits.
 test-floors:
 	$(MAKE) VENV=.venv-floors UV_FLAGS="--resolution lowest-direct" .venv-floors/.installed
-	.venv-floors/bin/python -m pytest -n 2 --dist worksteal -m "not real_data"
+	.venv-floors/bin/python -m pytest -n 2 --dist worksteal -m "not real_data and not torture"
 
 # benchmarks/keras_baseline.py runs in this environment. The versions are the newest pair that was measured.
 keras: .venv-keras/.installed

@@ -120,6 +120,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="torture_") as place:
         folder = Path(place)
         with multiprocessing.get_context("fork").Pool(cores()) as pool:
+            # Ended by SIGTERM, this process ends its workers, too, which have the signals that a run expects.
+            signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
             wholes = dict(pool.map(whole, [(way, folder / "whole") for way in (*WAYS, "ranks")], chunksize=1))
             tasks = [
                 Task(name, number, given.seed, folder, wholes, began + 60 * given.minutes)
