@@ -189,6 +189,9 @@ def test_the_newest_unfinished_run_is_taken(tmp_path: Path, capsys: pytest.Captu
     LAST.write_bytes(kept)
     (RUN / "metrics.csv").write_text("epoch\n")
     assert "metrics.csv has 0 rows" in refused(capsys, *RESUME)
+    for damaged in (b"epoch\n\xff\xfe\n", b"epoch\n" + b"1" * 200_000 + b"\n"):
+        (RUN / "metrics.csv").write_bytes(damaged)
+        assert f"{RUN / 'metrics.csv'} is damaged" in refused(capsys, *RESUME)
     (RUN / LOCK).unlink()
     (RUN / LOCK).symlink_to(Path("mine").absolute())
     assert f"{RUN / LOCK} is a link" in refused(capsys, *RESUME)
