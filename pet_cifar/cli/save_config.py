@@ -1,5 +1,6 @@
 """The config of a run, which is kept in its directory and in every checkpoint."""
 
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
@@ -7,6 +8,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
 from pet_cifar.cli.parser import Parser
+from pet_cifar.errors import InputError
 
 
 class SaveConfig(SaveConfigCallback):
@@ -23,6 +25,10 @@ class SaveConfig(SaveConfigCallback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Writes ``config.yaml``; a test leaves the run's own as it is."""
         if stage == "fit" and trainer.loggers:  # Without a logger Lightning would name the working directory.
+            # Every process asks, since Lightning tells the others what the first one knows.
+            file = Path(trainer.log_dir or "") / self.config_filename
+            if file.is_dir():
+                raise InputError(f"cannot write {file}: it is a folder; move it away, or go on in a new directory")
             super().setup(trainer, pl_module, stage)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

@@ -236,7 +236,12 @@ def test_on_a_full_disk_a_run_ends_with_one_line_and_goes_on_later(way: str, wha
     assert_same(RUN, whole(way))
 
 
-def test_the_saved_config_is_for_all_verbs() -> None:
+def test_the_saved_config_is_for_all_verbs(capsys: pytest.CaptureFixture[str]) -> None:
     main([*FIT, *WITHOUT_PICTURES, "--trainer.max_epochs", "1"])
+    kept = (RUN / "config.yaml").rename("kept.yaml")
+    (RUN / "config.yaml").mkdir()
+    assert f"{RUN / 'config.yaml'}: it is a folder" in refused(capsys, *RESUME, "--trainer.max_epochs", "2")
+    (RUN / "config.yaml").rmdir()
+    kept.rename(RUN / "config.yaml")
     main(["test", "--config", str(RUN / "config.yaml"), "--ckpt_path", str(LAST)])
     assert (RUN / "test" / "metrics.json").is_file()
