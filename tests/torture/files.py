@@ -162,7 +162,7 @@ def damaged_while_unpacking(rng: random.Random, wholes: Wholes) -> Outcome:
         print(_digest(Path("data")))
 
     children = [begin(work, Path(f"output_{number}.txt")) for number in range(3)]
-    rng.choice(children).signal_at(rng.uniform(0.01, 0.5), signal.SIGKILL)
+    rng.choice(children).signal_at(rng.uniform(0.01, 0.25), signal.SIGKILL)
     ended = [child.wait() for child in children]
     ended.append(begin(work, Path("output_3.txt")).wait())
     wrong = [one for one in ended if one[0] not in (0, -signal.SIGKILL) or (one[0] == 0 and known not in one[1])]
