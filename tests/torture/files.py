@@ -139,6 +139,8 @@ def damaged_run(rng: random.Random, wholes: Wholes) -> Outcome:
             outcome.lost.append(f"a run that was refused was changed: {told}")
     elif status != 0:
         outcome.lost.append(told)
+    elif path.name == "best.ckpt":
+        note(outcome, "went on beside a damaged best.ckpt, which only a better epoch makes again")
     else:
         note(outcome, "went on")
         # What was logged before the checkpoint is the damaged file's own affair.
