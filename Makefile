@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: quickstart test test-floors torture exercise pictures keras
+.PHONY: quickstart test test-floors torture fuzz exercise pictures keras
 
 quickstart: $(INSTALLED)
 	$(BIN)/pet-cifar fit --config configs/digits_residual.yaml
@@ -34,6 +34,13 @@ pictures: $(INSTALLED)
 torture: $(INSTALLED)
 	$(BIN)/python -W ignore -m tests.torture $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) \
 		$(if $(ONLY),--only $(ONLY))
+
+# This fuzzes the readers of strangers' files one after the other: `make fuzz RUNS=1000000`, or one with TARGET=decode.
+RUNS ?= 10000
+TARGET ?= decode manifest unpickle archive yaml
+fuzz: $(INSTALLED)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[fuzz]'
+	for target in $(TARGET); do nice $(BIN)/python -W ignore tests/torture/fuzz.py $$target -runs=$(RUNS) || exit 1; done
 
 # This runs the tests on the lowest versions that setup.cfg admits.
 test-floors:

@@ -1,6 +1,7 @@
 """Keeps what a run was and what it cost, for the comparison with others."""
 
 import json
+import logging
 import shlex
 import statistics
 import sys
@@ -20,9 +21,11 @@ from pet_cifar.data.datamodule import image_data_of
 from pet_cifar.data.files.replacing import replacing
 from pet_cifar.data.identity import identity_of
 from pet_cifar.errors import disk_errors
+from pet_cifar.names import printable
 from pet_cifar.training.classifier import ImageClassifier
 from pet_cifar.training.prediction import evaluating
 
+log = logging.getLogger(__name__)
 FILE = "run.json"
 FORMAT = 1
 """This number changes when the file means something else."""
@@ -91,8 +94,7 @@ class RunRecord(Callback):
         }
         file = directory / FILE
         if self.goes_on and file.is_file():
-            before = json.loads(file.read_text(encoding="utf-8"))
-            self._record |= {name: before[name] for name in ("command", "started", "threads") if name in before}
+            self._record |= _beginning_in(file)
         self._write(trainer, "started")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -136,6 +138,22 @@ class RunRecord(Callback):
 
     def _total(self) -> float:
         return self._seconds + (time.perf_counter() - self._since if self._since else 0.0)
+
+
+def _beginning_in(file: Path) -> dict[str, Any]:
+    """The command, the time and the threads with which a run began; empty where its record is damaged, which is told.
+
+    The record is not flushed to the disk, so that a machine that stopped may have left it empty.
+    """
+    try:
+        before = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        before = None
+    if not isinstance(before, dict):
+        log.warning(f"{printable(str(file))} is damaged: it is written anew, and begins with this command")
+        return {}
+    kinds = {"command": str, "started": str, "threads": int}
+    return {name: before[name] for name, kind in kinds.items() if isinstance(before.get(name), kind)}
 
 
 def _options_of(trainer: Trainer, module: LightningModule) -> dict[str, Any]:

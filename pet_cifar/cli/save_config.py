@@ -8,6 +8,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
 from pet_cifar.cli.parser import Parser
+from pet_cifar.errors import InputError
 
 
 class SaveConfig(SaveConfigCallback):
@@ -26,6 +27,10 @@ class SaveConfig(SaveConfigCallback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Writes ``config.yaml``; a test leaves the run's own as it is."""
         if stage == "fit" and trainer.loggers:  # Without a logger Lightning would name the working directory.
+            # Every process asks, since Lightning tells the others what the first one knows.
+            file = Path(trainer.log_dir or "") / self.config_filename
+            if file.is_dir():
+                raise InputError(f"cannot write {file}: it is a folder; move it away, or go on in a new directory")
             super().setup(trainer, pl_module, stage)
             directory = trainer.log_dir  # Every process must ask, since the first one tells it to the others.
             if trainer.is_global_zero and directory is not None:

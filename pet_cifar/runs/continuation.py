@@ -1,5 +1,6 @@
 """A run that goes on in its own directory: which run, from which checkpoint, and what of its logs is kept."""
 
+import csv
 import logging
 import re
 from collections.abc import Mapping
@@ -150,7 +151,13 @@ def rewind(found: Continuation) -> None:
 
 
 def _keep_rows(path: Path, count: int) -> None:
-    rows = read_rows(path)
+    try:
+        rows = read_rows(path)
+    except (UnicodeDecodeError, csv.Error) as error:
+        reason = error.reason if isinstance(error, UnicodeDecodeError) else str(error)
+        raise InputError(
+            f"--resume: {path} is damaged ({reason}); put the file back, or go on in a new directory with --ckpt_path"
+        ) from error
     if len(rows) < count:
         raise InputError(
             f"--resume: {path} has {len(rows)} rows, and the checkpoint was saved after {count}; put the file back, or "

@@ -61,6 +61,15 @@ def test_the_seconds_of_a_run_that_goes_on_add_up(tmp_path: Path) -> None:
     assert record["epochs"] == 2
 
 
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff", b"[" * 100_000, b'{"command": 3}'])
+def test_a_damaged_record_does_not_keep_a_run_from_going_on(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "run.json").write_bytes(content)
+    record = RunRecord("pet-cifar fit", directory=tmp_path)
+    record.goes_on = True
+    quiet_trainer(max_epochs=1, limit_train_batches=1, callbacks=[record]).fit(small(), digits())
+    assert (record_of(tmp_path)["command"], record_of(tmp_path)["state"]) == ("pet-cifar fit", "finished")
+
+
 def test_nothing_is_written_in_a_dry_run_or_without_a_place(tmp_path: Path) -> None:
     quiet_trainer(fast_dev_run=1, callbacks=[RunRecord(directory=tmp_path)]).fit(small(), digits())
     quiet_trainer(max_epochs=1, limit_train_batches=1, callbacks=[RunRecord()]).fit(small(), digits())

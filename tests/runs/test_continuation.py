@@ -226,6 +226,9 @@ def test_the_newest_unfinished_run_is_taken(tmp_path: Path, capsys: pytest.Captu
     LAST.write_bytes(kept)
     (RUN / "metrics.csv").write_text("epoch\n")
     assert "metrics.csv has 0 rows" in refused(capsys, *RESUME)
+    for damaged in (b"epoch\n\xff\xfe\n", b"epoch\n" + b"1" * 200_000 + b"\n"):
+        (RUN / "metrics.csv").write_bytes(damaged)
+        assert f"{RUN / 'metrics.csv'} is damaged" in refused(capsys, *RESUME)
     (RUN / LOCK).unlink()
     (RUN / LOCK).symlink_to(Path("mine").absolute())
     assert f"{RUN / LOCK} is a link" in refused(capsys, *RESUME)
@@ -270,7 +273,12 @@ def test_on_a_full_disk_a_run_ends_with_one_line_and_goes_on_later(way: str, wha
     assert_same(RUN, whole(way))
 
 
-def test_the_saved_config_is_for_all_verbs() -> None:
+def test_the_saved_config_is_for_all_verbs(capsys: pytest.CaptureFixture[str]) -> None:
     main([*FIT, *WITHOUT_PICTURES, "--trainer.max_epochs", "1"])
+    kept = (RUN / "config.yaml").rename("kept.yaml")
+    (RUN / "config.yaml").mkdir()
+    assert f"{RUN / 'config.yaml'}: it is a folder" in refused(capsys, *RESUME, "--trainer.max_epochs", "2")
+    (RUN / "config.yaml").rmdir()
+    kept.rename(RUN / "config.yaml")
     main(["test", "--config", str(RUN / "config.yaml"), "--ckpt_path", str(LAST)])
     assert (RUN / "test" / "metrics.json").is_file()

@@ -107,7 +107,9 @@ def main() -> int:
     """Does the damage, prints the table, and writes it into the page where all of it was done."""
     options = ArgumentParser(prog="python -m tests.torture", description=__doc__,
                              formatter_class=RawDescriptionHelpFormatter)  # fmt: skip
-    options.add_argument("--minutes", type=float, default=math.inf, help="begin no trial after these")
+    options.add_argument(
+        "--minutes", type=float, default=math.inf, help="begin no trial after these, counted from the first one"
+    )
     options.add_argument("--seed", type=int, default=0, help="another seed strikes at other moments")
     options.add_argument("--only", nargs="+", choices=DAMAGES, default=list(DAMAGES), help="only these kinds of damage")
     given = options.parse_args()
@@ -120,9 +122,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="torture_") as place:
         folder = Path(place)
         with multiprocessing.get_context("fork").Pool(cores()) as pool:
+            # Ended by SIGTERM, this process ends its workers, too, which have the signals that a run expects.
+            signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
             wholes = dict(pool.map(whole, [(way, folder / "whole") for way in (*WAYS, "ranks")], chunksize=1))
+            end = time.monotonic() + 60 * given.minutes
             tasks = [
-                Task(name, number, given.seed, folder, wholes, began + 60 * given.minutes)
+                Task(name, number, given.seed, folder, wholes, end)
                 for name in given.only
                 for number in range(DAMAGES[name].trials)
             ]

@@ -134,10 +134,13 @@ def damaged_run(rng: random.Random, wholes: Wholes) -> Outcome:
         note(outcome, "refused in a line")
         if refusal(said):
             outcome.lost.append(told)
-        if _hashes(NAME) != known:
+        # A folder in the place of a file is found when the file is written, after the run has gone on.
+        if kind != "a folder" and _hashes(NAME) != known:
             outcome.lost.append(f"a run that was refused was changed: {told}")
     elif status != 0:
         outcome.lost.append(told)
+    elif path.name == "best.ckpt":
+        note(outcome, "went on beside a damaged best.ckpt, which only a better epoch makes again")
     else:
         note(outcome, "went on")
         # What was logged before the checkpoint is the damaged file's own affair.
@@ -161,7 +164,7 @@ def damaged_while_unpacking(rng: random.Random, wholes: Wholes) -> Outcome:
         print(_digest(Path("data")))
 
     children = [begin(work, Path(f"output_{number}.txt")) for number in range(3)]
-    rng.choice(children).signal_at(rng.uniform(0.01, 0.5), signal.SIGKILL)
+    rng.choice(children).signal_at(rng.uniform(0.01, 0.25), signal.SIGKILL)
     ended = [child.wait() for child in children]
     ended.append(begin(work, Path("output_3.txt")).wait())
     wrong = [one for one in ended if one[0] not in (0, -signal.SIGKILL) or (one[0] == 0 and known not in one[1])]

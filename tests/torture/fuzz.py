@@ -7,6 +7,7 @@ The targets are those of `targets`; the options behind the name are libFuzzer's.
 file ``crash-...`` here, and ``python tests/torture/fuzz.py decode FILE`` runs it again.
 """
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -18,7 +19,7 @@ HOME = Path(__file__).parents[2]
 GUIDES = {
     "decode": ["PIL", "pet_cifar.data.pixels"],
     "manifest": ["pet_cifar.data.manifest", "pet_cifar.names"],
-    "unpickle": ["pet_cifar.data.files.unpickle", "pickletools"],
+    "unpickle": ["pet_cifar.data.files.unpickle"],
     "archive": ["pet_cifar.data.files.archive", "zipfile", "tarfile"],
     "yaml": ["pet_cifar.data.files.plain_yaml", "yaml"],
 }
@@ -40,15 +41,23 @@ def main() -> None:
     with atheris.instrument_imports(include=GUIDES[name]):
         from tests.torture.targets import TARGETS
     target = TARGETS[name]
-    with tempfile.TemporaryDirectory() as corpus:
-        for number, seed in enumerate(target.seeds()):
-            Path(corpus, str(number)).write_bytes(seed)
-        words = [word for word in options if not word.startswith("-")] or [corpus]
-        given = [word for word in options if word.startswith("-")]
-        atheris.Setup(
-            [sys.argv[0], f"-max_len={target.longest}", "-seed=1", "-timeout=20", *given, *words], target.check
-        )
-        atheris.Fuzz()
+    given = [str(Path(word).absolute()) if not word.startswith("-") else word for word in options]
+    artifacts = f"-artifact_prefix={Path.cwd()}/"
+    shared = "/dev/shm" if Path("/dev/shm").is_dir() else None  # It is in memory, and archives write much.
+    with tempfile.TemporaryDirectory(prefix="fuzz_", dir=shared) as folder:
+        child = os.fork()  # libFuzzer ends its process without Python's own end.
+        if child == 0:
+            os.chdir(folder)
+            if all(word.startswith("-") for word in given):
+                given.append("corpus")
+                Path("corpus").mkdir()
+                for number, seed in enumerate(target.seeds()):
+                    Path("corpus", str(number)).write_bytes(seed)
+            atheris.Setup(
+                [sys.argv[0], f"-max_len={target.longest}", "-seed=1", "-timeout=20", artifacts, *given], target.check
+            )
+            atheris.Fuzz()
+        raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from tests.torture.trials import Outcome, Whole, Wholes, before, command, go_on,
 
 PATIENCE, SHORT_PATIENCE = 200, 10
 """The seconds after which a process that should have ended counts as hanging, or that may wait is ended."""
+EARLIEST = 0.25
+"""The share of a run before which it only reads its options, and holds nothing that could be lost."""
 
 
 def alone(args: Sequence[str]) -> list[Apart]:
@@ -29,7 +31,7 @@ def killed(rng: random.Random, wholes: Wholes) -> Outcome:
     way, outcome = rng.choice(list(WAYS)), Outcome()
     while True:
         child = command(words(way), before(way))
-        child.signal_at(rng.uniform(0.02, 1.0) * wholes[way].seconds, signal.SIGKILL)
+        child.signal_at(rng.uniform(EARLIEST, 1.0) * wholes[way].seconds, signal.SIGKILL)
         status, said = child.wait()
         if status == -signal.SIGKILL:
             break
@@ -50,7 +52,7 @@ def signaled(rng: random.Random, wholes: Wholes) -> Outcome:
     """A run gets a signal at any moment; half of them are killed soon after it, as schedulers do."""
     way, number, outcome = rng.choice(list(WAYS)), rng.choice(_SIGNALS), Outcome()
     child = command(words(way), before(way))
-    moment = rng.uniform(0.02, 1.0) * wholes[way].seconds
+    moment = rng.uniform(EARLIEST, 1.0) * wholes[way].seconds
     child.signal_at(moment, number)
     if rng.random() < 0.5:
         child.signal_at(moment + rng.uniform(0, 0.3), signal.SIGKILL)
@@ -109,7 +111,7 @@ def one_rank(rng: random.Random, wholes: Wholes) -> Outcome:
     outcome, number = Outcome(), rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
     children = together(words("ranks"))
     struck = rng.choice(children)
-    struck.signal_at(rng.uniform(0.02, 0.9) * wholes["ranks"].seconds, number)
+    struck.signal_at(rng.uniform(EARLIEST, 0.95) * wholes["ranks"].seconds, number)
     note(outcome, f"{number.name} to rank {children.index(struck)}")
     for child in children:
         has_begun = LAST.exists()

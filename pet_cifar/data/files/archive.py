@@ -32,6 +32,12 @@ _RATIO, _SMALL = 200, 10**7
 """How many times its own size an archive may unpack to, and how many bytes in any case; pictures hardly shrink."""
 _MAX_ENTRIES = 2 * 10**6
 """How many files and folders an archive may list."""
+_LARGEST_HEADER = 10**6
+"""How many bytes a header of a tar archive may have beside its block: it holds names, and is read into memory."""
+_HEADERS = (
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+)
 _REMEDY = "get the file from its source"
 # Damaged bytes raise these in several modules: OSError comes from gzip, bz2 and a seek to a negative position,
 # ArithmeticError and MemoryError come from an impossible length.
@@ -39,6 +45,7 @@ _BROKEN = (EOFError, OSError, ValueError, ArithmeticError, MemoryError)
 _DAMAGE = (
     *(*_BROKEN, zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error),
     NotImplementedError,  # zipfile raises it for a compression that does not exist.
+    RecursionError,  # tarfile calls itself for every header that belongs to the next one.
 )
 
 
@@ -108,6 +115,13 @@ def _tar_entries(stream: BinaryIO) -> Iterator[_Entry]:
 
 class _StrictTarInfo(tarfile.TarInfo):
     """Reports every broken or missing header; tarfile takes each but the first for the end of the archive."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        info = super().frombuf(buf, encoding, errors)
+        if info.type in _HEADERS and info.size > _LARGEST_HEADER:
+            raise tarfile.HeaderError(f"a header has {info.size:,} bytes")  # type: ignore[attr-defined,unused-ignore]
+        return info
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> Self:

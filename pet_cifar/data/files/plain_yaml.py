@@ -13,6 +13,8 @@ MAX_BYTES = 2**18
 """No config comes near."""
 MAX_VALUES = 50_000
 """The values of a text once every alias stands for what it repeats."""
+LETTERS_OF_A_VALUE = 100
+"""The letters of a text that count as one more value, since an alias repeats them, too."""
 MAX_DEPTH = 40
 MAX_LETTERS = 10_000
 """The letters of one value; PyYAML reads a long number in quadratic time."""
@@ -90,7 +92,7 @@ def check_plain(value: object, source: str) -> None:
     level: list[object] = [value]
     count = 0
     for _ in range(MAX_DEPTH):
-        count += len(level)
+        count += sum(_weight(one) if isinstance(one, str) else 1 for one in level)
         if count > MAX_VALUES:
             break
         below: list[object] = []
@@ -109,6 +111,11 @@ def check_plain(value: object, source: str) -> None:
     raise InputError(f"{source} holds more than {MAX_VALUES:,} values or {MAX_DEPTH} levels; give a config")
 
 
+def _weight(text: str) -> int:
+    """For how many values a text counts."""
+    return 1 + len(text) // LETTERS_OF_A_VALUE
+
+
 def _check_events(events: Iterable[yaml.Event], source: str) -> None:
     """Refuses tags, depth and growth before anything is built."""
     # Each open list or mapping with its anchor and the values that it holds so far.
@@ -125,7 +132,7 @@ def _check_events(events: Iterable[yaml.Event], source: str) -> None:
             if event.tag is not None:
                 raise InputError(f"{source}: the tag {event.tag} is refused; write the value without it")
             if isinstance(event, yaml.ScalarEvent):
-                size, anchor = 1, event.anchor
+                size, anchor = _weight(event.value), event.anchor
                 if len(event.value) > MAX_LETTERS:
                     raise InputError(f"{source}: a value has more than {MAX_LETTERS:,} letters; give a shorter one")
             else:

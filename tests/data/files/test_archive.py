@@ -1,3 +1,4 @@
+import gzip
 import io
 import random
 import stat
@@ -7,6 +8,7 @@ import sys
 import tarfile
 import threading
 import time
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -324,3 +326,37 @@ def test_more_members_than_any_data_set_has_are_refused(
     monkeypatch.setattr(module, "_MAX_ENTRIES", 2)
     with pytest.raises(InputError, match="lists more than 2 files"):
         run(archive, tmp_path / "into", every)
+
+
+def header(kind: bytes, size: int) -> bytes:
+    """A block that begins a member of a tar archive."""
+    info = tarfile.TarInfo("set/0.jpg")
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.USTAR_FORMAT)
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
+@pytest.mark.parametrize("place", ["first", "later"])
+def test_a_header_that_would_fill_the_memory_is_refused(tmp_path: Path, kind: bytes, place: str) -> None:
+    size = 50_000_000
+    first = header(tarfile.REGTYPE, 0) if place == "later" else b""
+    with gzip.open(tmp_path / "x.tar.gz", "wb", compresslevel=1) as file:
+        file.write(first + header(kind, size) + bytes(size + 1024))
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match=r"x\.tar\.gz is damaged"):
+            unpack_tar(tmp_path / "x.tar.gz", tmp_path / "into", every)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_headers_of_headers_of_headers_are_refused(tmp_path: Path) -> None:
+    more = header(tarfile.XHDTYPE, 512) + b"13 path=abcd\n".ljust(512, b"\0")
+    (tmp_path / "x.tar").write_bytes(
+        header(tarfile.REGTYPE, 0) + more * 2_000 + header(tarfile.REGTYPE, 0) + bytes(1024)
+    )
+    with pytest.raises(InputError, match=r"x\.tar is damaged.*recursion") as caught:
+        unpack_tar(tmp_path / "x.tar", tmp_path / "into", every)
+    assert "\n" not in str(caught.value)
+    assert {path.name for path in tmp_path.iterdir()} == {"x.tar", "into.lock"}

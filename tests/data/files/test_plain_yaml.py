@@ -39,6 +39,7 @@ def test_plain_values_are_read() -> None:
         "a\n---\nb",
         "a: " + "1" * 9_000,
         "a: " + "x" * 20_000,
+        "a: &a " + "x" * 9_999 + "\nb: [" + "*a ," * 45_000 + "]",
         "a: \x00",
         "{[1]: 2}",
         # The two loaders of PyYAML do not agree on where this mark may stand.
@@ -82,7 +83,7 @@ def test_values_that_repeat_themselves_are_refused() -> None:
         laughs = [laughs] * 10
     within: list[object] = []
     within.append(within)
-    for value in (laughs, within, {"a": {1, 2}}, {"a": b"bytes"}, object()):
+    for value in (laughs, within, ["x" * 10**6] * 1_000, {"a": {1, 2}}, {"a": b"bytes"}, object()):
         with pytest.raises(InputError, match="the config"):
             check_plain(value, "the config")
     check_plain({"a": [1, "b", None, 2.5, {"c": True}], 3: (1, 2)}, "the config")
