@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from pet_cifar.data import exclusions, leakage, manifest, manifest_report, trained_on
 from pet_cifar.data.augment import Augment
 from pet_cifar.data.device_copy import SideStream
+from pet_cifar.data.files.locking import locked
 from pet_cifar.data.loader import Batch, BatchLoader, check_batch_size, loader_of_run
 from pet_cifar.data.manifest import ImageRecord, Split
 from pet_cifar.data.pixels.cache import Pixels, channel_statistics
@@ -213,10 +214,21 @@ class ImageDataModule(LightningDataModule):
 
     # Lightning's hooks
 
+    # Lightning lets the other processes wait for this hook without a word and without an end. Wrapped, it looks like
+    # Lightning's own, which is not called; `setup` does the work, and who waits there says on what.
+    @wraps(LightningDataModule.prepare_data, assigned=())
     def prepare_data(self) -> None:
-        """Locates and checks the data, in one process a machine."""
+        """Locates and checks the data, for programs that want no more of it."""
         if not self._whole_splits:
-            self.listed = self.list_pictures()
+            self.listed = self._list_alone()
+
+    def _list_alone(self) -> list[ImageRecord]:
+        """Lists the pictures while no other process of the run does; those that come later find it done."""
+        if self.trainer is None or self.trainer.world_size == 1:
+            return self.list_pictures()
+        place = state_directory(self.root) / type(self).__name__
+        with locked(place, what=f"the list of pictures of {self.root}"):
+            return self.list_pictures()
 
     def setup(self, stage: str) -> None:
         """Lists and splits the pictures; the second call of a run finds everything done."""
@@ -244,7 +256,7 @@ class ImageDataModule(LightningDataModule):
 
     def _list_and_split(self) -> None:
         if not self.listed:  # This process has not prepared the data.
-            self.listed = self.list_pictures()
+            self.listed = self._list_alone()
         if self.on_bad_file == "error":
             manifest_report.refuse_bad_files(self.listed, self.root)
         manifest_report.report_listing(self.listed, self.class_names, self.root)

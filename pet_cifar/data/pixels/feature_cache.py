@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from pet_cifar.data.files.locking import locked, wait_for
 from pet_cifar.data.pixels.checksum import SIZE, checksum
 from pet_cifar.data.pixels.memmap import MemmapArray
 from pet_cifar.errors import InputError
@@ -200,7 +201,7 @@ def store_features(
     shown = f"{count:,} {split} pictures" + (f" in {len(views)} views" if len(views) > 1 else "")
     directory.mkdir(parents=True, exist_ok=True)
     # One process after the other looks, makes room and takes it.
-    with FileLock(directory / "room.lock"):
+    with locked(directory / "room", what=f"room for features in {directory}"):
         new = [view for view in views if not view.is_there()]
         if new:
             shape = tuple(_compute(extractor, load(np.zeros(1, np.int64), 0), 1).shape[1:])
@@ -250,9 +251,9 @@ def _fill(extractor: FeatureExtractor, load: Load, views: Sequence[_View], batch
                 for number, view in enumerate(views):
                     for chunk in view.missing():
                         lock = view.lock(chunk)
-                        try:
-                            lock.acquire(blocking=patient)
-                        except Timeout:
+                        if patient:
+                            wait_for(lock, f"features of {split} pictures, {view.file}")
+                        elif not _is_free(lock):
                             continue
                         if view.checksums()[chunk].any():
                             _release(lock)
@@ -267,6 +268,15 @@ def _fill(extractor: FeatureExtractor, load: Load, views: Sequence[_View], batch
             for _, _, lock, _ in claimed:
                 _release(lock)
     return computed
+
+
+def _is_free(lock: FileLock) -> bool:
+    """Takes a lock where no other process holds it."""
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return False
+    return True
 
 
 def _release(lock: FileLock) -> None:
