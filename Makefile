@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: quickstart test test-floors exercise pictures keras
+.PHONY: quickstart test test-slow test-floors exercise pictures keras
 
 quickstart: $(INSTALLED)
 	$(BIN)/pet-cifar fit --config configs/digits_residual.yaml
@@ -15,7 +15,11 @@ test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not real_data" $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not real_data and not slow" $(PYTEST_FLAGS)
+
+# These tests take minutes each: two torchruns, one big net on two processes.
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow
 
 # This makes the Keras exercise again, as exercise.html: `make exercise MODE=full DATA=DIR WEIGHTS=FILE`.
 MODE ?= quick
