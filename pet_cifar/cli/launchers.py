@@ -1,11 +1,13 @@
-"""Whether a run has as many processes as ``torchrun`` or SLURM has started."""
+"""Whether a run has as many processes as ``torchrun`` or SLURM has started, and what a net in parts cannot do."""
 
 import os
 from typing import Any
 
-from lightning import Trainer
+from lightning import Callback, Trainer
 from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 
+from pet_cifar.callbacks.images.base import ImageCallback
 from pet_cifar.errors import InputError
 
 
@@ -36,3 +38,24 @@ def check_launcher(trainer: Trainer) -> None:
                 f"SLURM has started {tasks} tasks on each of {nodes} machines (--ntasks-per-node, --nodes), and the "
                 f"run has {own}; give the same numbers"
             ) from error
+
+
+def leave_pictures_out(trainer: Trainer) -> str | None:
+    """Takes the callbacks that draw out of a run whose net is divided among the processes.
+
+    One process draws, and it has a part of the net; it would wait for ever for the others, which go on.
+
+    Returns:
+        What to tell the user; None where nothing was taken out.
+    """
+    if not isinstance(trainer.strategy, FSDPStrategy | ModelParallelStrategy | DeepSpeedStrategy):
+        return None
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    kept = [one for one in callbacks if not isinstance(one, ImageCallback)]
+    if len(kept) == len(callbacks):
+        return None
+    trainer.callbacks = kept  # type: ignore[attr-defined]
+    return (
+        f"--trainer.strategy {type(trainer.strategy).__name__} gives each process a part of the net, of which no "
+        "picture can be drawn: TensorBoard gets none; pet-cifar draw --run RUN_DIR draws them after the run"
+    )

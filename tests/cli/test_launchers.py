@@ -12,6 +12,7 @@ from lightning import Trainer
 from lightning.fabric.plugins.environments import ClusterEnvironment
 from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
 
+from pet_cifar.callbacks.images.base import ImageCallback
 from pet_cifar.cli import stop_signals
 from pet_cifar.cli.main import main
 from pet_cifar.cli.trainer import PetCifarCLI
@@ -147,6 +148,17 @@ def test_other_numbers_than_torchruns_are_refused(
     assert "torchrun has started 2 processes" in message
     assert told in message
     assert "give --trainer.devices 2" in message
+
+
+def test_a_net_in_parts_draws_no_pictures(trainer_of: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["fit", "--config", "digits_residual", "--trainer.devices", "1"]
+    whole = [one for one in trainer_of(line).callbacks if isinstance(one, ImageCallback)]
+    assert whole
+    capsys.readouterr()
+    strategy = "{class_path: lightning.pytorch.strategies.ModelParallelStrategy}"
+    parts = trainer_of([*line, "--trainer.strategy", strategy])
+    assert not [one for one in parts.callbacks if isinstance(one, ImageCallback)]
+    assert "--trainer.strategy ModelParallelStrategy" in capsys.readouterr().out
 
 
 @pytest.mark.slow
