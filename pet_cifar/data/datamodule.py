@@ -1,11 +1,11 @@
 """The one base of all data modules: from checked pictures to batches on the device."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -29,6 +29,18 @@ from pet_cifar.data.split_features import SplitFeatures, augmented_view
 from pet_cifar.data.split_pixels import SplitPixels
 from pet_cifar.errors import InputError, check_choice
 from pet_cifar.hardware import cores
+
+_Hook = TypeVar("_Hook", bound=Callable[..., object])
+
+
+def _not_called_by_lightning(hook: _Hook) -> _Hook:
+    """Lets Lightning take a hook for its own, which it leaves out.
+
+    It would let the other processes wait for ``prepare_data`` without a word and without an end. ``setup`` does the
+    work instead, and who waits there says on what.
+    """
+    vars(hook)["__wrapped__"] = LightningDataModule.prepare_data
+    return hook
 
 
 class ImageDataModule(LightningDataModule):
@@ -214,9 +226,7 @@ class ImageDataModule(LightningDataModule):
 
     # Lightning's hooks
 
-    # Lightning lets the other processes wait for this hook without a word and without an end. Wrapped, it looks like
-    # Lightning's own, which is not called; `setup` does the work, and who waits there says on what.
-    @wraps(LightningDataModule.prepare_data, assigned=())
+    @_not_called_by_lightning
     def prepare_data(self) -> None:
         """Locates and checks the data, for programs that want no more of it."""
         if not self._whole_splits:

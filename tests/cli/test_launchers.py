@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 from lightning import Trainer
-from lightning.fabric.plugins.environments import ClusterEnvironment
-from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from pet_cifar.callbacks.images.base import ImageCallback
 from pet_cifar.cli import stop_signals

@@ -23,7 +23,7 @@ class ShardedTimm(TimmClassifier):
         if self.device_mesh is None:
             return
         mesh = self.device_mesh["data_parallel"]
-        for part in (*self.backbone.blocks, self.backbone, self.head):  # type: ignore[operator, misc]
+        for part in (*self.backbone.blocks, self.backbone, self.head):  # type: ignore[misc]
             fully_shard(part, mesh=mesh)
 
 
