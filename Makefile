@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: quickstart test test-floors torture fuzz exercise pictures keras
+.PHONY: quickstart test test-slow test-floors torture fuzz exercise pictures keras
 
 quickstart: $(INSTALLED)
 	$(BIN)/pet-cifar fit --config configs/digits_residual.yaml
@@ -17,7 +17,11 @@ test: $(INSTALLED)
 	$(BIN)/mypy
 	# Where the environment keeps Python from it, every process that a test starts would compile the package anew.
 	$(BIN)/python -m compileall -q pet_cifar
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not real_data and not torture" $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not real_data and not torture and not slow" $(PYTEST_FLAGS)
+
+# These tests take minutes each: two torchruns, one big net on two processes.
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow
 
 # This makes the Keras exercise again, as exercise.html: `make exercise MODE=full DATA=DIR WEIGHTS=FILE`.
 MODE ?= quick
@@ -45,7 +49,7 @@ fuzz: $(INSTALLED)
 # This runs the tests on the lowest versions that setup.cfg admits.
 test-floors:
 	$(MAKE) VENV=.venv-floors UV_FLAGS="--resolution lowest-direct" .venv-floors/.installed
-	.venv-floors/bin/python -m pytest -n 2 --dist worksteal -m "not real_data and not torture"
+	.venv-floors/bin/python -m pytest -n 2 --dist worksteal -m "not real_data and not torture and not slow"
 
 # benchmarks/keras_baseline.py runs in this environment. The versions are the newest pair that was measured.
 keras: .venv-keras/.installed

@@ -27,8 +27,10 @@ def filter_messages() -> None:
             handler.addFilter(_without_codes)
     logging.getLogger(_LIGHTNING).addFilter(lambda record: "Tip:" not in str(record.msg))
     logging.getLogger(_LIGHTNING).addFilter(_without_codes)
-    # The process that failed has told its error, which is to be the last that is read.
-    logging.getLogger(_LAUNCHER).addFilter(lambda record: "Child process with PID" not in record.getMessage())
+    # A process that failed has told its error, which is to be the last that is read; one that was killed has not.
+    logging.getLogger(_LAUNCHER).addFilter(
+        lambda record: "Child process with PID" not in record.getMessage() or "with code -" in record.getMessage()
+    )
     # The seed is an option, which the run's card and its config show.
     logging.getLogger("lightning.fabric.utilities.seed").addFilter(lambda record: "Seed set to" not in record.msg)
     for message in (

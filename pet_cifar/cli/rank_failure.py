@@ -15,7 +15,9 @@ from pet_cifar.errors import InputError
 
 FAILURE = "pet_cifar/failure"
 """The key under which a process tells the others why it fails."""
-PATIENCE = timedelta(seconds=5)
+CONNECT = timedelta(seconds=3)
+"""How long is waited for the place where the processes have found each other."""
+PATIENCE = timedelta(seconds=1)
 """How long is waited for what another process tells. It tells before its connections end."""
 _LOST = re.compile(r"gloo/|NCCL|[Cc]onnection (was )?(closed|reset|refused)|Broken pipe|Socket Timeout")
 """What is said where another process does not answer any more."""
@@ -65,7 +67,7 @@ def _store() -> Any:
     """A connection of its own to where the processes have found each other, a ``TCPStore``."""
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     return distributed.TCPStore(  # type: ignore[attr-defined]
-        host, port, is_master=False, timeout=PATIENCE, wait_for_workers=False
+        host, port, is_master=False, timeout=CONNECT, wait_for_workers=False
     )
 
 

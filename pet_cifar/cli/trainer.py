@@ -27,6 +27,7 @@ from pet_cifar.cli import (
     constructors,
     failures,
     fit_directory,
+    launchers,
     log_filters,
     monitors,
     options,
@@ -265,6 +266,9 @@ class PetCifarCLI(LightningCLI):
         except Exception as error:
             plain = {name: value for name, value in given.items() if name not in ("callbacks", "logger")}
             raise constructors.refusal("trainer", Trainer, error, plain) from error
+        launchers.check_launcher(trainer)
+        if (line := launchers.leave_pictures_out(trainer)) is not None:
+            _print(line)
         use_hashed_checkpoints(trainer)
         self._keep_pictures_a_step(trainer)
         return trainer

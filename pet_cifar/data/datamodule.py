@@ -1,11 +1,11 @@
 """The one base of all data modules: from checked pictures to batches on the device."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from pet_cifar.data import exclusions, leakage, manifest, manifest_report, trained_on
 from pet_cifar.data.augment import Augment
 from pet_cifar.data.device_copy import SideStream
+from pet_cifar.data.files.locking import locked
 from pet_cifar.data.loader import Batch, BatchLoader, check_batch_size, loader_of_run
 from pet_cifar.data.manifest import ImageRecord, Split
 from pet_cifar.data.pixels.cache import channel_statistics
@@ -30,6 +31,18 @@ from pet_cifar.data.split_features import SplitFeatures, augmented_view
 from pet_cifar.data.split_pixels import SplitPixels
 from pet_cifar.errors import InputError, check_choice
 from pet_cifar.hardware import cores
+
+_Hook = TypeVar("_Hook", bound=Callable[..., object])
+
+
+def _not_called_by_lightning(hook: _Hook) -> _Hook:
+    """Lets Lightning take a hook for its own, which it leaves out.
+
+    It would let the other processes wait for ``prepare_data`` without a word and without an end. ``setup`` does the
+    work instead, and who waits there says on what.
+    """
+    vars(hook)["__wrapped__"] = LightningDataModule.prepare_data
+    return hook
 
 
 class ImageDataModule(LightningDataModule):
@@ -215,10 +228,19 @@ class ImageDataModule(LightningDataModule):
 
     # Lightning's hooks
 
+    @_not_called_by_lightning
     def prepare_data(self) -> None:
-        """Locates and checks the data, in one process a machine."""
+        """Locates and checks the data, for programs that want no more of it."""
         if not self._whole_splits:
-            self.listed = self.list_pictures()
+            self.listed = self._list_alone()
+
+    def _list_alone(self) -> list[ImageRecord]:
+        """Lists the pictures while no other process of the run does; those that come later find it done."""
+        if self.trainer is None or self.trainer.world_size == 1:
+            return self.list_pictures()
+        place = state_directory(self.root) / type(self).__name__
+        with locked(place, what=f"the list of pictures of {self.root}"):
+            return self.list_pictures()
 
     def setup(self, stage: str) -> None:
         """Lists and splits the pictures; the second call of a run finds everything done."""
@@ -246,7 +268,7 @@ class ImageDataModule(LightningDataModule):
 
     def _list_and_split(self) -> None:
         if not self.listed:  # This process has not prepared the data.
-            self.listed = self.list_pictures()
+            self.listed = self._list_alone()
         if self.on_bad_file == "error":
             manifest_report.refuse_bad_files(self.listed, self.root)
         manifest_report.report_listing(self.listed, self.class_names, self.root)

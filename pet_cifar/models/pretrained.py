@@ -1,18 +1,37 @@
 """Pretrained weights from a file."""
 
 import pickle
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from pet_cifar.data.files.locking import locked
 from pet_cifar.data.files.plain_tensors import read_tensors
 from pet_cifar.errors import InputError, check_local
 from pet_cifar.training.state_dicts import with_own_names
 
 # Training scripts put a state dict under these keys.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
+
+
+@contextmanager
+def downloading(name: str) -> Iterator[None]:
+    """Lets one process of a machine download weights; the others wait for it, and find the file.
+
+    Args:
+        name: The name of the weights.
+
+    Raises:
+        InputError: Another process takes longer than the longest wait, or the folder cannot be written.
+    """
+    file = Path(torch.hub.get_dir()) / re.sub(r"[^\w.-]", "_", name)
+    with locked(file, ", or give a file: --model.weights PATH", f"a download of {name}'s weights"):
+        yield
 
 
 def read_weights(weights: str, known: str) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pet_cifar.errors import InputError
-from pet_cifar.models.pretrained import load_weights, read_weights, trained_stats, with_timm_names
+from pet_cifar.models.pretrained import downloading, load_weights, read_weights, trained_stats, with_timm_names
 from pet_cifar.training.transfer import TransferClassifier
 
 log = logging.getLogger(__name__)
@@ -108,10 +108,13 @@ def _downloaded(name: str, num_channels: int, image_size: int) -> dict[str, Tens
     # What a download meets on the way is told in one line, at its end.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
-        state: dict[str, Tensor] = timm.create_model(
-            name, pretrained=True, **_options(name, num_channels, image_size)
-        ).state_dict()
+        with downloading(name):
+            state: dict[str, Tensor] = timm.create_model(
+                name, pretrained=True, **_options(name, num_channels, image_size)
+            ).state_dict()
         return state
+    except InputError:
+        raise
     # What the hub refuses a download with differs from net to net.
     except Exception as error:
         raise InputError(

@@ -4,15 +4,12 @@ Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image 
 configuration D, as torchvision builds it. Deviation: the three dense layers are replaced by a small head.
 """
 
-from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from filelock import FileLock
 from torch import Tensor, nn
 
 from pet_cifar.errors import InputError
-from pet_cifar.models.pretrained import load_weights, read_weights, trained_stats
+from pet_cifar.models.pretrained import downloading, load_weights, read_weights, trained_stats
 from pet_cifar.training.state_dicts import with_own_names
 from pet_cifar.training.transfer import TransferClassifier
 
@@ -94,11 +91,8 @@ class VGG16Classifier(TransferClassifier):
 def _imagenet() -> dict[str, Tensor]:
     from torchvision.models import VGG16_Weights
 
-    folder = Path(torch.hub.get_dir())
-    folder.mkdir(parents=True, exist_ok=True)
     try:
-        # One process downloads, and the others find the file.
-        with FileLock(folder / "vgg16_features.lock"):
+        with downloading("vgg16_features"):
             state: dict[str, Tensor] = VGG16_Weights.IMAGENET1K_FEATURES.get_state_dict(check_hash=True)
             return state
     except OSError as error:

@@ -1,5 +1,6 @@
 """Processes that have other options or other pictures than the first are stopped before the first step."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,8 @@ import pytest
 
 from pet_cifar.cli import ranks_agree
 from pet_cifar.cli.ranks_agree import RanksAgree
+from pet_cifar.data import manifest
+from pet_cifar.data.files import locking
 from pet_cifar.errors import InputError
 from tests.cli.ranks import SPREAD, together
 from tests.conftest import write_cats_dogs
@@ -73,3 +76,30 @@ def test_the_first_differing_picture_is_named(other: Any, told: str) -> None:
     found = ranks_agree._example([{"a/1.png": "x", "a/2.png": "y"}, other], 1)
     assert found.startswith(told)
     assert bool(found) == bool(told)
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_one_process_checks_the_pictures_and_the_other_says_that_it_waits(cats_dogs_zip_root: Path) -> None:
+    def slow() -> None:
+        own = manifest.check_file
+
+        def check_file(*args: Any) -> manifest.ImageRecord:
+            with Path("checked").open("a") as file:
+                file.write(f"{args[1]}\n")
+            time.sleep(0.1)
+            return own(*args)
+
+        vars(manifest)["check_file"] = check_file
+        vars(locking)["TELL_AFTER"] = 0.2
+
+    fit = [
+        *("fit", "--model", "CatsDogsCNN", "--data", "CatsDogsDataModule", "--data.image_size", "32", *SPREAD),
+        *("--data.batch_size", "4", "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1"),
+        *("--data.root", str(cats_dogs_zip_root)),
+    ]
+    ends, said, _ = together(fit, fit, before=[slow, slow])
+    assert ends == [0, 0], said
+    checked = Path("checked").read_text().splitlines()
+    assert len(checked) == len(set(checked)) > 40
+    told = [f"makes the list of pictures of {cats_dogs_zip_root}" in text for text in said]
+    assert sorted(told) == [False, True]

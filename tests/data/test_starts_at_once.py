@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,9 +40,9 @@ def start(root: Path, seed: int, number: int) -> int:
             os.write(noted, f"checked {path}\n".encode())
             return check_file(folder, path, label, split)
 
-        def noting_write(read: cache.Read, count: int, shape: cache.Shape, file: Path, num_threads: int) -> None:
+        def noting_write(read: cache.Read, count: int, shape: cache.Shape, file: Path, *more: Any) -> None:
             os.write(noted, f"decoded {file.name}\n".encode())
-            write(read, count, shape, file, num_threads)
+            write(read, count, shape, file, *more)
 
         vars(manifest)["check_file"], vars(cache)["_write"] = noting_check, noting_write
         words = [

@@ -12,7 +12,8 @@ from pet_cifar.training.epoch_position import recount_steps
 from tests.cli.commands import refused
 from tests.cli.kills import apart, kill_at, rows_of
 from tests.cli.ranks import ALONE, SPREAD, together
-from tests.runs.test_continuation import RUN, save_at_every_step, step_of, weights
+from tests.runs.killed_runs import RUN, draw_and_save_at_every_epoch, save_at_every_step, weights
+from tests.runs.test_continuation import step_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 
@@ -58,6 +59,7 @@ def every_step() -> None:
     """Lets the processes agree on saving at every step."""
     from pet_cifar.callbacks import last_checkpoint
 
+    draw_and_save_at_every_epoch()
     save_at_every_step()
     last_checkpoint.AGREE_EVERY = 1
 

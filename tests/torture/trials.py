@@ -20,6 +20,7 @@ from tests.runs.killed_runs import (
     RUN,
     WAYS,
     differences,
+    draw_and_save_at_every_epoch,
     nothing,
     save_at_every_step,
 )
@@ -68,6 +69,7 @@ def words(way: str) -> list[str]:
 
 def before(way: str) -> Callable[[], None]:
     """What a fit of this way begins with."""
+
     return save_at_every_step if way in OFTEN else nothing
 
 
@@ -75,6 +77,7 @@ def command(args: Sequence[str], prepare: Callable[[], None] = nothing, output: 
     """Begins a command in a fork, as the shell runs it."""
 
     def work() -> None:
+        draw_and_save_at_every_epoch()
         prepare()
         sys.argv = ["pet-cifar", *args]
         run_from_shell()

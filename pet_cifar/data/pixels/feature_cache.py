@@ -93,7 +93,7 @@ def store_features(
     views = [FeatureFile(directory / f"{split}-{name}.npy", count) for name in names]
     shown = f"{count:,} {split} pictures" + (f" in {len(views)} views" if len(views) > 1 else "")
     # One process after the other looks, makes room and takes it.
-    with locked(directory / "room", NO_FEATURES):
+    with locked(directory / "room", NO_FEATURES, f"room for features in {directory}"):
         new = [view for view in views if not view.is_there()]
         if new:
             first = np.zeros(1, np.int64)

@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pet_cifar.data.files.locking import wait_for
 from pet_cifar.data.pixels.checksum import SIZE, checksum
 from pet_cifar.data.pixels.memmap import MemmapArray
 from pet_cifar.errors import InputError, disk_errors
@@ -100,13 +101,16 @@ class FeatureFile:
             waits: Whether to wait for another process; else the answer is None where it holds the lock.
 
         Raises:
-            InputError: The disk has no room for the lock.
+            InputError: The disk has no room for the lock, or the other process takes longer than the longest wait.
         """
         # The thread that writes the chunk lets go of it.
         lock = FileLock(self.file.with_suffix(f".{chunk}.lock"), thread_local=False)
         with disk_errors(self.file, NO_FEATURES):
+            if waits:
+                wait_for(lock, f"features of pictures, {self.file}")
+                return lock
             try:
-                lock.acquire(blocking=waits)
+                lock.acquire(blocking=False)
             except Timeout:
                 return None
         return lock

@@ -1,0 +1,62 @@
+"""Whether a run has as many processes as ``torchrun`` or SLURM has started, and what a net in parts cannot do."""
+
+import os
+from typing import Any
+
+from lightning import Callback, Trainer
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+
+from pet_cifar.callbacks.images.base import ImageCallback
+from pet_cifar.errors import InputError
+
+
+def check_launcher(trainer: Trainer) -> None:
+    """Refuses other numbers of machines and processes than the launcher's, of which some would wait for ever.
+
+    Raises:
+        InputError: The numbers differ.
+    """
+    strategy: Any = trainer.strategy
+    environment = getattr(strategy, "cluster_environment", None)
+    own = f"--trainer.num_nodes {trainer.num_nodes} and --trainer.devices {trainer.num_devices}"
+    if TorchElasticEnvironment.detect():
+        # The net of a single device knows of no launcher, and each process would train one of its own.
+        started = int(os.environ["WORLD_SIZE"])
+        if trainer.num_nodes * trainer.num_devices != started:
+            each = os.environ.get("LOCAL_WORLD_SIZE", "its number for each machine")
+            raise InputError(
+                f"torchrun has started {started} processes, and {own} make {trainer.num_nodes * trainer.num_devices}; "
+                f"give --trainer.devices {each} --trainer.strategy ddp, and the machines as --trainer.num_nodes"
+            )
+    elif isinstance(environment, SLURMEnvironment):
+        try:
+            environment.validate_settings(num_devices=trainer.num_devices, num_nodes=trainer.num_nodes)
+        except ValueError as error:
+            nodes, tasks = (os.environ.get(f"SLURM_{name}", "?") for name in ("NNODES", "NTASKS_PER_NODE"))
+            raise InputError(
+                f"SLURM has started {tasks} tasks on each of {nodes} machines (--ntasks-per-node, --nodes), and the "
+                f"run has {own}; give the same numbers"
+            ) from error
+
+
+def leave_pictures_out(trainer: Trainer) -> str | None:
+    """Takes the callbacks that draw out of a run whose net is divided among the processes.
+
+    One process draws, and it has a part of the net; it would wait for ever for the others, which go on.
+
+    Returns:
+        What to tell the user; None where nothing was taken out.
+    """
+    if not isinstance(trainer.strategy, FSDPStrategy | ModelParallelStrategy | DeepSpeedStrategy):
+        return None
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    kept = [one for one in callbacks if not isinstance(one, ImageCallback)]
+    if len(kept) == len(callbacks):
+        return None
+    trainer.callbacks = kept  # type: ignore[attr-defined]
+    return (
+        f"--trainer.strategy {type(trainer.strategy).__name__} gives each process a part of the net, of which no "
+        "picture can be drawn: TensorBoard gets none; pet-cifar draw --run RUN_DIR draws them after the run"
+    )
