@@ -98,13 +98,12 @@ def _digits_are_scaled_once() -> Iterator[None]:
     @functools.lru_cache(maxsize=8192)
     def scaled(pixels: bytes, shape: tuple[int, ...], size: int, channels: int) -> "NDArray[np.uint8]":
         picture: NDArray[np.uint8] = fit_array(np.frombuffer(pixels, np.uint8).reshape(shape), size, channels)
-        picture.flags.writeable = False
         return picture
 
     def fit_small_array(pixels: "NDArray[np.uint8]", size: int, channels: int) -> "NDArray[np.uint8]":
         if size > 32:
             return fit_array(pixels, size, channels)  # type: ignore[no-any-return]
-        return scaled(pixels.tobytes(), pixels.shape, size, channels)
+        return scaled(pixels.tobytes(), pixels.shape, size, channels).copy()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(digits, "fit_array", fit_small_array)

@@ -10,7 +10,7 @@ OTHER_TOOLS = {
     "--data": ("dataset", "datamodule"),
     "--data.batch_size": ("b", "bs", "batch", "batchsize"),
     "--data.image_size": ("imgsz", "img_size", "input_size", "resolution", "size"),
-    "--data.num_workers": ("j", "workers", "threads"),
+    "--data.num_workers": ("j", "workers"),
     "--data.root": ("data_dir", "data_path", "dataset_dir"),
     "--data.val_fraction": ("val_split", "validation_split"),
     "--model": ("a", "arch", "architecture", "net", "network"),

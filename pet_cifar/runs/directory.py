@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pet_cifar.data.files.plain_tensors import read_tensors
 from pet_cifar.errors import InputError, check_local, did_you_mean
 
 
@@ -137,6 +136,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     # These imports take seconds, and a directory is found without them.
     import torch
 
+    from pet_cifar.data.files.plain_tensors import read_tensors
     from pet_cifar.runs.checkpoint_file import check_hash
 
     check_hash(path)

@@ -12,6 +12,7 @@ from pet_cifar.callbacks.stop_request import Stopped, StopRequest
 from pet_cifar.cli import stop_signals
 from pet_cifar.cli.stop_signals import StopSignals, requeue
 from tests.cli.kills import At, apart, kill_at, rows_of
+from tests.runs.killed_runs import draw_and_save_at_every_epoch
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning"),
@@ -74,7 +75,7 @@ def test_ctrl_c_twice_ends_at_once_also_while_torch_computes() -> None:
         torch.mm(large, large)  # It takes many seconds.
         raise AssertionError("this process should have ended")
 
-    status, said = apart(FIT, At("on_train_batch_start", 1, 3, twice))
+    status, said = apart(FIT, At("on_train_batch_start", 1, 3, twice), before=draw_and_save_at_every_epoch)
     assert status == 128 + signal.SIGINT, said
     assert torch.load(RUN / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 7
 

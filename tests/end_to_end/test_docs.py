@@ -115,7 +115,11 @@ def test_a_command_can_be_typed_as_it_stands(command: str, monkeypatch: pytest.M
     words = [PLACEHOLDERS.get(word, word.replace("HOST:", "localhost:")) for word in shlex.split(command)]
     while re.fullmatch(r"[A-Z_]+=\w+", words[0]):
         words.pop(0)
-    program, *options = words[1:] if words[0] == "srun" else words
+    if words[0] == "srun":
+        words = words[1:]
+        while words[0].startswith("-"):
+            words.pop(0)
+    program, *options = words
     if program == "pet-cifar":
         run_pet_cifar(options, monkeypatch)
     elif program == "torchrun":

@@ -15,7 +15,7 @@ from tests.conftest import quiet_trainer
 def test_filters_stand_beside_those_of_the_start(scale: Any) -> None:
     board, model = RecordingBoard(), small(num_channels=3, lr=0.1, optimizer="sgd")
     before = layer(model, "backbone.0").weight.detach().numpy().copy()
-    run(model, digits(), [board, FirstLayerFilters(scale=scale)], epochs=3)
+    run(model, digits(), [board, FirstLayerFilters(scale=scale, every_n_epochs=1)], epochs=3)
     first, *_, last = board.drawn["first_layer_filters"]
     assert len(board.drawn["first_layer_filters"]) == 4
 
