@@ -3,9 +3,10 @@
     python benchmarks/results_page.py --keep cifar10_residual runs/lightning_logs/cifar10_residual --copy "JPEG copy"
     python benchmarks/results_page.py          # writes the page anew
 
-A result is an experiment with all of its seeds: the accuracy of each, their mean with its interval, the hardware, the
-commit and the copy of the data. The page also lists what is still owed, and a verdict for each pair of results on the
-same test pictures, which is made from the predictions when the results are kept.
+A result is an experiment with its seeds: the accuracy of each, their mean with its interval, the hardware, the commit
+and the copy of the data. Further seeds may be kept later, because long experiments are made in pieces. The page also
+lists what is still owed, and a verdict for each pair of results on the same test pictures, which is made from the
+predictions when the results are kept.
 """
 
 import base64
@@ -15,6 +16,7 @@ import json
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
@@ -25,19 +27,21 @@ from pet_cifar.errors import InputError
 from pet_cifar.runs import statistics
 from pet_cifar.runs.comparison import compare, verdict_on
 from pet_cifar.runs.comparison_table import COLUMNS
+from pet_cifar.runs.experiments import Experiment
 from pet_cifar.runs.statistics import Rights
 from pet_cifar.runs.tested_run import TestedRun, find_tested, read_run
 
 HOME = Path(__file__).parents[1]
 RESULTS = HOME / "results"
 PAGE = HOME / "docs" / "results.md"
-KEPT = (
-    *("runs", "test_pictures", "accuracy", "accuracy_low", "accuracy_high", "interval_over", "deviation"),
-    *("pictures_low", "pictures_high"),
-    *("balanced_accuracy", "calibration_error", "parameters", "forward_gflop", "epochs", "train_seconds"),
-    *("images_per_second", "memory_gb", "hardware", "precision", "version"),
+RUN_COLUMNS = (
+    *("accuracy", "pictures_low", "pictures_high", "balanced_accuracy", "calibration_error", "parameters"),
+    *("forward_gflop", "epochs", "best_epoch", "train_seconds", "images_per_second", "memory_gb"),
+    *("hardware", "precision", "version", "forecast_deviation"),
 )
-"""The columns of a comparison that a result keeps."""
+"""The columns of a comparison that a result keeps of each run."""
+SAME = ("copy", "test_pictures", "test_contents", "test_names")
+"""What is the same for all runs of a result, and its options."""
 
 
 @dataclass(frozen=True)
@@ -80,16 +84,27 @@ def main() -> None:
     options = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     options.add_argument("--keep", nargs="+", metavar=("NAME", "RUN_DIR"), help="the result's name and its runs")
     options.add_argument("--copy", default="", help="which copy of the data it is, such as 'JPEG copy'")
+    options.add_argument("--replace", action="store_true", help="forget the runs that were kept before")
     arguments = options.parse_args()
     if arguments.keep:
         name, *paths = arguments.keep
-        keep(name, [Path(path) for path in paths], arguments.copy)
+        keep(name, [Path(path) for path in paths], arguments.copy, replace=arguments.replace)
     PAGE.write_text(page(read_results()), encoding="utf-8")
     print(f"written: {PAGE}")
 
 
-def keep(name: str, paths: list[Path], copy: str) -> None:
-    """Writes ``results/NAME.json``."""
+def keep(name: str, paths: list[Path], copy: str, *, replace: bool = False) -> None:
+    """Writes ``results/NAME.json``, or adds the runs of further seeds to it.
+
+    Args:
+        name: The name of the result.
+        paths: Run directories of one experiment.
+        copy: Which copy of the data they were trained on.
+        replace: Forgets the runs that were kept before. Otherwise only those of the same seeds are replaced.
+
+    Raises:
+        InputError: The page has no such result, something misleads, or the runs that are kept are another experiment.
+    """
     if name not in {row.name for row in ROWS}:
         raise InputError(f"--keep {name}: the page has no such row; it has {', '.join(row.name for row in ROWS)}")
     runs = [read_run(run) for path in paths for run in find_tested(path)[0]]
@@ -99,22 +114,44 @@ def keep(name: str, paths: list[Path], copy: str) -> None:
         reason = serious[0] if serious else f"these are {len(found.experiments)} experiments"
         raise InputError(f"--keep {name}: {reason}; a result is one experiment of which nothing misleads")
     (one,) = found.experiments
-    columns = {column.name: column.value(one) for column in COLUMNS}
-    content = {
+    first = one.runs[0]
+    options = {key: str(value) for key, value in first.options.items() if key.startswith(("model", "data", "trainer"))}
+    content: dict[str, Any] = {
         "name": name,
         "copy": copy,
-        "seeds": [run.seed for run in one.runs],
-        "accuracies": [run.accuracy for run in one.runs],
-        **{key: columns[key] for key in KEPT},
-        "test_contents": one.runs[0].pictures,
-        "test_names": hashlib.sha256("\n".join(sorted(one.runs[0].paths)).encode()).hexdigest()[:16],
-        "tested": max(str(run.scored.get("time", "")) for run in one.runs),
-        "forecast_deviation": one.forecast_deviation,
-        "right": [_packed(run) for run in one.runs],
-        "options": {key: str(value) for key, value in one.runs[0].options.items() if key.startswith(("model", "data"))},
+        "test_pictures": len(first.paths),
+        "test_contents": first.pictures,
+        "test_names": hashlib.sha256("\n".join(sorted(first.paths)).encode()).hexdigest()[:16],
+        "options": options,
+        "runs": [_kept(run) for run in one.runs],
     }
+    file = RESULTS / f"{name}.json"
+    if file.exists() and not replace:
+        before = json.loads(file.read_text(encoding="utf-8"))
+        others = [key for key in SAME if before[key] != content[key]]
+        # A newer version may have further options, whose defaults leave everything as it was.
+        others += [key for key in options.keys() & before["options"].keys() if options[key] != before["options"][key]]
+        if others:
+            raise InputError(
+                f"--keep {name}: {file} holds runs of another experiment, which differ in {', '.join(sorted(others))}; "
+                "--replace forgets them"
+            )
+        own = {run["seed"] for run in content["runs"]}
+        content["runs"] += [run for run in before["runs"] if run["seed"] not in own]
+    content["runs"].sort(key=lambda run: (len(run["seed"]), run["seed"]))
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _kept(run: TestedRun) -> dict[str, Any]:
+    alone = Experiment(run.name, (run,))
+    values = {column.name: column.value(alone) for column in COLUMNS}
+    return {
+        "seed": run.seed,
+        **{key: values[key] for key in RUN_COLUMNS},
+        "tested": str(run.scored.get("time", "")),
+        "right": _packed(run),
+    }
 
 
 def _packed(run: TestedRun) -> str:
@@ -124,8 +161,13 @@ def _packed(run: TestedRun) -> str:
 
 
 def _rights(own: dict[str, Any]) -> Rights:
-    bits = [np.frombuffer(base64.b64decode(text), np.uint8) for text in own["right"]]
+    bits = [np.frombuffer(base64.b64decode(run["right"]), np.uint8) for run in own["runs"]]
     return np.stack([np.unpackbits(one)[: own["test_pictures"]].astype(bool) for one in bits])
+
+
+def _spread(own: dict[str, Any]) -> float:
+    """The standard deviation between seeds that is to be expected; see `Experiment.forecast_deviation`."""
+    return float(median(run["forecast_deviation"] for run in own["runs"]))
 
 
 def verdicts(results: dict[str, dict[str, Any]]) -> list[str]:
@@ -139,7 +181,7 @@ def verdicts(results: dict[str, dict[str, Any]]) -> list[str]:
     corrected = statistics.holm([one.p_of_looks for one in found])
     words = []
     for (first, second), one, p in zip(pairs, found, corrected, strict=True):
-        spread = max(first["forecast_deviation"], second["forecast_deviation"])
+        spread = max(_spread(first), _spread(second))
         words.append(verdict_on(first["name"], second["name"], one, p, spread, len(pairs)).words)
     return words
 
@@ -165,8 +207,8 @@ def page(results: dict[str, dict[str, Any]]) -> str:
     lines += [_line(row, results.get(row.name)) for row in ROWS]
     lines += ["", "The accuracies of the single seeds:", ""]
     lines += [
-        f"- `{name}`: {', '.join(f'{100 * value:.2f}' for value in own['accuracies'])} % of "
-        f"{own['test_pictures']:,} test pictures; {own['version']}"
+        f"- `{name}`: {', '.join(_percent(run['accuracy']) for run in own['runs'])} of {own['test_pictures']:,} test "
+        f"pictures, with the seeds {', '.join(run['seed'] for run in own['runs'])}; {_words(own, 'version')}"
         for name, own in results.items()
     ] or ["- none yet"]
     lines += ["", "The verdicts on pairs of the same test pictures:", ""]
@@ -178,17 +220,34 @@ def _line(row: Row, own: dict[str, Any] | None) -> str:
     goal = "" if row.goal is None else f"{100 * row.goal:g} %"
     if own is None:
         return f"| {row.what} | `{row.name}` | {row.seeds} | *owed* | | {goal} | | |"
-    count = len(own["seeds"])
+    runs = own["runs"]
+    count, accuracy = len(runs), fmean(run["accuracy"] for run in runs)
     seeds = f"{count}" if count >= row.seeds else f"{count}; *{row.seeds - count} owed*"
-    interval = f"{100 * own['accuracy_low']:.2f} to {100 * own['accuracy_high']:.2f} %, over {own['interval_over']}"
+    # The intervals over pictures are moved to the mean of the seeds, because they are as wide as for one run.
+    low, high = (
+        accuracy + fmean(run[key] - run["accuracy"] for run in runs) for key in ("pictures_low", "pictures_high")
+    )
+    intervals = [f"{_percent(low)} to {_percent(min(high, 1.0))}, over test pictures"]
     if count > 1:
-        interval += f"; {100 * own['pictures_low']:.2f} to {100 * own['pictures_high']:.2f} %, over test pictures"
+        over_seeds = statistics.mean_of_seeds([run["accuracy"] for run in runs])
+        intervals.insert(0, f"{_percent(over_seeds.low)} to {_percent(over_seeds.high)}, over seeds")
     if row.goal is not None:
-        goal += ", reached" if own["accuracy"] >= row.goal else ", not reached"
-    seconds = "" if own["train_seconds"] is None else f"{own['train_seconds']:,.0f} s"
-    where = ", ".join(filter(None, (str(own["hardware"]).partition(",")[0], str(own["precision"]), own["copy"])))
-    accuracy = f"{100 * own['accuracy']:.2f} %"
-    return f"| {row.what} | `{row.name}` | {seeds} | {accuracy} | {interval} | {goal} | {seconds} | {where} |"
+        goal += ", reached" if accuracy >= row.goal else ", not reached"
+    taken = [run["train_seconds"] for run in runs if run["train_seconds"] is not None]
+    seconds = f"{fmean(taken):,.0f} s" if taken else ""
+    processors = dict.fromkeys(str(run["hardware"]).partition(",")[0] for run in runs)
+    where = ", ".join(filter(None, (" / ".join(processors), _words(own, "precision"), own["copy"])))
+    shown = f"{_percent(accuracy)} | {'; '.join(intervals)}"
+    return f"| {row.what} | `{row.name}` | {seeds} | {shown} | {goal} | {seconds} | {where} |"
+
+
+def _words(own: dict[str, Any], key: str) -> str:
+    """The words that the runs have under a key, each once."""
+    return " / ".join(dict.fromkeys(str(run[key]) for run in own["runs"] if run[key] is not None))
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f} %"
 
 
 if __name__ == "__main__":
