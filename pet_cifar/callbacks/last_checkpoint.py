@@ -1,5 +1,6 @@
 """Keeps the state that a run goes on from."""
 
+import copy
 import signal
 from time import monotonic
 from typing import Any
@@ -83,12 +84,21 @@ class LastCheckpoint(ModelCheckpoint):
         loop = trainer.fit_loop.epoch_loop
         is_whole = not loop._num_ready_batches_reached() and not loop._should_accumulate()
         if is_whole and self._agree(trainer, wish, batch_idx):
-            self._save(trainer)
+            if _is_validated_next(trainer):
+                self._save_before_a_validation(trainer)
+            else:
+                self._save(trainer)
             self._stop_if_asked(trainer)
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Saves where the run is to stop; when it goes on, the validation begins anew."""
+        """Saves where the run is to stop; when it goes on, the validation begins anew.
+
+        A validation may fall into a step that several batches make. What they have added up is in no checkpoint, so
+        that the run stops at the end of that step.
+        """
         batch_idx: int = args[2]
+        if trainer.fit_loop.epoch_loop._should_accumulate():
+            return
         if self._saves(trainer) and self._agree(trainer, self.stop.signal != 0, batch_idx):
             _validate_again(trainer)
             self._save(trainer)
@@ -142,10 +152,34 @@ class LastCheckpoint(ModelCheckpoint):
         self._saved_at, self._has_saved = monotonic(), True
         self._seconds = max(60 * self.minutes, (self._saved_at - began) / LARGEST_SHARE)
 
+    def _save_before_a_validation(self, trainer: Trainer) -> None:
+        """Saves after a batch that a validation follows, with which a run that goes on begins.
+
+        Lightning 2.6 takes such a validation for one that was made.
+        """
+        loop = trainer.fit_loop.epoch_loop
+        counts = (loop.batch_progress, loop.val_loop.batch_progress)
+        before = [copy.deepcopy(count.state_dict()) for count in counts]
+        # As within a validation, the batch is over.
+        loop.batch_progress.increment_completed()
+        _validate_again(trainer)
+        try:
+            self._save(trainer)
+        finally:
+            for count, state in zip(counts, before, strict=True):
+                count.load_state_dict(state)
+
     def _stop_if_asked(self, trainer: Trainer) -> None:
         if trainer.strategy.reduce_boolean_decision(self.stop.signal != 0, all=False):
             # A process that got no signal of its own stops with the others.
             raise Stopped(self.stop.signal or signal.SIGTERM)
+
+
+def _is_validated_next(trainer: Trainer) -> bool:
+    """Whether a validation follows the batch that has just been trained on."""
+    fetcher = trainer.fit_loop._data_fetcher
+    assert fetcher is not None, "batches are fetched from the beginning of a fit"
+    return trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
 
 
 def _validate_again(trainer: Trainer) -> None:

@@ -88,6 +88,7 @@ KILLS: list[tuple[str, Any, Callable[[], None], int]] = [
     ("steps", ("on_train_batch_start", 1, 4), save_at_every_step, 11),
     ("validations", ("on_train_batch_start", 1, 5), save_at_every_step, 6),
     ("validations", ("on_validation_end", 1), save_at_every_step, 5),
+    ("validations", ("on_train_batch_start", 0, 6), save_at_every_step, 3),
 ]
 
 
@@ -104,6 +105,16 @@ def test_after_sigkill_every_value_stands_once(
     assert status == 0, said
     assert [path.name for path in NAME.iterdir()] == ["version_0"]
     assert_same(RUN, whole(way))
+
+
+@pytest.mark.parametrize(("epoch", "step"), [(0, 2), (1, 6)])
+def test_a_stop_within_a_validation_that_falls_into_a_step(epoch: int, step: int, whole: Whole) -> None:
+    stop = kill_at("on_validation_batch_end", epoch, 0, signal.SIGTERM)
+    assert apart([*FIT, *WAYS["validations"]], stop)[0] == 128 + signal.SIGTERM
+    assert step_of(LAST) == step
+    status, said = apart(RESUME)
+    assert status == 0, said
+    assert_same(RUN, whole("validations"))
 
 
 @pytest.mark.parametrize("number", [3, 5, 8])
