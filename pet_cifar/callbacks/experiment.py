@@ -8,6 +8,7 @@ from typing import Any
 
 from pet_cifar.data.files.plain_yaml import read_yaml_file
 
+RECORD = "run.json"
 CHANGES_NOTHING = {
     *("seed_everything", "ckpt_path", "run", "resume", "trust", "print_model", "weights_only", "threads"),
     *("trainer.logger", "trainer.default_root_dir", "trainer.enable_progress_bar", "trainer.enable_model_summary"),
@@ -78,11 +79,19 @@ def experiment_of(run: Path) -> str:
     """The hash of a run directory's experiment, by its config or else its record; empty where it has neither."""
     if options := read_options(run):
         return key_of(options)
+    return str((read_record(run) or {}).get("experiment", ""))
+
+
+def read_record(run: Path) -> dict[str, Any] | None:
+    """What ``run.json`` says in a run directory; None where it is not there, or damaged.
+
+    It is not flushed to the disk, so that a machine that stopped may have left it empty.
+    """
     try:
-        record = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return ""
-    return str(record.get("experiment", "")) if isinstance(record, dict) else ""
+        record = json.loads((run / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
 
 
 def read_seed(run: Path) -> str:

@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pet_cifar.callbacks.environment import environment
-from pet_cifar.callbacks.experiment import key_of, read_options
+from pet_cifar.callbacks.experiment import RECORD, key_of, read_options, read_record
 from pet_cifar.data.datamodule import image_data_of
 from pet_cifar.data.files.replacing import replacing
 from pet_cifar.data.identity import identity_of
@@ -26,7 +26,6 @@ from pet_cifar.training.classifier import ImageClassifier
 from pet_cifar.training.prediction import evaluating
 
 log = logging.getLogger(__name__)
-FILE = "run.json"
 FORMAT = 1
 """This number changes when the file means something else."""
 
@@ -92,9 +91,9 @@ class RunRecord(Callback):
             "net": {"class": type(pl_module).__name__, **self._net},
             "data": identity_of(data) if data is not None else None,
         }
-        file = directory / FILE
+        file = directory / RECORD
         if self.goes_on and file.is_file():
-            self._record |= _beginning_in(file)
+            self._record |= _beginning_in(directory)
         self._write(trainer, "started")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -125,7 +124,7 @@ class RunRecord(Callback):
             "images_per_second": statistics.median(self._speeds) if self._speeds else None,
             "memory_gb": None if memory is None else float(memory),
         }
-        file = directory / FILE
+        file = directory / RECORD
         with disk_errors(file, ""):
             directory.mkdir(parents=True, exist_ok=True)
             with replacing(file, waits_for_disk=False) as content:
@@ -140,17 +139,13 @@ class RunRecord(Callback):
         return self._seconds + (time.perf_counter() - self._since if self._since else 0.0)
 
 
-def _beginning_in(file: Path) -> dict[str, Any]:
-    """The command, the time and the threads with which a run began; empty where its record is damaged, which is told.
-
-    The record is not flushed to the disk, so that a machine that stopped may have left it empty.
-    """
-    try:
-        before = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        before = None
-    if not isinstance(before, dict):
-        log.warning(f"{printable(str(file))} is damaged: it is written anew, and begins with this command")
+def _beginning_in(directory: Path) -> dict[str, Any]:
+    """The command, the time and the threads of a run's beginning; empty where its record is damaged, which is told."""
+    before = read_record(directory)
+    if before is None:
+        log.warning(
+            f"{printable(str(directory / RECORD))} is damaged: it is written anew, and begins with this command"
+        )
         return {}
     kinds = {"command": str, "started": str, "threads": int}
     return {name: before[name] for name, kind in kinds.items() if isinstance(before.get(name), kind)}

@@ -4,7 +4,6 @@ The number changes results in their last bits, since sums are divided among the 
 in the run's record, and a run that goes on takes the number that it had.
 """
 
-import json
 import os
 import time
 from collections.abc import MutableMapping, Sequence
@@ -122,6 +121,8 @@ def threads_of_fit(load: OtherLoad | None, run: Path | None) -> tuple[int | None
 
 def threads_of_run(run: Path) -> int | None:
     """The threads that a run has begun with; None where its record does not say."""
-    record = run / "run.json"
-    found = json.loads(record.read_text(encoding="utf-8")).get("threads") if record.is_file() else None
+    # torch is imported with it, which this module must not do before it has set how threads wait.
+    from pet_cifar.callbacks.experiment import read_record
+
+    found = (read_record(run) or {}).get("threads")
     return found if type(found) is int and found > 0 else None

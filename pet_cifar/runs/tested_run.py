@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pet_cifar.callbacks.experiment import key_of, read_options, read_seed
+from pet_cifar.callbacks.experiment import RECORD, key_of, read_options, read_seed
 from pet_cifar.callbacks.prediction_writer import FORMAT as SCORED_FORMAT
-from pet_cifar.callbacks.run_record import FILE as RECORD
 from pet_cifar.callbacks.run_record import FORMAT as RECORD_FORMAT
 from pet_cifar.errors import InputError
 from pet_cifar.names import from_cell, printable
