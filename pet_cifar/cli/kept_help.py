@@ -9,7 +9,6 @@ import io
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -56,13 +55,14 @@ def is_kept(words: Sequence[str]) -> bool:
 
 def _keep(kept: Path, text: str) -> None:
     # Where nothing can be kept, the next call takes its seconds again.
+    from pet_cifar.data.files.replacing import replacing_text  # It imports torch, which has made the help.
+
     with contextlib.suppress(OSError):
         kept.parent.mkdir(parents=True, exist_ok=True)
         for old in kept.parent.glob(f"{kept.name.partition('_')[0]}_*.txt"):
             old.unlink()
-        with tempfile.NamedTemporaryFile("w", dir=kept.parent, encoding="utf-8", delete=False) as file:
+        with replacing_text(kept) as file:
             file.write(text)
-        Path(file.name).replace(kept)
 
 
 def _key(words: Sequence[str]) -> str:

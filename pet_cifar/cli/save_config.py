@@ -28,13 +28,13 @@ class SaveConfig(SaveConfigCallback):
         """Writes ``config.yaml``; a test leaves the run's own as it is."""
         if stage == "fit" and trainer.loggers:  # Without a logger Lightning would name the working directory.
             # Every process asks, since Lightning tells the others what the first one knows.
-            file = Path(trainer.log_dir or "") / self.config_filename
+            directory = trainer.log_dir
+            file = Path(directory or "") / self.config_filename
             if file.is_dir():
                 raise InputError(f"cannot write {file}: it is a folder; move it away, or go on in a new directory")
             super().setup(trainer, pl_module, stage)
-            directory = trainer.log_dir  # Every process must ask, since the first one tells it to the others.
             if trainer.is_global_zero and directory is not None:
-                self._text = Path(directory, self.config_filename).read_text()
+                self._text = file.read_text()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Adds the config as text."""

@@ -2,8 +2,6 @@
 
 import os
 import re
-import sys
-import traceback
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,26 +11,20 @@ import pytest
 from pet_cifar.cli.main import main
 from pet_cifar.data import manifest
 from pet_cifar.data.pixels import cache
+from tests.cli.kills import Apart, begin
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 
 LOGS = Path("lightning_logs/ResidualCNN")
 
 
-def start(root: Path, seed: int, number: int) -> int:
-    """Starts a run in a fork of this process, and returns the number of the process.
+def start(root: Path, seed: int, number: int) -> Apart:
+    """Starts a run in a fork of this process.
 
     What it checks and decodes is noted in a file that all runs share.
     """
-    child = os.fork()
-    if child:
-        return child
-    status = 70
-    try:
-        out = os.open(f"output_{number}.txt", os.O_WRONLY | os.O_CREAT)
-        os.dup2(out, 1)
-        os.dup2(out, 2)
-        sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
+
+    def work() -> None:
         noted = os.open("noted.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         check_file, write = manifest.check_file, cache._write
 
@@ -51,22 +43,15 @@ def start(root: Path, seed: int, number: int) -> int:
             *("--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--seed_everything", str(seed)),
         ]
         main(words)
-        status = 0
-    except SystemExit as end:
-        status = int(str(end.code))
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        os._exit(status)
+
+    return begin(work, Path(f"output_{number}.txt"))
 
 
 @pytest.mark.parametrize("runs", [3, pytest.param(10, marks=pytest.mark.torture)])
 def test_every_run_starts_twice_at_once(runs: int, cats_dogs_root: Path) -> None:
     children = [start(cats_dogs_root, number // 2, number) for number in range(2 * runs)]
-    ends = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-    said = [Path(f"output_{number}.txt").read_text() for number in range(2 * runs)]
-    assert ends == [0] * len(ends), "\n".join(said)
+    ends, said = zip(*(child.wait() for child in children), strict=True)
+    assert list(ends) == [0] * len(ends), "\n".join(said)
     noted = Counter(Path("noted.txt").read_text().splitlines())
     assert set(noted.values()) == {1}, noted.most_common(3)
     assert sum(line.startswith("checked") for line in noted) > 40

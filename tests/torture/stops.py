@@ -5,13 +5,13 @@ import random
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.cli.kills import Apart
+from tests.cli.ranks import free_port
 from tests.runs.killed_runs import LAST, NAME, RESUME, RUN, WAYS, differences, nothing
 from tests.torture.trials import Outcome, Whole, Wholes, before, command, go_on, note, refusal, words
 
@@ -140,9 +140,7 @@ def _has_ended(child: Apart, patience: float) -> bool:
 
 def together(args: Sequence[str]) -> list[Apart]:
     """Begins a command in two processes that train together, as torchrun would."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
 
     def as_rank(rank: int) -> Callable[[], None]:
         def prepare() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pet_cifar.cli.main import run_from_shell
 from tests.cli.kills import Apart, begin
+from tests.cli.ranks import SPREAD
 from tests.runs.killed_runs import (
     FIT,
     LAST,
@@ -25,7 +26,6 @@ from tests.runs.killed_runs import (
     save_at_every_step,
 )
 
-TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
 OFTEN = ("validations",)
 """The ways of training in which a checkpoint is saved at every step."""
 
@@ -64,7 +64,7 @@ Trial = Callable[[random.Random, Wholes], Outcome]
 
 def words(way: str) -> list[str]:
     """The words of a fit, without the name of the program."""
-    return [*FIT, *(WAYS[way] if way in WAYS else [*WAYS["epochs"], *TWO])]
+    return [*FIT, *(WAYS[way] if way in WAYS else [*WAYS["epochs"], *SPREAD])]
 
 
 def before(way: str) -> Callable[[], None]:
