@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.cli.kills import Apart
 from tests.cli.ranks import free_port
-from tests.runs.killed_runs import LAST, NAME, RESUME, RUN, WAYS, differences, nothing
+from tests.runs.killed_runs import LAST, NAME, PREVIOUS, RESUME, RUN, WAYS, differences, nothing
 from tests.torture.trials import Outcome, Whole, Wholes, before, command, go_on, note, refusal, words
 
 PATIENCE, SHORT_PATIENCE = 200, 10
@@ -169,10 +169,16 @@ def at_once(rng: random.Random, wholes: Wholes) -> Outcome:
     if len(left) > statuses.count(-signal.SIGKILL):
         outcome.lost.append(f"{len(left)} of three runs at once are not as alone")
     for run in left:
+        has_begun = any((run / "checkpoints" / file.name).exists() for file in (LAST, PREVIOUS))
         words_of_all = ["fit", "--resume", str(run)]
         resumed = [command(words_of_all, nothing, Path(f"output_{3 + number}.txt")) for number in range(3)]
         ended = [child.wait() for child in resumed]
         others = [said for status, said in ended if status != 0]
+        if not has_begun:  # There is nothing to go on from, which each of the three has to say in a line.
+            note(outcome, "before the first checkpoint")
+            if len(others) != len(ended) or any(refusal(said) for said in others):
+                outcome.lost.append(f"three commands that have nothing to go on from: {ended}")
+            continue
         if all(status != 0 for status, _ in ended) or any(refusal(said) for said in others):
             outcome.lost.append(f"three commands that go on: {ended}")
         outcome.notes["refused, since another goes on"] = len(others)
