@@ -172,7 +172,7 @@ class LastCheckpoint(ModelCheckpoint):
     def _stop_if_asked(self, trainer: Trainer) -> None:
         if trainer.strategy.reduce_boolean_decision(self.stop.signal != 0, all=False):
             # A process that got no signal of its own stops with the others.
-            raise Stopped(self.stop.signal or signal.SIGTERM)
+            raise Stopped(self.stop.signal or signal.SIGTERM, is_agreed=True)
 
 
 def _is_validated_next(trainer: Trainer) -> bool:

@@ -8,11 +8,13 @@ class Stopped(BaseException):
 
     Args:
         signal: The number of the signal that asked for it.
+        is_agreed: Whether all processes of the run stop here.
     """
 
-    def __init__(self, signal: int) -> None:
+    def __init__(self, signal: int, *, is_agreed: bool = False) -> None:
         super().__init__(signal)
         self.signal = signal
+        self.is_agreed = is_agreed
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Of several processes one fails and takes the others with it: each ends with the error of the one that has failed."""
+"""Of several processes one ends early and takes the others with it: all end with its error, or with its signal."""
 
 import json
 import os
@@ -11,14 +11,21 @@ from typing import Any
 from lightning import Trainer
 from torch import distributed
 
+from pet_cifar.callbacks.stop_request import Stopped
 from pet_cifar.errors import InputError
 
 FAILURE = "pet_cifar/failure"
 """The key under which a process tells the others why it fails."""
+SIGNAL = "pet_cifar/signal "
+"""What is told begins with this where a signal has stopped a process; the signal's number comes after it."""
+HEARD = "pet_cifar/heard"
+"""The key under which the processes that have heard it are counted."""
 CONNECT = timedelta(seconds=3)
 """How long is waited for the place where the processes have found each other."""
 PATIENCE = timedelta(seconds=1)
 """How long is waited for what another process tells. It tells before its connections end."""
+FAREWELL = 3.0
+"""How many seconds the process that holds the place where all meet waits for the others to have heard it."""
 _LOST = re.compile(r"gloo/|NCCL|[Cc]onnection (was )?(closed|reset|refused)|Broken pipe|Socket Timeout")
 """What is said where another process does not answer any more."""
 _ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
@@ -41,19 +48,37 @@ def exchange(error: Exception, trainer: Trainer) -> OtherProcessError | None:
         What to end with where another process has failed; None where this one has.
 
     Raises:
+        Stopped: Another process was stopped by a signal, as this one is then.
         SystemExit: Another process has failed, and tells so on the same terminal, or has taken with it what it told.
     """
-    if trainer.world_size == 1 or not distributed.is_available() or not distributed.is_initialized():
+    if not _is_one_of_several(trainer):
         return None
     if not is_cut_off(error):
         words = " ".join(str(error).split())
         own = words if isinstance(error, InputError) else f"{type(error).__name__}: {words}"
-        _tell(f"process {trainer.global_rank} of {trainer.world_size} has failed: {own}")
+        _tell(f"process {trainer.global_rank} of {trainer.world_size} has failed: {own}", trainer)
         return None
     told = _heard(trainer.world_size)
+    if told is not None and told.startswith(SIGNAL):
+        raise Stopped(int(told.removeprefix(SIGNAL)))
     if told is None or trainer.local_rank:  # One process of each machine is enough.
         raise SystemExit(OtherProcessError.status)
     return OtherProcessError(told)
+
+
+def tell_signal(number: int, trainer: Trainer) -> None:
+    """Tells the other processes that a signal has stopped this one, so that all end with it.
+
+    Args:
+        number: The number of the signal.
+        trainer: Runs the verb.
+    """
+    if _is_one_of_several(trainer):
+        _tell(f"{SIGNAL}{number}", trainer)
+
+
+def _is_one_of_several(trainer: Trainer) -> bool:
+    return trainer.world_size > 1 and distributed.is_available() and distributed.is_initialized()
 
 
 def is_cut_off(error: Exception) -> bool:
@@ -71,13 +96,25 @@ def _store() -> Any:
     )
 
 
-def _tell(line: str) -> None:
+def _tell(line: str, trainer: Trainer) -> None:
     try:
         store = _store()
         # Of several that fail, the first one counts.
         store.compare_set(FAILURE, "", line)
+        if trainer.global_rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+            _let_hear(store, trainer.world_size - 1)
     except (RuntimeError, KeyError, ValueError):  # The process that holds it has ended; nobody is left to be told.
         pass
+
+
+def _let_hear(store: Any, others: int) -> None:
+    """Cuts the others off, and keeps for a while what they then ask; it would end with this process, which holds it."""
+    held = distributed.distributed_c10d._get_default_store()
+    distributed.destroy_process_group()
+    end = time.monotonic() + FAREWELL
+    while store.add(HEARD, 0) < others and time.monotonic() < end:
+        time.sleep(0.02)
+    del held
 
 
 def _heard(processes: int) -> str | None:
@@ -88,7 +125,9 @@ def _heard(processes: int) -> str | None:
         return None
     try:
         store.wait([FAILURE], PATIENCE)
-        return str(store.get(FAILURE), errors="replace")
+        told = str(store.get(FAILURE), errors="replace")
+        store.add(HEARD, 1)
+        return told
     except distributed.DistStoreError:
         return (
             f"one of the {processes} processes has ended without a word, as one does that is killed, for example for "

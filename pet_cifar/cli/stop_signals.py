@@ -25,7 +25,8 @@ class StopSignals(Callback):
     meanwhile, but a thread does. A signal that was ignored when the program started, as nohup does with SIGHUP, stays
     so.
 
-    It is a callback, because Lightning sets handlers of its own when a run begins.
+    It is a callback that keeps Lightning from setting handlers of its own. Lightning's handler of SIGTERM broadcasts
+    to the other processes wherever the signal finds it, which leaves all of them waiting for each other.
 
     Attributes:
         stop: What the run looks at.
@@ -41,7 +42,9 @@ class StopSignals(Callback):
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.getsignal(number) for number in _signals()}
-            self._take()
+            for number, handler in self._before.items():
+                if handler is not signal.SIG_IGN:
+                    signal.signal(number, self._answer)
             if not is_interactive():  # A notebook has such a pipe of its own.
                 self._watch()
         return self
@@ -61,15 +64,14 @@ class StopSignals(Callback):
         signal.set_wakeup_fd(self._pipe, warn_on_full_buffer=False)
         threading.Thread(target=_end_at_second_ctrl_c, args=(reads,), daemon=True).start()
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes the signals back that Lightning has taken."""
-        self.has_trained = True
-        self._take()
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Leaves the signals as they are when Lightning would take them, which it does after this hook."""
+        if self._before:
+            vars(trainer._signal_connector)["register_signal_handlers"] = lambda: None
 
-    def _take(self) -> None:
-        for number, handler in self._before.items():
-            if handler is not signal.SIG_IGN:
-                signal.signal(number, self._answer)
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Notes that training has begun."""
+        self.has_trained = True
 
     def _answer(self, number: int, frame: FrameType | None) -> None:
         if self.stop.signal and number != signal.SIGINT:

@@ -17,6 +17,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 from torch.optim import Optimizer
 
+from pet_cifar.callbacks.stop_request import Stopped
 from pet_cifar.cli import (
     arguments,
     batch_size,
@@ -353,6 +354,10 @@ class PetCifarCLI(LightningCLI):
         with fit_directory.ended(self.trainer, self._signals, self._directory):
             try:
                 super()._run_subcommand(subcommand)
+            except Stopped as stopped:
+                if not stopped.is_agreed:
+                    rank_failure.tell_signal(stopped.signal, self.trainer)
+                raise
             except Exception as error:
                 parts = {"model": self.model, "data": self.datamodule, "trainer": self.trainer}
                 refusal = failures.refusal_of_run(error, parts)

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from lightning import Callback
 from torch import distributed
 
+from pet_cifar.cli.main import main
 from pet_cifar.cli.rank_failure import is_cut_off, note_for_torchrun
 from pet_cifar.errors import InputError
 from tests.cli.kills import At
-from tests.cli.ranks import SPREAD, together
+from tests.cli.ranks import ALONE, SPREAD, together
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 
@@ -64,6 +66,21 @@ def test_what_the_first_process_fails_with_is_told_by_it_alone() -> None:
     assert everything.strip().splitlines()[-1].endswith("ZeroDivisionError: this part is broken")
     assert "Traceback" not in said[1]
     assert "error" not in said[1]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("hook", ["on_fit_start", "on_sanity_check_start", "on_test_batch_end"])
+def test_a_signal_to_one_process_where_no_step_can_answer_it_ends_all_with_its_number(hook: str, rank: int) -> None:
+    command = FIT if hook.startswith("on_fit") else [*FIT, "--trainer.num_sanity_val_steps", "1"]
+    if hook == "on_test_batch_end":
+        main([*FIT[:-8], *ALONE, "--trainer.max_epochs", "1"])
+        command = ["test", "--run", "lightning_logs/digits_residual", *SPREAD]
+    callbacks: list[list[Callback]] = [[], []]
+    callbacks[rank] = [At(hook, 0, 0, lambda: os.kill(os.getpid(), signal.SIGTERM))]
+    ends, said, everything = together(command, command, callbacks=callbacks)
+    assert ends == [143, 0], everything
+    assert "stopped by SIGTERM" in said[0]
+    assert "error" not in everything
 
 
 @pytest.mark.parametrize(
