@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import platform
 import resource
 import statistics
@@ -130,6 +131,8 @@ class Report:
 
 def run_or_explain(main: Callable[[], None]) -> None:
     """Runs a benchmark, and prints one line if its input is wrong."""
+    # An installed program has its compiled files; with this variable every process would compile the modules anew.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     try:
         main()
     except InputError as error:
