@@ -59,7 +59,3 @@ class PlainCNN(ImageClassifier):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
-
-    def lr_factors(self) -> tuple[float, float]:
-        """The shares of ``lr`` that the backbone and the head learn at."""
-        return 1.0, self.head_lr_factor

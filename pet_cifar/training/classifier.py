@@ -95,6 +95,7 @@ class ImageClassifier(LightningModule):
     Attributes:
         backbone: The layers from normalized pictures to features.
         head: The layers from features to logits.
+        head_lr_factor: The share of ``lr`` that the head learns at.
         class_names: The names of the classes in the order of their numbers; those of the data module it was trained
             with, or of its checkpoint, or else the numbers.
         trained_before: Whether a checkpoint was loaded; the net then knows what it learns of the data before training.
@@ -103,6 +104,7 @@ class ImageClassifier(LightningModule):
 
     backbone: nn.Module
     head: nn.Module
+    head_lr_factor: float = 1.0
     mean: Tensor
     std: Tensor
 
@@ -230,7 +232,7 @@ class ImageClassifier(LightningModule):
 
     def lr_factors(self) -> tuple[float, float]:
         """The shares of ``lr`` that the backbone and the head learn at."""
-        return 1.0, 1.0
+        return 1.0, self.head_lr_factor
 
     def parameter_groups(self) -> Groups:
         """The parameters that are trained, with their learning rates and weight decays."""

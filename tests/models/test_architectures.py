@@ -87,8 +87,9 @@ def test_plain_cnn_keeps_the_full_resolution() -> None:
     assert PlainCNN().backbone(torch.rand(1, 3, 32, 32)).shape == (1, 128, 32, 32)
 
 
-def test_the_plain_nets_dense_layer_has_a_rate_of_its_own() -> None:
-    model = PlainCNN(image_size=8, lr=0.5, head_lr_factor=0.1, weight_decay=0.3)
+@pytest.mark.parametrize("model_class", [PlainCNN, CatsDogsCNN])
+def test_wide_dense_layers_have_a_rate_of_their_own(model_class: type[PlainCNN] | type[CatsDogsCNN]) -> None:
+    model = model_class(image_size=12, lr=0.5, head_lr_factor=0.1, weight_decay=0.3)
     optimizer = cast(dict[str, Any], model.configure_optimizers())["optimizer"]
     names = {parameter: name for name, parameter in model.named_parameters()}
     groups = {names[p]: group for group in optimizer.param_groups for p in group["params"]}
@@ -102,6 +103,8 @@ def test_the_plain_nets_dense_layer_has_a_rate_of_its_own() -> None:
 def test_factors_that_are_no_factors_are_refused(factor: float) -> None:
     with pytest.raises(InputError, match=f"head_lr_factor is {factor}; it is a number above 0"):
         PlainCNN(head_lr_factor=factor)
+    with pytest.raises(InputError, match=f"head_lr_factor is {factor}; it is a number above 0"):
+        CatsDogsCNN(head_lr_factor=factor)
     with pytest.raises(InputError, match=f"bias_lr_factor is {factor}; it is a number above 0"):
         SpeedrunCNN(bias_lr_factor=factor)
 

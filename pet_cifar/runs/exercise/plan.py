@@ -89,7 +89,7 @@ ITEMS = (
 FULL = Mode(
     "full",
     {
-        "cats_dogs_cnn": Length(epochs=14, seeds=3, per_class=PICTURES_PER_CLASS),
+        "cats_dogs_cnn": Length(epochs=30, seeds=3, per_class=PICTURES_PER_CLASS),
         "cats_dogs_vgg16_unfrozen": Length(epochs=5, per_class=PICTURES_PER_CLASS),
         "cats_dogs_vgg16_frozen": Length(epochs=20, per_class=PICTURES_PER_CLASS),
         "cats_dogs_vgg16_500px_unfrozen": Length(epochs=5, per_class=250),
