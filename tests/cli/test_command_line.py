@@ -1,5 +1,6 @@
 """The commands as a user types them."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -366,6 +367,24 @@ def test_ctrl_c_before_there_is_a_trainer_is_one_line(
         cli.run_from_shell()
     assert stop.value.code == 130
     assert capsys.readouterr().err == "pet-cifar: interrupted\n"
+
+
+def test_garbage_is_looked_for_as_usual_once_all_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual, seen = gc.get_threshold(), []
+
+    def started(*_: Any, **__: Any) -> None:
+        seen.append((gc.get_threshold(), gc.get_freeze_count() > 0))
+
+    monkeypatch.setattr("pet_cifar.cli.trainer.run_trainer", started)
+    monkeypatch.setattr(cli, "share_cores", lambda: seen.append((gc.get_threshold(), gc.get_freeze_count() > 0)))
+    monkeypatch.setattr(sys, "argv", ["pet-cifar", "fit", "--config", "digits_residual"])
+    try:
+        cli.run_from_shell()
+        assert seen == [(cli.WHILE_STARTING, False), (usual, True)]
+    finally:
+        gc.unfreeze()
+    cli.main(["fit", "--config", "digits_residual"])
+    assert (gc.get_threshold(), gc.get_freeze_count()) == (usual, 0)
 
 
 @pytest.mark.parametrize(
