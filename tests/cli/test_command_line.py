@@ -2,10 +2,10 @@
 
 import gc
 import os
+import resource
 import signal
 import subprocess
 import sys
-import time
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -45,12 +45,16 @@ def test_help_imports_nothing_heavy(words: list[str]) -> None:
     assert "usage: pet-cifar" in done.stdout
 
 
-def test_help_answers_within_half_a_second() -> None:
+def test_help_takes_less_than_half_a_second_of_a_processor() -> None:
+    def spent() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
     times = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = spent()
         subprocess.run([sys.executable, "-m", "pet_cifar", "--help"], capture_output=True, check=True)
-        times.append(time.perf_counter() - start)
+        times.append(spent() - start)
     assert min(times) < 0.5
 
 
