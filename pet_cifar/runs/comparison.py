@@ -181,7 +181,7 @@ def _what_would(found: Difference, pairs: int) -> str:
         more = int(seeds - found.runs)
         ways.append(f"{more} more seed{'s' if more > 1 else ''} of each")
     if not ways:
-        return f"; no test pictures and no {forecast.MOST_SEEDS} seeds would show a difference as large as that"
+        return f"; neither more test pictures nor {forecast.MOST_SEEDS} seeds would show a difference as large as that"
     return f"; if it is as large as that, {' or '.join(ways)} would show it"
 
 
