@@ -159,6 +159,7 @@ def end_together(trainer: Trainer) -> Iterator[None]:
                 time.sleep(0.02)
             for process in launcher.procs:
                 process.kill()
+                process.wait()
         raise
     finally:
         if isinstance(launcher, WatchedLauncher):
