@@ -15,6 +15,7 @@ from lightning import Callback, Trainer
 from pet_cifar.callbacks import LastCheckpoint, LogPosition
 from pet_cifar.callbacks.run_loggers import RunEvents, RunMetrics
 from pet_cifar.callbacks.stop_request import Stopped
+from pet_cifar.cli import rank_failure
 from pet_cifar.cli.defaults import LOGS, FileLogger, claim
 from pet_cifar.cli.plain_parser import asks_for_help, split_words
 from pet_cifar.cli.stop_signals import StopSignals, requeue
@@ -112,8 +113,8 @@ def ended(trainer: Trainer, signals: StopSignals, directory: FitDirectory | None
             yield
         failed = False
     except Stopped as stopped:
-        if not trainer.is_global_zero:  # The first process tells of all of them.
-            raise SystemExit(0) from None
+        if not trainer.is_global_zero:  # The first process tells of all of them, unless it has not been met yet.
+            raise SystemExit(0 if rank_failure.is_one_of_several(trainer) else 128 + stopped.signal) from None
         print(requeue(stopped.signal) or f"stopped by {Signals(stopped.signal).name}", flush=True)
         raise SystemExit(128 + stopped.signal) from None
     finally:

@@ -51,7 +51,7 @@ def exchange(error: Exception, trainer: Trainer) -> OtherProcessError | None:
         Stopped: Another process was stopped by a signal, as this one is then.
         SystemExit: Another process has failed, and tells so on the same terminal, or has taken with it what it told.
     """
-    if not _is_one_of_several(trainer):
+    if not is_one_of_several(trainer):
         return None
     if not is_cut_off(error):
         words = " ".join(str(error).split())
@@ -73,11 +73,12 @@ def tell_signal(number: int, trainer: Trainer) -> None:
         number: The number of the signal.
         trainer: Runs the verb.
     """
-    if _is_one_of_several(trainer):
+    if is_one_of_several(trainer):
         _tell(f"{SIGNAL}{number}", trainer)
 
 
-def _is_one_of_several(trainer: Trainer) -> bool:
+def is_one_of_several(trainer: Trainer) -> bool:
+    """Whether this process has met others with which it runs a verb."""
     return trainer.world_size > 1 and distributed.is_available() and distributed.is_initialized()
 
 

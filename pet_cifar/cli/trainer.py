@@ -23,6 +23,7 @@ from pet_cifar.cli import (
     batch_size,
     budget_option,
     callback_options,
+    child_processes,
     config_files,
     configs,
     constructors,
@@ -270,6 +271,7 @@ class PetCifarCLI(LightningCLI):
         launchers.check_launcher(trainer)
         if (line := launchers.leave_pictures_out(trainer)) is not None:
             _print(line)
+        child_processes.use_watched_launcher(trainer, self._let_go)
         use_hashed_checkpoints(trainer)
         self._keep_pictures_a_step(trainer)
         return trainer
@@ -349,9 +351,17 @@ class PetCifarCLI(LightningCLI):
             for line in hints:
                 print(line)
 
+    def _let_go(self) -> None:
+        """Lets go of the run directory, where the process is about to end from without."""
+        if self._directory is not None:
+            self._directory.close(failed=True, steps=self.trainer.global_step)
+
     def _run_subcommand(self, subcommand: str) -> None:
         """Runs a verb, and tells of an error in one line."""
-        with fit_directory.ended(self.trainer, self._signals, self._directory):
+        with (
+            fit_directory.ended(self.trainer, self._signals, self._directory),
+            child_processes.end_together(self.trainer),
+        ):
             try:
                 super()._run_subcommand(subcommand)
             except Stopped as stopped:

@@ -107,8 +107,8 @@ def _find(text: str) -> Path:
             return run
     if kept:
         raise InputError(
-            f"--resume {text}: all of its runs have come to their end; to train one further, name it and give more "
-            f"epochs: --resume {kept[0]} --trainer.max_epochs N"
+            f"--resume {text}: all of its runs have come to their end; to train one further, name it and raise what "
+            f"has ended it, which may be --trainer.max_time or --budget: --resume {kept[0]} --trainer.max_epochs N"
         )
     raise InputError(f"--resume {text}: none of its runs has a checkpoint to go on from")
 
@@ -125,7 +125,12 @@ def is_finished(run: Path) -> bool:
 
 
 def ends_a_run(checkpoint: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint was saved when its run had come to its end, by whatever ended it; see `LastCheckpoint`."""
+    """Whether a checkpoint was saved when its run had come to the end that its options asked for; see `LastCheckpoint`.
+
+    Epochs, steps, a budget, ``--trainer.max_time`` and early stopping are such ends, and a signal or an error is none.
+    ``--resume`` passes over a run that has ended, unless it is named, and ``repeat`` takes it for trained. The record
+    of the run, which ``compare`` reads, says the same as its ``state``.
+    """
     states = checkpoint.get("callbacks")
     return isinstance(states, Mapping) and any(
         isinstance(state, Mapping) and bool(state.get("finished"))

@@ -540,6 +540,10 @@ class ImageClassifier(LightningModule):
         if data is not None:
             data.refuse_other_data(checkpoint)
         adopt_weights(self, ImageClassifier, checkpoint, self._trainer.ckpt_path if self._trainer else None)
+        if self._trainer is not None:
+            # Lightning changes the net to the precision of 64-true after it has loaded the weights, which would have
+            # been rounded to single precision by then.
+            self._trainer.precision_plugin.convert_module(self)
         self.trained_before = True
         names = checkpoint.get("class_names")
         if isinstance(names, list | tuple) and len(names) == self.num_classes:

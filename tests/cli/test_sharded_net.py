@@ -10,6 +10,7 @@ from tests.cli.ranks import together
 
 STRATEGY = "{class_path: lightning.pytorch.strategies.ModelParallelStrategy, init_args: {data_parallel_size: 2, "
 STRATEGY += "tensor_parallel_size: 1, save_distributed_checkpoint: false}}"
+RUNS = "lightning_logs/digits_residual"
 TRUST = ["--trust", "tests.cli.test_sharded_net"]
 
 
@@ -40,5 +41,11 @@ def test_vit_base_on_two_processes() -> None:
     assert ends == [0, 0], said
     assert "--trainer.strategy ModelParallelStrategy" in said[0]
     one = ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.limit_test_batches", "1"]
-    main(["test", "--run", "lightning_logs/digits_residual", *TRUST, *one])
-    assert list(Path("lightning_logs/digits_residual/version_0").glob("test*/predictions.csv"))
+    main(["test", "--run", RUNS, *TRUST, *one])
+    run = Path(RUNS) / "version_0"
+    assert list(run.glob("test*/predictions.csv"))
+    # What the line about the pictures promises is kept.
+    assert "pet-cifar draw --run RUN_DIR" in said[0]
+    main(["draw", "--run", RUNS, *TRUST])
+    assert list(run.glob("drawings/feature_maps/*/*.png"))
+    assert list(run.glob("drawings/grad_cam/*.png"))

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from pet_cifar.callbacks import drawing_time, last_checkpoint
+from pet_cifar.callbacks.experiment import read_record
 from pet_cifar.cli.main import main
 from pet_cifar.runs.continuation import LOCK, continuation_of, ends_a_run, is_finished, lock
 from tests.cli.commands import refused
@@ -191,12 +192,23 @@ ENDS = {
         *("--trainer.callbacks.divergence_threshold", "0"),
     ],
     "a budget": ["--budget", "2s", "--trainer.limit_val_batches", "1"],
+    "a time limit": ["--trainer.max_time", "00:00:00:01", "--trainer.max_epochs", "500"],
 }
 
 
 @pytest.mark.parametrize("end", ENDS)
 def test_a_run_is_finished_whatever_ends_it(end: str) -> None:
     main([*FIT, *WITHOUT_PICTURES, *ENDS[end]])
+    assert is_finished(RUN)
+    assert (read_record(RUN) or {})["state"] == "finished"
+
+
+def test_a_run_that_its_time_limit_has_ended_goes_on_with_a_larger_one(capsys: pytest.CaptureFixture[str]) -> None:
+    main([*FIT, *WITHOUT_PICTURES, *ENDS["a time limit"]])
+    steps = step_of(LAST)
+    assert "--trainer.max_time" in refused(capsys, "fit", "--resume", str(NAME))
+    main([*RESUME, "--trainer.max_time", "00:00:00:02"])
+    assert step_of(LAST) > steps
     assert is_finished(RUN)
 
 
