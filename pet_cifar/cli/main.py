@@ -229,3 +229,5 @@ def run_from_shell() -> None:
         raise SystemExit(130) from None
     finally:
         gc.set_threshold(*_usual)
+        # Libraries that count their objects at the end would miss those that nothing looks through.
+        gc.unfreeze()

@@ -382,11 +382,10 @@ def test_garbage_is_looked_for_as_usual_once_all_is_imported(monkeypatch: pytest
     monkeypatch.setattr("pet_cifar.cli.trainer.run_trainer", started)
     monkeypatch.setattr(cli, "share_cores", lambda: seen.append((gc.get_threshold(), gc.get_freeze_count() > 0)))
     monkeypatch.setattr(sys, "argv", ["pet-cifar", "fit", "--config", "digits_residual"])
-    try:
-        cli.run_from_shell()
-        assert seen == [(cli.WHILE_STARTING, False), (usual, True)]
-    finally:
-        gc.unfreeze()
+    cli.run_from_shell()
+    assert seen == [(cli.WHILE_STARTING, False), (usual, True)]
+    # Else some libraries tell of leaks at the end.
+    assert gc.get_freeze_count() == 0
     cli.main(["fit", "--config", "digits_residual"])
     assert (gc.get_threshold(), gc.get_freeze_count()) == (usual, 0)
 
