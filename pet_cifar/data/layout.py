@@ -67,14 +67,14 @@ def read_layout(paths: Iterable[str]) -> Layout:
     pictures = [path for path in found if _is_picture(path)]
     wrapper = _wrapper(pictures)
     inside = [path for path in pictures if path.startswith(wrapper)]
-    tops = {_parts(path, wrapper)[0] for path in inside if len(_parts(path, wrapper)) > 1}
+    nested = _nested(inside, wrapper)
+    tops = _tops(nested, wrapper)
     splits = {name for name in tops if name.lower() in SPLIT_WORDS}
     if any(SPLIT_WORDS[name.lower()] == "train" for name in splits):
         return _split_folders(found, inside, wrapper, splits)
     if tops:
-        files = [
-            LayoutFile(path, _composed(parts[0]), "") for path in inside if len(parts := _parts(path, wrapper)) > 1
-        ]
+        label_of, start = {top: _composed(top) for top in tops}, len(wrapper)
+        files = [LayoutFile(path, label_of[path[start : path.index("/", start)]], "") for path in nested]
         return _layout(found, files, "one folder a class")
     labels = _labels_of_names([_stem(path) for path in inside])
     files = [LayoutFile(path, label, "") for path, label in zip(inside, labels, strict=True) if label]
@@ -128,8 +128,8 @@ def _wrapper(pictures: Sequence[str]) -> str:
     wrapper = ""
     while pictures:
         # A picture beside the only folder, such as a cover, belongs to no class.
-        inside = [path for path in pictures if len(_parts(path, wrapper)) > 1]
-        tops = sorted({_parts(path, wrapper)[0] for path in inside})
+        inside = _nested(pictures, wrapper)
+        tops = sorted(_tops(inside, wrapper))
         if len(tops) != 1 or tops[0].lower() in SPLIT_WORDS or 2 * len(inside) < len(pictures):
             break
         deeper = all(len(_parts(path, wrapper)) > 2 for path in inside)
@@ -149,6 +149,19 @@ def _holds_names(pictures: Sequence[str], wrapper: str) -> bool:
 def _composed(name: str) -> str:
     """A name with its accents as one letter each, since some systems write them as two."""
     return unicodedata.normalize("NFC", name)
+
+
+def _nested(pictures: Iterable[str], wrapper: str) -> list[str]:
+    """The pictures that lie in a folder within the wrapper, which all paths begin with."""
+    # Each of these steps is made for every file, and there may be 100,000.
+    start = len(wrapper)
+    return [path for path in pictures if path.find("/", start) >= 0]
+
+
+def _tops(nested: Iterable[str], wrapper: str) -> set[str]:
+    """The folders directly within the wrapper that these pictures lie in, however deep."""
+    start = len(wrapper)
+    return {path[start : path.index("/", start)] for path in nested}
 
 
 def _parts(path: str, wrapper: str) -> list[str]:

@@ -131,6 +131,8 @@ def keep_together(
     Returns:
         The splits, each in the order of its paths.
     """
+    if not pairs and not groups:
+        return {name: list(records) for name, records in splits.items()}
     movable = {
         record.path: (name, record)
         for name, records in splits.items()

@@ -83,14 +83,17 @@ COLUMNS = tuple(field.name for field in fields(ImageRecord))
 """The columns of a listing."""
 
 
-def natural_key(path: str) -> list[tuple[int, str]]:
+_NUMBERS = re.compile("([0-9]+)")
+
+
+def natural_key(path: str) -> list[str | int]:
     """Returns a key that sorts ``Cat/2.jpg`` before ``Cat/10.jpg``, on every machine and from any order of listing."""
-    pieces = re.split(r"([0-9]+)", path)
-    # The path itself comes last, so that 1.jpg and 01.jpg have an order too.
-    return [
-        *((int(piece), "") if piece.isdecimal() and piece.isascii() else (-1, piece) for piece in pieces),
-        (-1, path),
-    ]
+    key: list[str | int] = [*_NUMBERS.split(path)]
+    key[1::2] = map(int, key[1::2])
+    # The path itself comes last, so that 1.jpg and 01.jpg have an order too. It stands behind a number that is below
+    # all others, because every second part of a key is a number.
+    key += (-1, path)
+    return key
 
 
 def check_files(
@@ -240,7 +243,8 @@ def mark_duplicates(records: Sequence[ImageRecord]) -> list[ImageRecord]:
     A dataset's own test split loses no picture: its copies stay, and the copy in the training split is left out.
     """
     first: dict[str, str] = {}
-    for record in sorted(records, key=lambda record: {"test": 0, "val": 1}.get(record.split, 2)):
+    turn = {"test": 0, "val": 1}
+    for record in sorted(records, key=lambda record: turn.get(record.split, 2)):
         if record.verdict == OK:
             first.setdefault(record.hash, record.path)
     return [
@@ -286,7 +290,17 @@ def read_csv(path: Path) -> list[ImageRecord]:
         # Values are taken by position, since there may be 60,000 rows.
         return [
             ImageRecord(
-                from_cell(path), from_cell(label), split, int(a), int(b), int(c), int(d), int(e), mode, digest, verdict
+                from_cell(path) if path[:1] == "'" else path,
+                from_cell(label) if label[:1] == "'" else label,
+                split,
+                int(a),
+                int(b),
+                int(c),
+                int(d),
+                int(e),
+                mode,
+                digest,
+                verdict,
             )
             for path, label, split, a, b, c, d, e, mode, digest, verdict in rows
         ]

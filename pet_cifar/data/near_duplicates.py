@@ -4,7 +4,7 @@ A short descriptor of every picture finds candidates by matrix products. Each ca
 is shifted, scaled and brightened until it lies on the other as well as it can, and their edges are compared.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +13,14 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
+from pet_cifar.data.manifest_report import warn_line
+
 SIDE = 32
 """The side in pixels of the pictures that are compared."""
 CANDIDATE = 0.75
 """The cosine of two descriptors from which on a pair is verified."""
+STEPS = 3
+"""The Gauss-Newton steps that align two pictures."""
 NEAREST = 10
 """The most candidates of one picture that are verified, among the pictures after it."""
 SAME_PIXELS = 0.9
@@ -30,8 +34,18 @@ BLANK = 4.0
 """The standard deviation of the gray values, of 0 to 255, below which a picture shows nothing to be compared."""
 BLOCK = 4096
 """The pictures on each side of one matrix product."""
-PAIRS = 512
-"""The pairs that are aligned together, which bounds the memory."""
+PAIRS = 64
+"""The pairs that are aligned together, which bounds the memory; so few of them stay in the processor's cache."""
+CROWD = 256
+"""A group of more pictures than this is a crowd: its pictures are no longer aligned with each other, see `_compared`.
+
+The largest group of CIFAR-10 has 97.
+"""
+ALIGNED, FEW = 3, 20_000
+"""The most pairs that are aligned for each picture on average, and how many are in any case.
+
+CIFAR-10's 60,000 pictures have 43,000 candidates, 0.7 for each picture. Pictures that all look alike have 20 for each.
+"""
 
 _GRAY = (np.float32(0.299), np.float32(0.587), np.float32(0.114))
 _FREQUENCIES, _COLOR_FREQUENCIES = 8, 4
@@ -66,18 +80,72 @@ def near_duplicates(pictures: NDArray[np.uint8]) -> list[Pair]:
     vectors, flips = descriptors(pictures)
     contrast = [gray_of(block).std((1, 2)) for block in _blocks(pictures)]
     shown = np.flatnonzero(np.concatenate([np.empty(0), *contrast]) >= BLANK)
+    found = []
+    for mirrored, signs in enumerate((np.ones_like(flips), flips)):
+        first, second = (shown[rows] for rows in candidates(vectors[shown], signs))
+        cosine = np.einsum("nd,nd->n", vectors[first], vectors[second] * signs)
+        found.append((first, second, np.full(len(first), mirrored, bool), cosine))
     best: dict[tuple[int, int], Pair] = {}
-    for mirrored in (False, True):
-        first, second = candidates(vectors[shown], flips if mirrored else np.ones_like(flips))
-        first, second = shown[first], shown[second]
-        for start in range(0, len(first), PAIRS):
-            one, other = first[start : start + PAIRS], second[start : start + PAIRS]
-            again = pictures[other][..., ::-1] if mirrored else pictures[other]
-            scores = similarity(pictures[one], again)
-            for a, b, score in zip(one.tolist(), other.tolist(), scores.tolist(), strict=True):
-                if score >= SAME_EDGES and ((a, b) not in best or score > best[a, b].similarity):
-                    best[a, b] = Pair(a, b, mirrored, score)
+    for pair in _compared(pictures, *map(np.concatenate, zip(*found, strict=True))):
+        rows = pair.first, pair.second
+        known = best.get(rows)
+        # Of a picture that is its own mirror image it is said that it is not mirrored.
+        if known is None or (pair.similarity, not pair.mirrored) > (known.similarity, not known.mirrored):
+            best[rows] = pair
     return [best[rows] for rows in sorted(best)]
+
+
+def _compared(
+    pictures: NDArray[np.uint8], first: Rows, second: Rows, mirrored: NDArray[np.bool_], cosine: Floats
+) -> Iterator[Pair]:
+    """The candidates that show the same, those first that are the nearest of a picture.
+
+    Where thousands of pictures are alike, each has candidates in plenty, and to align them all would take minutes.
+    Two pictures that are known to belong to one crowd are therefore compared as they lie: this can miss a pair of the
+    crowd, and never changes which pictures are in it. So are pairs beyond the number of `ALIGNED` for each picture,
+    which a warning tells.
+    """
+    order = np.lexsort((mirrored, -cosine, first))
+    first, second, mirrored, cosine = first[order], second[order], mirrored[order], cosine[order]
+    rank = np.arange(len(first)) - np.searchsorted(first, first)
+    most = max(FEW, ALIGNED * len(pictures))
+    aligned = unaligned = 0
+    same: list[tuple[int, int]] = []
+    for turn in range(rank.max(initial=-1) + 1):
+        rows = np.flatnonzero(rank == turn)
+        rows = rows[np.argsort(-cosine[rows], kind="stable")]
+        crowd = _crowds(same, len(pictures))
+        apart = (crowd[first[rows]] < 0) | (crowd[first[rows]] != crowd[second[rows]])
+        closely = rows[apart][: most - aligned]
+        beyond = rows[apart][most - aligned :]
+        aligned += len(closely)
+        unaligned += len(beyond)
+        for chosen, steps in ((closely, STEPS), (np.concatenate([rows[~apart], beyond]), 0)):
+            for start in range(0, len(chosen), PAIRS):
+                part = chosen[start : start + PAIRS]
+                others = pictures[second[part]]
+                flipped = np.where(mirrored[part, None, None, None], others[..., ::-1], others)
+                scores = similarity(pictures[first[part]], flipped, steps)
+                for row, score in zip(part.tolist(), scores.tolist(), strict=True):
+                    if score >= SAME_EDGES:
+                        pair = Pair(int(first[row]), int(second[row]), bool(mirrored[row]), score)
+                        same.append((pair.first, pair.second))
+                        yield pair
+    if unaligned:
+        warn_line(
+            f"near duplicates: so many pictures look alike that only the {aligned:,} nearest pairs were laid on each "
+            f"other; {unaligned:,} were compared as they lie, and those of them that were cropped or resized may stay "
+            "unnoticed: --data.group_by keeps pictures together that you know to belong together"
+        )
+
+
+def _crowds(pairs: Sequence[tuple[int, int]], count: int) -> Rows:
+    """The number of the crowd that each picture is in, -1 where it is in none; shape (n,)."""
+    crowd = np.full(count, -1)
+    for number, rows in enumerate(groups_of(pairs, count)):
+        if len(rows) > CROWD:
+            crowd[rows] = number
+    return crowd
 
 
 def groups_of(pairs: Iterable[tuple[int, int]], count: int) -> list[list[int]]:
@@ -179,7 +247,7 @@ def _nearest(product: Floats) -> tuple[Rows, Rows]:
     return row, column
 
 
-def similarity(pictures: NDArray[np.uint8], others: NDArray[np.uint8], steps: int = 3) -> Floats:
+def similarity(pictures: NDArray[np.uint8], others: NDArray[np.uint8], steps: int = STEPS) -> Floats:
     """Lays each picture's partner on it, and measures how well their edges then agree.
 
     The partner may be shifted and scaled by 15 % of half a side, brightened and given more contrast: six unknowns,
@@ -189,7 +257,7 @@ def similarity(pictures: NDArray[np.uint8], others: NDArray[np.uint8], steps: in
     Args:
         pictures: RGB, shape (n, 3, 32, 32).
         others: Their partners, of the same shape.
-        steps: The number of Gauss-Newton steps.
+        steps: The number of Gauss-Newton steps; with none the pictures are compared as they lie.
 
     Returns:
         The lower of the correlations of vertical and of horizontal edges, shape (n,); 0 where the pixels themselves

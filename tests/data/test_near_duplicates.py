@@ -1,5 +1,6 @@
 """Copies of photographs are found, whatever was done to them, and different photographs are not taken for copies."""
 
+from collections import Counter
 from collections.abc import Callable
 from io import BytesIO
 
@@ -98,6 +99,64 @@ def test_a_hundred_equal_pictures_are_one_group(monkeypatch: pytest.MonkeyPatch,
     pairs = near_duplicates(pictures)
     assert len(pairs) < 100 * 2 * nd.NEAREST
     assert groups_of([(pair.first, pair.second) for pair in pairs], 100) == [list(range(100))]
+
+
+class Counted:
+    """Counts the pairs that are compared, by the steps that align them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.pairs: Counter[int] = Counter()
+        self.similarity = nd.similarity
+        monkeypatch.setattr(nd, "similarity", self)
+
+    def __call__(self, one: NDArray[np.uint8], other: NDArray[np.uint8], steps: int) -> NDArray[np.float32]:
+        self.pairs[steps] += len(one)
+        return self.similarity(one, other, steps)
+
+
+def variations(picture: NDArray[np.uint8], count: int, noise: float) -> NDArray[np.uint8]:
+    random = np.random.default_rng(0)
+    bright = picture * random.uniform(0.8, 1.1, (count, 1, 1, 1)) + random.uniform(-15, 15, (count, 1, 1, 1))
+    return np.clip(bright + random.normal(0, noise, (count, *picture.shape)), 0, 255).astype(np.uint8)
+
+
+def test_a_crowd_costs_one_close_comparison_a_picture(
+    monkeypatch: pytest.MonkeyPatch, originals: list[Image.Image]
+) -> None:
+    pictures = np.concatenate([variations(small(originals[0]), 300, 2), [small(one) for one in originals[1:5]]])
+    counted = Counted(monkeypatch)
+    monkeypatch.setattr(nd, "CROWD", 300)
+    every = {(pair.first, pair.second) for pair in near_duplicates(pictures)}
+    assert counted.pairs[nd.STEPS] > 2500
+    assert counted.pairs[0] == 0
+    counted.pairs.clear()
+    monkeypatch.setattr(nd, "CROWD", 100)
+    pairs = {(pair.first, pair.second) for pair in near_duplicates(pictures)}
+    assert counted.pairs[nd.STEPS] <= len(pictures)
+    assert pairs <= every
+    # Pictures that lie on each other as they are need no alignment.
+    assert len(pairs) > 0.9 * len(every)
+    assert groups_of(pairs, len(pictures)) == groups_of(every, len(pictures)) == [list(range(300))]
+
+
+def test_what_looks_alike_and_is_not_the_same_is_compared_within_a_bound_that_is_told(
+    monkeypatch: pytest.MonkeyPatch, originals: list[Image.Image], caplog: pytest.LogCaptureFixture
+) -> None:
+    copied = np.stack([small(one) for one in originals[1:9]])
+    cropped = np.stack([CHANGES["cropped"](one) for one in originals[1:9]])
+    pictures = np.concatenate([variations(small(originals[0]), 100, 25), copied, cropped])
+    counted = Counted(monkeypatch)
+    with caplog.at_level("WARNING"):
+        every = near_duplicates(pictures)
+        assert caplog.messages == []
+        monkeypatch.setattr(nd, "FEW", 0)
+        assert near_duplicates(pictures) == every
+    expected = {(100 + row, 108 + row) for row in range(8)}
+    assert expected <= {(pair.first, pair.second) for pair in every}
+    assert counted.pairs[0] > 0
+    (line,) = caplog.messages
+    assert f"only the {nd.ALIGNED * len(pictures):,} nearest pairs were laid on each other" in line
+    assert "--data.group_by" in line
 
 
 def test_signs_turn_a_descriptor_into_that_of_the_mirror_image(originals: list[Image.Image]) -> None:

@@ -77,8 +77,10 @@ class ImageFolderDataModule(ImageDataModule):
             self.root = self.labels_file.parent if root is None else self.root
         self._table: LabelsFile | None = None
         # The net is built for the classes, so that they are found before anything is checked.
-        found = self._find()
-        self._layout = found._replace(files=[file._replace(label=printable(file.label)) for file in found.files])
+        self._layout = self._find()
+        if not all(map(str.isprintable, self._layout.classes)):
+            files = [file._replace(label=printable(file.label)) for file in self._layout.files]
+            self._layout = self._layout._replace(files=files)
         self.class_names = tuple(self._layout.classes)
         self._check_classes()
         self.groups = self._read_groups()
