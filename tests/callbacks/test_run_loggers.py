@@ -48,15 +48,21 @@ def test_new_columns_keep_the_rows_and_a_second_logger_goes_on(tmp_path: Path) -
     ]
 
 
-def test_a_full_disk_leaves_the_rows_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_leaves_the_rows_that_are_there(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*args: Any) -> Any:
+        raise OSError(number, os.strerror(number))
+
     path = tmp_path / "net/version_0/metrics.csv"
     logger = metrics(tmp_path)
     logger.log_metrics({"a": 1.0}, 0)
     logger.save()
     logger.log_metrics({"b": 2.0}, 1)
     with monkeypatch.context() as full:
-        full.setattr(os, "fsync", no_space)
-        with pytest.raises(InputError, match=r"cannot write .*metrics\.csv: No space left"):
+        full.setattr(os, "fsync", fails)
+        with pytest.raises(InputError, match=rf"cannot write .*metrics\.csv: {os.strerror(number)}; make room"):
             logger.save()
         # The error is told; a second one would hide it.
         logger.finalize("failed")

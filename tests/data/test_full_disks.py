@@ -4,11 +4,15 @@ The limit of a file's size stands in for a full disk: every write beyond it fail
 disk is in ``tests/torture``.
 """
 
+import errno
+import io
+import os
 import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,6 +84,33 @@ def test_a_full_disk_beside_the_data(what: str, request: pytest.FixtureRequest) 
     left = [path for path in root.rglob("*") if ".part" in path.name or ".unpacking" in path.name]
     assert not left
     write(root)
+
+
+def test_an_exceeded_quota_leaves_the_listing_as_it_was(cats_dogs_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listing(cats_dogs_root)
+    (file,) = cats_dogs_root.rglob("cats_dogs.csv")
+    before = file.read_bytes()
+    next(cats_dogs_root.rglob("Cat/*.jpg")).unlink()
+
+    class Full(io.FileIO):
+        def write(self, content: object, /) -> int:
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    own = Path.open
+
+    def opened(self: Path, mode: str = "r", *rest: Any, **more: Any) -> Any:
+        return Full(self, mode) if self.name.endswith(".part") else own(self, mode, *rest, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", opened)
+        with pytest.raises(InputError) as caught:
+            listing(cats_dogs_root)
+    assert f"cannot write {file}: {os.strerror(errno.EDQUOT)}; make room" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert file.read_bytes() == before
+    assert not list(cats_dogs_root.rglob("*.part"))
+    listing(cats_dogs_root)
+    assert file.read_bytes() != before
 
 
 def test_a_full_disk_cuts_no_line_of_the_log_of_tests(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -66,28 +66,31 @@ def test_the_one_before_the_last_is_kept(tmp_path: Path) -> None:
 class FullDisk:
     """A file that takes so many bytes."""
 
-    def __init__(self, file: BinaryIO, room: int) -> None:
-        self.file, self.room = file, room
+    def __init__(self, file: BinaryIO, room: int, number: int) -> None:
+        self.file, self.room, self.number = file, room, number
 
     def write(self, content: bytes) -> int:
         self.room -= len(content)
         if self.room < 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise OSError(self.number, os.strerror(self.number))
         return self.file.write(content)
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 @pytest.mark.parametrize("room", [0, 100, 10_000, 20_000])
-def test_on_a_full_disk_the_one_that_is_there_stays(room: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_full_disk_the_one_that_is_there_stays(
+    room: int, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = saved(tmp_path / "last.ckpt")
     before = path.read_bytes()
     own = torch.save
     monkeypatch.setattr(torch, "save", lambda content, file: own(content, limited(file)))
 
     def limited(file: Any) -> Any:
-        file._file = FullDisk(file._file, room)
+        file._file = FullDisk(file._file, room, number)
         return file
 
-    with pytest.raises(InputError, match=r"cannot write .*last\.ckpt: No space left"):
+    with pytest.raises(InputError, match=rf"cannot write .*last\.ckpt: {os.strerror(number)}; make room"):
         saved(path)
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["last.ckpt"]

@@ -174,12 +174,13 @@ def writes_with(patch: pytest.MonkeyPatch, kind: type[io.FileIO]) -> None:
     )
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 @pytest.mark.parametrize("when", ["write", "flush"])
 def test_a_disk_that_fails_in_between_is_told_in_a_line(
-    source: Source, file: Path, monkeypatch: pytest.MonkeyPatch, when: str
+    source: Source, file: Path, monkeypatch: pytest.MonkeyPatch, when: str, number: int
 ) -> None:
     def fails(*arguments: Any) -> int:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise OSError(number, os.strerror(number))
 
     class Full(io.FileIO):
         def write(self, content: Any, /) -> int:
@@ -191,7 +192,7 @@ def test_a_disk_that_fails_in_between_is_told_in_a_line(
         monkeypatch.setattr(caching, "FLUSHED", 5 * 60)
     else:
         writes_with(monkeypatch, Full)
-    with pytest.raises(InputError, match=r"cannot write .*train.npy.part: No space left on device; make room"):
+    with pytest.raises(InputError, match=rf"cannot write .*train.npy.part: {os.strerror(number)}; make room"):
         opened(source, "disk", file)
     monkeypatch.undo()
     assert [left.suffix for left in file.parent.iterdir()] == [".lock"]
