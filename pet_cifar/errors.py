@@ -30,6 +30,10 @@ class NotFiniteError(InputError):
     status: ClassVar[int] = 1
 
 
+class RunRefusedError(InputError):
+    """A run that has begun and cannot be made as it was asked for; nothing of it is kept to go on from."""
+
+
 @contextmanager
 def disk_errors(path: Path, otherwise: str = ANOTHER_ROOT) -> Iterator[None]:
     """Turns an error of the local disk into an `InputError` about the file, so that nothing else is blamed for it.

@@ -32,7 +32,9 @@ def source_of(checkpoint: Path) -> str:
     return f"{CHECKPOINT} {checkpoint}"
 
 
-def config_of_checkpoint(checkpoint: Mapping[str, Any], verb: str, source: str) -> dict[str, Any]:
+def config_of_checkpoint(
+    checkpoint: Mapping[str, Any], verb: str, source: str, *, goes_on: bool = False
+) -> dict[str, Any]:
     """The config that a checkpoint carries, without what a stranger's checkpoint must not decide.
 
     Args:
@@ -40,6 +42,7 @@ def config_of_checkpoint(checkpoint: Mapping[str, Any], verb: str, source: str) 
         verb: ``fit`` goes on training and takes the callbacks, the optimizer and the Trainer's numbers and words; the
             other verbs take only the net, the data, the seed, and a precision that every machine can compute in.
         source: What the config is, for the message, such as ``the config in FILE``.
+        goes_on: Whether the run goes on in its own directory, for which it has the time that is left of its budget.
 
     Raises:
         InputError: It is no YAML, or has another shape.
@@ -51,7 +54,7 @@ def config_of_checkpoint(checkpoint: Mapping[str, Any], verb: str, source: str) 
     init_args = _init_args(config, source)
     keys: tuple[str, ...] = ("seed_everything", "model", "data")
     if verb == "fit":
-        keys = (*keys, "trainer", "optimizer", "lr_scheduler")
+        keys = (*keys, "trainer", "optimizer", "lr_scheduler", *(["budget"] if goes_on else []))
     taken = {key: config[key] for key in keys if config.get(key) is not None}
     if verb != "fit" and (precision := precision_of(config)) in get_args(Precision):
         taken["trainer"] = {"precision": precision}

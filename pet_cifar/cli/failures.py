@@ -34,6 +34,11 @@ def refusal_of_run(error: Exception, parts: Mapping[str, object]) -> InputError 
     if _reads_checkpoint(error):
         trainer = parts["trainer"]
         file = trainer.ckpt_path if isinstance(trainer, Trainer) else None
+        if isinstance(error, MisconfigurationException) and (done := re.search(r"current_epoch=(\d+)", words)):
+            return InputError(
+                f"--trainer.max_epochs {getattr(trainer, 'max_epochs', None)}: the run in {file} has made {done[1]} "
+                "epochs already; give more than these"
+            )
         return InputError(
             f"--ckpt_path {file} cannot be gone on with ({type(error).__name__}: {words}): a part of it has another "
             "shape than a run gives it; give a checkpoint that a run of this version has written"

@@ -19,7 +19,7 @@ from pet_cifar.cli import rank_failure
 from pet_cifar.cli.defaults import LOGS, FileLogger, claim
 from pet_cifar.cli.plain_parser import asks_for_help, split_words
 from pet_cifar.cli.stop_signals import StopSignals, requeue
-from pet_cifar.errors import InputError
+from pet_cifar.errors import InputError, RunRefusedError
 from pet_cifar.names import printable
 from pet_cifar.runs.continuation import Continuation, continuation_of, lock, rewind
 
@@ -107,11 +107,14 @@ def ended(trainer: Trainer, signals: StopSignals, directory: FitDirectory | None
     Raises:
         SystemExit: A signal has stopped the run; the status is 128 and the signal's number, as a shell has it.
     """
-    failed = True
+    failed, steps = True, None
     try:
         with signals:
             yield
         failed = False
+    except RunRefusedError:
+        steps = 0
+        raise
     except Stopped as stopped:
         if not trainer.is_global_zero:  # The first process tells of all of them, unless it has not been met yet.
             raise SystemExit(0 if rank_failure.is_one_of_several(trainer) else 128 + stopped.signal) from None
@@ -119,7 +122,7 @@ def ended(trainer: Trainer, signals: StopSignals, directory: FitDirectory | None
         raise SystemExit(128 + stopped.signal) from None
     finally:
         if directory is not None:
-            directory.close(failed=failed, steps=trainer.global_step)
+            directory.close(failed=failed, steps=trainer.global_step if steps is None else steps)
             if failed and trainer.is_global_zero and (line := directory.how_to_go_on()):
                 print(printable(line), flush=True)
 

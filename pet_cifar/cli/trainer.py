@@ -461,7 +461,7 @@ def run_trainer(
         source = configs.source_of(checkpoint)
         content = content or directory.read_checkpoint(checkpoint)
         processes = content.get("processes")
-        own = configs.config_of_checkpoint(content, verb, source)
+        own = configs.config_of_checkpoint(content, verb, source, goes_on=continued is not None)
         if own:
             words = ["--config", json.dumps(own), *words]
             given.insert(0, (source, own))

@@ -13,7 +13,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from pet_cifar.durations import described
-from pet_cifar.errors import InputError, check_positive
+from pet_cifar.errors import InputError, RunRefusedError, check_positive
 from pet_cifar.training.step_plan import Pace, StepPlan
 
 log = logging.getLogger(__name__)
@@ -215,7 +215,7 @@ class TimeBudget(Callback):
         # Every process has a clock of its own, and all must end after the same step.
         forecast = trainer.strategy.broadcast(self._forecast(trainer, batches, every, seen))
         if forecast.refusal is not None:
-            raise InputError(forecast.refusal)
+            raise RunRefusedError(forecast.refusal)
         self.plan.replan(self._step, forecast.left)
         self._next_plan, self._skips_pause = forecast.next_plan, forecast.skips_pause
 

@@ -8,7 +8,7 @@ import pytest
 from lightning import Callback, LightningModule, Trainer
 
 from pet_cifar.data import DigitsDataModule
-from pet_cifar.errors import InputError
+from pet_cifar.errors import InputError, RunRefusedError
 from pet_cifar.models import ResidualCNN
 from pet_cifar.training.budget import TimeBudget
 from pet_cifar.training.lookahead import Lookahead
@@ -139,7 +139,7 @@ def test_an_average_of_weights_ends_with_the_time() -> None:
 
 
 def test_a_budget_shorter_than_an_epoch_is_refused() -> None:
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(RunRefusedError) as caught:
         fit(60, step=lambda number: 6.0)
     for word in ("1 min 00 s", "one epoch", "--budget", "--trainer.limit_train_batches"):
         assert word in str(caught.value)
