@@ -136,7 +136,9 @@ def _verdicts(experiments: Sequence[Experiment]) -> list[Verdict]:
         else:
             spread = max(first.forecast_deviation, second.forecast_deviation)
             p = next(corrected)
-            verdicts.append(verdict_on(first.name, second.name, difference, p, spread, count))
+            alone = [one.name for one in (first, second) if len(one.runs) == 1]
+            single = alone[0] if len(alone) == 1 else None
+            verdicts.append(verdict_on(first.name, second.name, difference, p, spread, count, single))
     return verdicts
 
 
@@ -146,7 +148,9 @@ def _difference(first: Experiment, second: Experiment) -> Difference:
     return statistics.difference(first.rights, theirs, first.runs[0].groups, deviations)
 
 
-def verdict_on(first: str, second: str, found: Difference, p: float, spread: float, pairs: int) -> Verdict:
+def verdict_on(
+    first: str, second: str, found: Difference, p: float, spread: float, pairs: int, single: str | None = None
+) -> Verdict:
     """Puts a difference into words.
 
     Args:
@@ -156,6 +160,7 @@ def verdict_on(first: str, second: str, found: Difference, p: float, spread: flo
         p: The p-value, with all pairs and looks counted.
         spread: The standard deviation between seeds that is forecast, for experiments of one run.
         pairs: How many pairs are compared at once.
+        single: The name of the one experiment that has a single run, where the other one has several.
     """
     if found.mean < 0:
         first, second, found = second, first, found.turned()
@@ -165,6 +170,8 @@ def verdict_on(first: str, second: str, found: Difference, p: float, spread: flo
         words = f"{what}{first} is better than {what}{second} by {shown}"
         if found.is_of_nets:
             words += f"; another seed is expected to move each by {100 * spread:.2f} points, so give each more seeds"
+        elif single is not None:
+            words += f"; {single} has one run, and is taken to vary between seeds as the other does: give it more"
         return Verdict(first, second, found, p, True, words)
     ahead = f"{first} is ahead by {shown}" if found.mean else shown
     words = f"these runs cannot tell {first} and {second} apart: {ahead}"

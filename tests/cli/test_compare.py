@@ -38,6 +38,13 @@ def lines_of(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
     return capsys.readouterr().out.splitlines()
 
 
+def test_what_is_assumed_of_an_experiment_of_one_run_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    residual, plain = two_experiments()
+    verdict = lines_of(capsys, residual, f"{plain}/version_0")[-1]
+    assert verdict.startswith("residual is better than plain by ")
+    assert "plain has one run" in verdict
+
+
 def test_the_better_experiment_is_named_with_its_lead(capsys: pytest.CaptureFixture[str]) -> None:
     lines = lines_of(capsys, *two_experiments())
     head, best, other, _, verdict = lines
