@@ -134,11 +134,14 @@ class Board(Callback):
         """Logs how much of the budget was spent, and how often drawing had to wait."""
         self.time.stop()
         if stage == "fit" and self.time.num_left_out and self._num_written:
+            aim = f"to keep to {100 * LARGEST_SHARE:g} %"
+            if self.time.share > LARGEST_SHARE:
+                aim = f"since the first and the last ones alone take more than {100 * LARGEST_SHARE:g} % of a short run"
             _log_on_rank_zero(
                 log.info,
                 f"TensorBoard's pictures took {100 * self.time.share:.1f} % of the time; {self.time.num_left_out} of "
-                f"{self.time.num_drawn + self.time.num_left_out} drawings were left out to keep to "
-                f"{100 * LARGEST_SHARE:g} %; give a callback every_n_epochs for all of its own",
+                f"{self.time.num_drawn + self.time.num_left_out} drawings were left out {aim}; give a callback "
+                "every_n_epochs for all of its own",
             )
         if self._bytes_spent and self._num_written and stage == "fit":
             _log_on_rank_zero(
