@@ -127,6 +127,8 @@ def test_a_single_run_has_a_report_card(tmp_path: Path) -> None:
     assert page.headings[:2] == ["Report card of net", "What could mislead"]
     assert "Its surest mistakes" in page.headings
     assert not {"What may be concluded", "Accuracy and its cost", "Options that differ"} & set(page.headings)
+    assert re.search(r"\d&nbsp;% are right", html)
+    assert re.search(r"\.scroll \{[^}]*gradient", html)
     assert "a 95 % interval over the test pictures" in " ".join(html.split())
 
 
