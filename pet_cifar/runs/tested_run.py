@@ -178,11 +178,10 @@ def epochs_if_unfinished(record: Record) -> str | None:
         record: What ``run.json`` holds.
     """
     state, epochs, planned = (record.get(key) for key in ("state", "epochs", "planned_epochs"))
-    has_plan = isinstance(epochs, int) and isinstance(planned, int) and planned > 0
-    is_cut = state == "stopped" and has_plan and epochs < planned
-    if state not in ("started", "unfinished") and not is_cut:
-        return None
-    return f"{epochs} of {planned} epochs" if has_plan else f"{epochs} epochs"
+    is_cut, words = False, f"{epochs} epochs"
+    if isinstance(epochs, int) and isinstance(planned, int) and planned > 0:
+        is_cut, words = state == "stopped" and epochs < planned, f"{epochs} of {planned} epochs"
+    return words if is_cut or state in ("started", "unfinished") else None
 
 
 def why_untested(run: Path) -> str:
