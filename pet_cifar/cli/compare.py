@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,12 +16,16 @@ if TYPE_CHECKING:
     from pet_cifar.runs.comparison import Comparison
     from pet_cifar.runs.tested_run import TestedRun
 
+WIDE = 0.1
+"""The width of an interval over two seeds from which on a third seed is advised."""
+
 
 def _parser() -> PlainParser:
     parser = PlainParser(
         prog="pet-cifar compare",
         description="Compare runs that were tested: each experiment's accuracy with its interval, a verdict for each "
         "pair, and what could mislead. Runs that differ by their seeds alone count together.",
+        hints={"--run": "compare takes the directories without an option: pet-cifar compare RUN_DIR [RUN_DIR ...]"},
         epilog="A single run gets its report card. The exit status is 2 where a run cannot be read.",
     )
     parser.add_argument(
@@ -53,12 +58,14 @@ def run_compare(words: Sequence[str]) -> int:
     from pet_cifar.runs.comparison import compare
     from pet_cifar.runs.comparison_table import terminal_table
 
-    runs = _read(options.runs)
+    runs, notes = _read(options.runs)
     found = compare(runs, logged_tests(runs, options.root))
     for line in (*terminal_table(found), "", *found.verdict_lines()):
         print(printable(line))
     for finding in found.findings:
         print(printable(f"{'beware' if finding.is_serious else 'note'}: {finding.text}"))
+    for note in (*notes, *_notes_on(found, is_card=len(options.runs) == 1)):
+        print(printable(f"note: {note}"))
     if options.output is not None:
         _write(found, options.output, options.root, shlex.join(["pet-cifar", "compare", *words]))
         print(f"report: {printable(str(options.output))}")
@@ -78,8 +85,9 @@ def _check_output(output: Path) -> None:
             raise InputError(f"--output {output}: {beside} would be replaced, which is of no report; give another name")
 
 
-def _read(paths: Sequence[Path]) -> "list[TestedRun]":
-    from pet_cifar.runs.tested_run import find_tested, read_run
+def _read(paths: Sequence[Path]) -> "tuple[list[TestedRun], list[str]]":
+    """The tested runs of the paths, and what is to be said of paths that were given twice."""
+    from pet_cifar.runs.tested_run import find_tested, read_run, why_untested
 
     tested: list[Path] = []
     untested: list[Path] = []
@@ -87,10 +95,40 @@ def _read(paths: Sequence[Path]) -> "list[TestedRun]":
         own, rest = find_tested(path)
         tested, untested = [*tested, *own], [*untested, *rest]
     if not tested:
-        raise InputError(f"{untested[0]} has no predictions; make them with: pet-cifar test --run {untested[0]}")
-    for run in untested:
-        print(printable(f"left out: {run} was not tested; pet-cifar test --run {run}"), file=sys.stderr)
-    return [read_run(run) for run in dict.fromkeys(one.resolve() for one in tested)]
+        raise InputError(why_untested(untested[0]))
+    for run in dict.fromkeys(untested):
+        print(printable(f"left out: {why_untested(run)}"), file=sys.stderr)
+    given = Counter(run.resolve() for run in tested)
+    shown = {run.resolve(): run for run in tested}
+    notes = [f"{shown[run]} was given {count} times and counts once" for run, count in given.items() if count > 1]
+    return [read_run(run) for run in given], notes
+
+
+def _notes_on(found: "Comparison", *, is_card: bool) -> list[str]:
+    """What the table does not say by itself: why there is no verdict, and why an interval is wide.
+
+    Args:
+        found: The comparison.
+        is_card: Whether a single directory was asked for, so that nobody expects a verdict.
+    """
+    notes = []
+    if len(found.experiments) == 1:
+        (one,) = found.experiments
+        if len(one.runs) > 1:
+            seeds = ", ".join(run.seed or "unknown" for run in one.runs)
+            notes.append(
+                f"these {len(one.runs)} runs, of the seeds {seeds}, count together as one experiment, {one.name}; a "
+                "verdict takes runs of another experiment beside them"
+            )
+        elif not is_card:
+            notes.append(f"nothing is left to compare {one.runs[0].name} with; this is its report card")
+    for one in found.experiments:
+        if len(one.runs) == 2 and one.accuracy.high - one.accuracy.low > WIDE:
+            notes.append(
+                f"the interval of {one.name} over seeds is wide, since two seeds say little of how much seeds differ; "
+                "a third seed narrows it"
+            )
+    return notes
 
 
 def logged_tests(runs: "Sequence[TestedRun]", root: str | None) -> list[object]:

@@ -2,21 +2,41 @@
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from pet_cifar.errors import InputError, did_you_mean
+
+OPTIONS_OF_FIT = ("--model", "--model.", "--data", "--data.", "--trainer", "--trainer.", "--optimizer.")
+"""How the options of ``fit`` begin that the commands of several runs pass on."""
 
 
 class PlainParser(argparse.ArgumentParser):
     """The standard library's parser, which tells of a wrong option as every other command does.
 
+    Args:
+        hints: What to say of an option that other commands have and this one lacks, by the option. An option that ends
+            in a dot, such as ``--trainer.``, stands for all that begin so.
+        **options: Those of the standard library's parser.
+
     Raises:
         InputError: In ``parse_args``, a word is wrong.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, hints: Mapping[str, str] | None = None, **options: Any) -> None:
         super().__init__(allow_abbrev=False, **options)
+        self._hints = hints or {}
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parses the words, after those were refused that have a hint."""
+        for word in args or ():
+            if word == "--":
+                break
+            name = word.partition("=")[0]
+            for option, hint in self._hints.items():
+                if name == option or (option.endswith(".") and name.startswith(option)):
+                    raise InputError(f"{name}: {hint}")
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Raises the message, with an option that the wrong one may stand for."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from pet_cifar.cli.config_files import find_config, run_name
-from pet_cifar.cli.plain_parser import PlainParser, split_words
+from pet_cifar.cli.plain_parser import OPTIONS_OF_FIT, PlainParser, split_words
 from pet_cifar.durations import described, seconds_of
 from pet_cifar.errors import InputError, disk_errors
 
@@ -30,6 +30,10 @@ def _parser() -> PlainParser:
         "compare them. Runs that are there already count, so that the same command goes on after it was stopped.",
         epilog="Options after -- go to every fit, such as -- --trainer.precision bf16-mixed. The exit status is 1 "
         "where a run failed, and 2 where an option was wrong.",
+        hints={
+            "--seed_everything": "repeat counts the seeds from 0 on; give --seeds N",
+            **dict.fromkeys(OPTIONS_OF_FIT, "options of fit go behind two dashes, such as -- --trainer.max_epochs 3"),
+        },
     )
     parser.add_argument(
         "--config", nargs="+", required=True, metavar="C", help="Config files, or names of shipped configs."
@@ -131,7 +135,8 @@ def make_missing(wanted: "Sequence[WantedRun]", seconds: float | None = None) ->
     lanes = _lanes(wanted)
     expected = None if seconds is None else seconds + START_SECONDS
     batch = _Batch(missing, TimeLeft([run.name for run in missing], len(lanes), expected))
-    print(f"{len(wanted)} runs, {len(wanted) - len(missing)} of them are there; {batch.time_left.words()}", flush=True)
+    count = "1 run" if len(wanted) == 1 else f"{len(wanted)} runs"
+    print(f"{count}, {len(wanted) - len(missing)} there already; {batch.time_left.words()}", flush=True)
     with ThreadPoolExecutor(len(lanes)) as pool, batch.stopped_by_signals():
         list(pool.map(batch.make_runs, lanes))
     return batch.failed

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from pet_cifar.cli.plain_parser import PlainParser
+from pet_cifar.cli.plain_parser import OPTIONS_OF_FIT, PlainParser
 from pet_cifar.durations import seconds_of
 from pet_cifar.errors import InputError, disk_errors
 from pet_cifar.names import plain_stem
@@ -25,6 +25,9 @@ def _parser() -> PlainParser:
         epilog="The same command goes on with a sweep that was stopped. Started several times, also on several "
         "machines with one --storage, it shares the trials. The exit status is 1 where a run failed, and 2 where an "
         "option was wrong.",
+        hints=dict.fromkeys(
+            OPTIONS_OF_FIT, "options of fit go under fixed in the sweep's file; docs/repeat.md has one"
+        ),
     )
     parser.add_argument(
         "--config", required=True, type=Path, metavar="FILE",

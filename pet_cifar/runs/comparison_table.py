@@ -11,6 +11,7 @@ from typing import Any
 from pet_cifar.names import as_cell
 from pet_cifar.runs.comparison import Comparison
 from pet_cifar.runs.experiments import Experiment
+from pet_cifar.runs.statistics import Interval
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Column:
     """A column of the table.
 
     Attributes:
-        name: Its name in CSV and JSON, with the unit.
+        name: Its name, which is its head in CSV and JSON.
         head: Its head for people.
         value: What it holds for an experiment; None where that is not known.
         show: How people see the value.
@@ -50,6 +51,14 @@ def _seconds(value: float) -> str:
     return f"{value / 60:.0f} min" if value < 7200 else f"{value / 3600:.1f} h"
 
 
+def _range(interval: Interval) -> str:
+    return f"{100 * interval.low:.2f} to {_percent(interval.high)}"
+
+
+def _over_seeds(one: Experiment) -> Interval | None:
+    return one.accuracy if len(one.runs) > 1 else None
+
+
 def _calibration(one: Experiment) -> float | None:
     return one.mean(lambda run: run.metrics.get("test/calibration_error"))
 
@@ -74,11 +83,11 @@ COLUMNS = (
     Column("runs", "runs", lambda one: len(one.runs), str, True),
     Column("test_pictures", "test pictures", lambda one: len(one.runs[0].paths), _count, True),
     Column("accuracy", "test accuracy", lambda one: one.accuracy.value, _percent, True),
-    Column("accuracy_low", "from", lambda one: one.accuracy.low, _percent, True),
-    Column("accuracy_high", "to", lambda one: one.accuracy.high, _percent, True),
-    Column("interval_over", "95 % interval over", lambda one: one.noise, str, True),
-    Column("pictures_low", "pictures: from", lambda one: one.interval_of_pictures.low, _percent, True),
-    Column("pictures_high", "to", lambda one: one.interval_of_pictures.high, _percent, True),
+    Column("accuracy_low", "95 % from", lambda one: one.accuracy.low, _percent),
+    Column("accuracy_high", "95 % to", lambda one: one.accuracy.high, _percent),
+    Column("interval_over", "95 % interval over", lambda one: one.noise, str),
+    Column("pictures_low", "over pictures from", lambda one: one.interval_of_pictures.low, _percent),
+    Column("pictures_high", "over pictures to", lambda one: one.interval_of_pictures.high, _percent),
     Column("deviation", "SD of seeds", lambda one: one.deviation, _percent, True),
     Column("forecast_deviation", "SD forecast", lambda one: one.forecast_deviation, _percent),
     Column("balanced_accuracy", "balanced", lambda one: one.mean(lambda run: run.balanced_accuracy), _percent),
@@ -94,6 +103,19 @@ COLUMNS = (
     Column("precision", "precision", _word("environment", "precision"), str),
     Column("version", "version", _word("environment", "pet_cifar"), str),
 )
+"""The columns of CSV and JSON."""
+_INTERVALS = (
+    Column("over_seeds", "95 % over seeds", _over_seeds, _range, True),
+    Column("over_pictures", "95 % over pictures", lambda one: one.interval_of_pictures, _range, True),
+)
+_EDGES = ("accuracy_low", "accuracy_high", "interval_over", "pictures_low", "pictures_high")
+_place = [column.name for column in COLUMNS].index(_EDGES[0])
+SHOWN_COLUMNS = (
+    *COLUMNS[:_place],
+    *_INTERVALS,
+    *(column for column in COLUMNS[_place:] if column.name not in _EDGES),
+)
+"""The columns that people see, where each kind of interval is one column."""
 
 
 def cells(one: Experiment, columns: Sequence[Column]) -> list[str]:
@@ -103,7 +125,7 @@ def cells(one: Experiment, columns: Sequence[Column]) -> list[str]:
 
 def terminal_table(found: Comparison) -> list[str]:
     """The lines of the table that fits a terminal; what no experiment has is left out."""
-    short = [column for column in COLUMNS if column.is_short]
+    short = [column for column in SHOWN_COLUMNS if column.is_short]
     columns = [column for column in short if any(column.value(one) is not None for one in found.experiments)]
     rows = [[column.head for column in columns], *(cells(one, columns) for one in found.experiments)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -118,8 +140,8 @@ def terminal_table(found: Comparison) -> list[str]:
 
 def as_markdown(found: Comparison) -> str:
     """The table, the verdicts and what could mislead."""
-    heads = [column.head for column in COLUMNS]
-    rows = [heads, ["---"] * len(heads), *(cells(one, COLUMNS) for one in found.experiments)]
+    heads = [column.head for column in SHOWN_COLUMNS]
+    rows = [heads, ["---"] * len(heads), *(cells(one, SHOWN_COLUMNS) for one in found.experiments)]
     lines = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
     lines += ["", *(f"- {line}." for line in found.verdict_lines())]
     if found.findings:

@@ -11,7 +11,7 @@ import numpy as np
 from pet_cifar.data.test_log import LoggedTest
 from pet_cifar.names import listed
 from pet_cifar.runs.experiments import Experiment
-from pet_cifar.runs.tested_run import TestedRun
+from pet_cifar.runs.tested_run import TestedRun, epochs_if_unfinished
 
 MANY_EXPERIMENTS = 10
 """The number of other experiments from which on the choice among them is partly luck."""
@@ -109,12 +109,11 @@ def findings_of(
 
 
 def _of_run(run: TestedRun) -> Iterable[Finding]:
-    state, epochs, planned = (run.record.get(key) for key in ("state", "epochs", "planned_epochs"))
-    is_cut = state == "stopped" and isinstance(epochs, int) and isinstance(planned, int) and epochs < planned
-    if state in ("started", "unfinished") or is_cut:
+    if epochs := epochs_if_unfinished(run.record):
         yield Finding(
             "unfinished",
-            f"{run.name} is not finished: {epochs} of {planned} epochs; go on with pet-cifar fit before it is compared",
+            f"{run.name} is not finished: {epochs}; go on with pet-cifar fit --resume {run.directory} before it is "
+            "compared",
         )
     if len(set(run.predicted.tolist())) == 1 and len(set(run.labels.tolist())) > 1:
         yield Finding("one answer", f"{run.name} calls every picture {run.class_names[int(run.predicted[0])]}")
@@ -275,11 +274,18 @@ def _of_log(
         left_out = {test.seed for test in own if test.seed} - {run.seed for run in runs if run.experiment == key}
         if left_out:
             seeds = ", ".join(sorted(left_out, key=_seed_key)[:10])
-            yield Finding(
-                "seeds left out",
-                f"{one.name} was also tested with the seeds {seeds}, which are not among these runs; give all seeds",
-                is_serious=len(experiments) > 1,
-            )
+            is_many = len(left_out) > 1
+            if len(experiments) == 1 and len(one.runs) == 1:
+                words = (
+                    f"other seeds of this experiment were tested too: {seeds}; give their runs as well for an interval "
+                    "over seeds"
+                )
+            else:
+                words = (
+                    f"{one.name} was also tested with the seed{'s' if is_many else ''} {seeds}, which "
+                    f"{'are' if is_many else 'is'} not among these runs; give the runs of all seeds"
+                )
+            yield Finding("seeds left out", words, is_serious=len(experiments) > 1)
         for seed in dict.fromkeys(run.seed for run in one.runs):
             checkpoints = {test.checkpoint for test in own if test.seed == seed and test.checkpoint}
             if len(checkpoints) > MANY_CHECKPOINTS:

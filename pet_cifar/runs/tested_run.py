@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pet_cifar.callbacks.experiment import RECORD, key_of, read_options, read_seed
+from pet_cifar.callbacks.experiment import RECORD, key_of, read_options, read_record, read_seed
 from pet_cifar.callbacks.prediction_writer import FORMAT as SCORED_FORMAT
 from pet_cifar.callbacks.run_record import FORMAT as RECORD_FORMAT
 from pet_cifar.errors import InputError
 from pet_cifar.names import from_cell, printable
+from pet_cifar.runs.checkpoint_file import LAST, PREVIOUS
 from pet_cifar.runs.curves import Curve, read_curves
 from pet_cifar.runs.directory import check_run_folder
 
@@ -142,7 +143,7 @@ def read_run(directory: Path) -> TestedRun:
     """
     test = directory / "test"
     if not (test / "predictions.csv").is_file():
-        raise InputError(f"{directory} has no predictions; make them with: pet-cifar test --run {directory}")
+        raise InputError(why_untested(directory))
     table = read_predictions(test / "predictions.csv")
     scored, record = _read_json(test / "scored.json"), _read_json(directory / RECORD)
     for name, content, known in (("test/scored.json", scored, SCORED_FORMAT), (RECORD, record, RECORD_FORMAT)):
@@ -168,6 +169,30 @@ def read_run(directory: Path) -> TestedRun:
         read_options(directory) or _options_of(record),
         read_seed(directory),
     )
+
+
+def epochs_if_unfinished(record: Record) -> str | None:
+    """How far a run came that has not reached its end, such as ``2 of 10 epochs``; None for a run that has.
+
+    Args:
+        record: What ``run.json`` holds.
+    """
+    state, epochs, planned = (record.get(key) for key in ("state", "epochs", "planned_epochs"))
+    is_cut, words = False, f"{epochs} epochs"
+    if isinstance(epochs, int) and isinstance(planned, int) and planned > 0:
+        is_cut, words = state == "stopped" and epochs < planned, f"{epochs} of {planned} epochs"
+    return words if is_cut or state in ("started", "unfinished") else None
+
+
+def why_untested(run: Path) -> str:
+    """Why a run without a test has none, and the commands that lead to one."""
+    test = f"pet-cifar test --run {run}"
+    epochs = epochs_if_unfinished(read_record(run) or {})
+    if epochs is None:
+        return f"{run} was not tested; make its predictions with: {test}"
+    if not any((run / "checkpoints" / name).is_file() for name in (LAST, PREVIOUS)):
+        return f"{run} is unfinished ({epochs}) and has no checkpoint to go on from; train it anew"
+    return f"{run} is unfinished ({epochs}); go on with: pet-cifar fit --resume {run}, and then: {test}"
 
 
 def find_tested(path: Path) -> tuple[list[Path], list[Path]]:

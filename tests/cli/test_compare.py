@@ -103,13 +103,68 @@ def test_an_untested_run_is_left_out(capsys: pytest.CaptureFixture[str]) -> None
     assert captured.out.splitlines()[2].split()[:2] == ["plain", "2"]
 
 
+@pytest.mark.parametrize("has_checkpoint", [True, False])
+def test_an_unfinished_run_is_to_be_finished_before_its_test(
+    has_checkpoint: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two_experiments(1)
+    run = make_run(Path("logs/cut/version_0"), answers(0.9, 1), epochs=2, planned=10, state="unfinished")
+    shutil.rmtree(run / "test")
+    if has_checkpoint:
+        (run / "checkpoints").mkdir()
+        (run / "checkpoints" / "last.ckpt").touch()
+    capsys.readouterr()
+    main(["compare", "logs/residual", str(run)])
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    assert f"{run} is unfinished (2 of 10 epochs)" in line
+    assert (f"pet-cifar fit --resume {run}" in line) == (f"pet-cifar test --run {run}" in line) == has_checkpoint
+    (note,) = [line for line in captured.out.splitlines() if "nothing is left" in line]
+    assert "residual/version_0" in note
+    assert "2 of 10 epochs" in refused(capsys, "compare", str(run))
+
+
+def test_seeds_of_one_experiment_are_told_to_count_together(capsys: pytest.CaptureFixture[str]) -> None:
+    two_experiments(2)
+    lines = lines_of(capsys, "logs/plain/version_0", "logs/plain/version_1")
+    (note,) = [line for line in lines if "one experiment" in line]
+    assert note.startswith("note: ")
+    assert "seeds 0, 1," in note
+    assert not any("one experiment" in line for line in lines_of(capsys, "logs/plain", "logs/residual"))
+
+
+def test_a_run_that_is_given_twice_counts_once(capsys: pytest.CaptureFixture[str]) -> None:
+    two_experiments(1)
+    lines = lines_of(capsys, "logs/plain/version_0", "logs/plain")
+    assert any(line.startswith("note: logs/plain/version_0 was given 2 times") for line in lines)
+    assert lines[1].split()[:2] == ["plain", "1"]
+
+
+def test_the_two_kinds_of_intervals_have_a_column_each(capsys: pytest.CaptureFixture[str]) -> None:
+    head = lines_of(capsys, *two_experiments(2), "--output", "report.html")[0]
+    assert "95 % over seeds" in head
+    assert "95 % over pictures" in head
+    row = next(csv.DictReader(Path("report.csv").read_text().splitlines()))
+    assert {"accuracy_low", "accuracy_high", "interval_over", "pictures_low", "pictures_high"} <= set(row)
+    assert "over seeds" not in lines_of(capsys, "logs/plain/version_0")[0]
+
+
+@pytest.mark.parametrize(("right", "is_wide"), [((0.9, 0.7), True), ((1.5, 1.5), False)])
+def test_a_wide_interval_over_two_seeds_asks_for_a_third(
+    right: tuple[float, float], is_wide: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed, accuracy in enumerate(right):
+        make_run(Path(f"logs/net/version_{seed}"), answers(accuracy, seed), seed)
+    assert any("third seed" in line for line in lines_of(capsys, "logs/net")) == is_wide
+
+
 def test_a_tested_run_is_in_the_log_of_its_data(capsys: pytest.CaptureFixture[str]) -> None:
     for seed in ("0", "1"):
         fit("--seed_everything", seed, "--data.root", ".")
         main(["test", "--run", "lightning_logs/digits_residual"])
     lines = lines_of(capsys, "lightning_logs/digits_residual/version_1")
-    assert any(line.startswith("note: ") and "seeds 0" in line and "among these runs" in line for line in lines)
-    assert not any("among these runs" in line for line in lines_of(capsys, "lightning_logs/digits_residual"))
+    assert any(line.startswith("note: ") and "tested too: 0;" in line for line in lines)
+    assert not any("tested too" in line for line in lines_of(capsys, "lightning_logs/digits_residual"))
 
 
 @pytest.mark.parametrize(
@@ -124,6 +179,8 @@ def test_a_tested_run_is_in_the_log_of_its_data(capsys: pytest.CaptureFixture[st
         (["logs/foreign"], "predictions.csv, line 1"),
         (["logs/torn"], "run.json"),
         (["logs/residual", "--output", "report.pdf"], "--output report.pdf"),
+        (["--run", "logs/residual"], "pet-cifar compare RUN_DIR"),
+        (["--run=logs/residual"], "pet-cifar compare RUN_DIR"),
         (["logs/residual", "--outptu", "report.html"], "--output"),
         ([], "RUN_DIR"),
     ],

@@ -117,6 +117,9 @@ def test_the_comparison_ends_it(commands: list[list[str]], monkeypatch: pytest.M
         (["--", "--budget", "1h"], ["--budget"]),
         (["--", "--model.lrr", "1"], ["--model.lrr", "lr"]),
         (["--sedes", "3"], ["--sedes", "--seeds"]),
+        (["--trainer.max_epochs", "3"], ["--trainer.max_epochs", " -- "]),
+        (["--model.lr=1"], ["--model.lr", " -- "]),
+        (["--seed_everything", "3"], ["--seed_everything", "--seeds"]),
     ],
 )
 def test_a_wrong_option_is_refused_before_a_run_begins(

@@ -156,6 +156,7 @@ def test_a_sweep_whose_first_trials_fail_ends(file: Path, trials: Trials) -> Non
         (["--trials", "0"], ["--trials", "0"]),
         ([], ["--trials", "--budget"]),
         (["--trials", "2", "--seeds", "-1"], ["--seeds", "-1"]),
+        (["--trials", "2", "--trainer.max_epochs", "3"], ["--trainer.max_epochs", "fixed"]),
         (["--trials", "2", "--storage", "nonsense"], ["--storage", "nonsense"]),
         (["--trials", "2", "--storage", "sqlite:////no/such/folder/a.db"], ["--storage", "/no/such/folder/a.db"]),
         (["--trials", "2", "--storage", "postgresql://me:secret@localhost:1/x"], ["--storage", "postgresql"]),

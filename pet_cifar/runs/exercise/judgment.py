@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from pet_cifar.data.test_log import read_tests
 from pet_cifar.runs.comparison import Comparison, compare
-from pet_cifar.runs.comparison_table import COLUMNS, cells
+from pet_cifar.runs.comparison_table import SHOWN_COLUMNS, cells
 from pet_cifar.runs.exercise import text
 from pet_cifar.runs.exercise.blocks import Block, Charts, Code, Line, Lines, Section, Table, Text
 from pet_cifar.runs.exercise.plan import CIFAR10_TEST_PICTURES, FULL, ITEMS, THEN, TITLES, Dataset
@@ -17,7 +17,7 @@ from pet_cifar.runs.report.svg import Style
 from pet_cifar.training.ridge import wilson_interval
 
 SHOWN = {
-    *("experiment", "runs", "test_pictures", "accuracy", "accuracy_low", "accuracy_high", "interval_over"),
+    *("experiment", "runs", "test_pictures", "accuracy", "over_seeds", "over_pictures"),
     *("deviation", "parameters", "forward_gflop", "epochs", "train_seconds"),
 }
 """The columns of the table of a comparison."""
@@ -65,7 +65,7 @@ def _compared(ex: Exercise, name: Dataset, found: Comparison | None) -> list[Blo
     named, short = _renamed(found, text.TITLES), _renamed(found, {item.config: item.short for item in ITEMS})
     shown = [Styled(one, Style(number)) for number, one in enumerate(short.experiments)]
     looks = [(one.name, Style(number)) for number, one in enumerate(named.experiments)]
-    columns = [column for column in COLUMNS if column.name in SHOWN]
+    columns = [column for column in SHOWN_COLUMNS if column.name in SHOWN]
     blocks: list[Block] = [
         Charts(overview(short, shown), looks),
         Table(

@@ -95,6 +95,8 @@ def differences(verdicts: Sequence[Verdict]) -> Svg | None:
         shown = f"{100 * found.mean:+.2f}{' *' if one.is_better else ''}"
         half = int(WIDTH - 60) // 2
         names = f"{shorten(one.first, half, LETTERS)} less {shorten(one.second, half, LETTERS)}"
+        # The label hides the zero line and the grid, which would cross its letters.
+        sheet.box((0, y - 26), (WIDTH, 25), "plate")
         sheet.text((16, y - 6), names, "name", title=f"{one.first} less {one.second}")
         sheet.line((scale(100 * found.low), y + 8), (scale(100 * found.high), y + 8), f"whisker {css}", one.words)
         sheet.mark((scale(100 * found.mean), y + 8), Style(0 if one.is_better else COLORS), one.words)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from pet_cifar.errors import disk_errors
 from pet_cifar.runs.comparison import Comparison
-from pet_cifar.runs.comparison_table import COLUMNS, cells
+from pet_cifar.runs.comparison_table import SHOWN_COLUMNS, cells
 from pet_cifar.runs.report import matrices
 from pet_cifar.runs.report.charts import MOST_BARS, Styled, percent
 from pet_cifar.runs.report.disagreements import MOST_PAIRS, Gallery, Group, OpenData
@@ -116,8 +116,8 @@ def _verdicts(found: Comparison) -> list[VerdictLine]:
 
 def _tables(found: Comparison) -> list[tuple[str, list[str], list[list[str]]]]:
     """The table in two, which paper is wide enough for: a title, the heads and the rows of each."""
-    costs = next(place for place, column in enumerate(COLUMNS) if column.name == "parameters")
-    halves = (("How good", COLUMNS[:costs]), ("At what cost", (COLUMNS[0], *COLUMNS[costs:])))
+    costs = next(place for place, column in enumerate(SHOWN_COLUMNS) if column.name == "parameters")
+    halves = (("How good", SHOWN_COLUMNS[:costs]), ("At what cost", (SHOWN_COLUMNS[0], *SHOWN_COLUMNS[costs:])))
     return [
         (title, [column.head for column in columns], [cells(one, columns) for one in found.experiments])
         for title, columns in halves

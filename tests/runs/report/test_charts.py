@@ -45,6 +45,15 @@ def test_a_difference_is_marked_where_it_is_one(tmp_path: Path) -> None:
     assert charts.differences([]) is None
 
 
+def test_no_line_crosses_the_names_of_a_difference(tmp_path: Path) -> None:
+    sheet = charts.differences(comparison(tmp_path, ("a", "b", "c")).verdicts)
+    plates, names = elements(sheet, "plate"), elements(sheet, "name")
+    assert len(plates) == len(names) == 3
+    for plate, name in zip(plates, names, strict=True):
+        top, height = float(plate.attrib["y"]), float(plate.attrib["height"])
+        assert top + 12 <= float(name.attrib["y"]) <= top + height - 4
+
+
 def test_curves_have_a_line_for_each_seed_and_their_mean() -> None:
     seeds = [Curve([1, 2, 3], [3.0, 2.0, 1.0]), Curve([1, 2], [1.0, math.inf]), Curve([1, 2, 3], [2.0, 2.0, 2.0])]
     sheet = charts.curves([Series("net", Style(0), seeds)], "loss", is_share=False)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pet_cifar.runs.comparison import Comparison, compare
-from pet_cifar.runs.comparison_table import COLUMNS, cells
+from pet_cifar.runs.comparison_table import SHOWN_COLUMNS, cells
 from pet_cifar.runs.report.page import MOST_LINES, render
 from pet_cifar.runs.report.svg import MOST_STYLES
 from pet_cifar.runs.tested_run import read_run
@@ -75,9 +75,9 @@ def test_the_page_begins_with_what_may_be_concluded_and_holds_every_section(tmp_
 def test_the_table_has_every_column_of_every_experiment(tmp_path: Path) -> None:
     found = comparison(tmp_path)
     _, page = page_of(found)
-    assert {column.head for column in COLUMNS} <= set(page.cells)
+    assert {column.head for column in SHOWN_COLUMNS} <= set(page.cells)
     for one in found.experiments:
-        assert set(cells(one, COLUMNS)) <= set(page.cells)
+        assert set(cells(one, SHOWN_COLUMNS)) <= set(page.cells)
     assert "[8]" not in page.cells
     assert {"model.init_args.lr", "0", "1"} <= set(page.cells)
 
@@ -127,6 +127,8 @@ def test_a_single_run_has_a_report_card(tmp_path: Path) -> None:
     assert page.headings[:2] == ["Report card of net", "What could mislead"]
     assert "Its surest mistakes" in page.headings
     assert not {"What may be concluded", "Accuracy and its cost", "Options that differ"} & set(page.headings)
+    assert re.search(r"\d&nbsp;% are right", html)
+    assert re.search(r"\.scroll \{[^}]*gradient", html)
     assert "a 95 % interval over the test pictures" in " ".join(html.split())
 
 
