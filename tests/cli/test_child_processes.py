@@ -27,8 +27,11 @@ def test_the_first_that_ends_otherwise_than_well_is_told(
 ) -> None:
     monkeypatch.setattr(child_processes, "UNMET", 0.0)
     told: list[tuple[int, int]] = []
-    watch([ending(status) for status in statuses], lambda rank, status: told.append((rank, status)))
+    processes = [ending(status) for status in statuses]
+    watch(processes, lambda rank, status: told.append((rank, status)))
     assert told == expected
+    for process in processes:
+        process.wait()
 
 
 @pytest.mark.parametrize(
