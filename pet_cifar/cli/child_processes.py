@@ -18,8 +18,8 @@ from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from torch import distributed
 
-ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
-"""The environment variable that names the file into which a process writes what it fails with, as for ``torchrun``."""
+from pet_cifar.cli.rank_failure import ERROR_FILE
+
 PERIOD = 0.25
 """The seconds between two looks at the processes."""
 FAREWELL = 5.0
@@ -150,17 +150,18 @@ def end_together(trainer: Trainer) -> Iterator[None]:
         trainer: Runs the verb.
     """
     launcher = trainer.strategy.launcher
+    if not isinstance(launcher, WatchedLauncher):
+        yield
+        return
     try:
         yield
     except BaseException:
-        if isinstance(launcher, WatchedLauncher):
-            end = time.monotonic() + FAREWELL
-            while any(process.poll() is None for process in launcher.procs) and time.monotonic() < end:
-                time.sleep(0.02)
-            for process in launcher.procs:
-                process.kill()
-                process.wait()
+        end = time.monotonic() + FAREWELL
+        while any(process.poll() is None for process in launcher.procs) and time.monotonic() < end:
+            time.sleep(0.02)
+        for process in launcher.procs:
+            process.kill()
+            process.wait()
         raise
     finally:
-        if isinstance(launcher, WatchedLauncher):
-            launcher.forget()
+        launcher.forget()

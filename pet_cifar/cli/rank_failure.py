@@ -28,7 +28,8 @@ FAREWELL = 3.0
 """How many seconds the process that holds the place where all meet waits for the others to have heard it."""
 _LOST = re.compile(r"gloo/|NCCL|[Cc]onnection (was )?(closed|reset|refused)|Broken pipe|Socket Timeout")
 """What is said where another process does not answer any more."""
-_ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
+ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
+"""The environment variable that names the file into which a process writes what it fails with, as for ``torchrun``."""
 
 
 class OtherProcessError(InputError):
@@ -144,7 +145,7 @@ def note_for_torchrun(line: str) -> None:
     Args:
         line: What has failed.
     """
-    file = os.environ.get(_ERROR_FILE)
+    file = os.environ.get(ERROR_FILE)
     if file:
         extra = {"py_callstack": line, "timestamp": str(int(time.time()))}
         with Path(file).open("w", encoding="utf-8") as stream:
