@@ -6,9 +6,10 @@
 
 ``pictures`` trains each config with and without pictures in turn, and prints the share that they add. ``epochs``
 trains a tiny net for many epochs of two steps, and prints what saving and logging take of each, by the processor and by
-the clock. ``threads`` lets one run train alone and then two side by side, with threads that wait as `pet-cifar`
-lets them and as they do by default, and prints how much the two lose of the throughput that one has. All that is
-compared is measured in turn, ``--rounds`` times. Options of ``fit`` come after ``--``.
+the clock. ``threads`` lets one run train alone and then two side by side, and prints how much the two lose of the
+throughput that one has: with as many threads as `pet-cifar` takes by itself, with ``--threads`` for each, and with
+``--threads`` that wait as OpenMP lets them by default. All that is compared is measured in turn, ``--rounds`` times.
+Options of ``fit`` come after ``--``.
 """
 
 import contextlib
@@ -107,16 +108,18 @@ def epochs(count: int, rest: list[str], report: Report) -> None:
         report.row(f"{part}, an epoch", cells, dict(zip(("processor_ms", "clock_ms"), milliseconds, strict=True)))
 
 
-def throughput(runs: int, threads: int, waits: dict[str, str], rest: list[str]) -> float:
+def throughput(runs: int, threads: list[str], waits: dict[str, str], rest: list[str]) -> float:
     """The pictures a second that runs side by side train together, from their own records."""
-    command = [sys.executable, "-m", "pet_cifar", "fit", "--config", "digits_residual", "--threads", str(threads)]
+    command = [sys.executable, "-m", "pet_cifar", "fit", "--config", "digits_residual", *threads]
     command += ["--trainer.enable_progress_bar", "false", *WITHOUT_PICTURES, *rest]
+    # Of this shell's variables those are left out that choose a number of threads in the place of the command.
+    around = {name: value for name, value in os.environ.items() if name not in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     with tempfile.TemporaryDirectory() as folder:
         places = [Path(folder) / str(number) for number in range(runs)]
         begun = [
             subprocess.Popen(
                 [*command, "--trainer.default_root_dir", str(place)],
-                env={**os.environ, **waits},
+                env={**around, **waits},
                 stdout=subprocess.DEVNULL,
             )
             for place in places
@@ -136,19 +139,26 @@ def read_record(place: Path) -> dict[str, Any]:
 
 def side_by_side(rounds: int, threads: int, rest: list[str], report: Report) -> None:
     """Prints what two runs lose, and what one run loses because its threads do not spin."""
+    asked = ["--threads", str(threads)]
+    by_itself, waiting, spinning = "by itself", " ".join(asked), f"{' '.join(asked)}, waiting as by default"
+    ways: dict[str, tuple[list[str], dict[str, str]]] = {
+        by_itself: ([], {}),
+        waiting: (asked, {}),
+        spinning: (asked, BY_DEFAULT),
+    }
     speeds: dict[tuple[int, str], list[float]] = {}
     for _ in range(rounds):
-        for name, waits in (("ours", {}), ("default", BY_DEFAULT)):
+        for name, (options, waits) in ways.items():
             for runs in (1, 2):
-                speeds.setdefault((runs, name), []).append(throughput(runs, threads, waits, rest))
+                speeds.setdefault((runs, name), []).append(throughput(runs, options, waits, rest))
     measured = {key: Measured(values) for key, values in speeds.items()}
-    for name in ("ours", "default"):
+    for name in ways:
         alone, two = measured[1, name], measured[2, name]
         lost = 1 - two.median / alone.median
-        cells = [alone, two, f"{100 * lost:.0f} % lost", "15 %" if name == "ours" else ""]
-        report.row(f"threads that wait: {name}", cells, {"alone": alone, "two": two, "lost": lost})
-    lost = 1 - measured[1, "ours"].median / measured[1, "default"].median
-    report.row("one run alone, ours beside default", ["", "", f"{100 * lost:.1f} % lost", "2 %"], {"lost": lost})
+        cells = [alone, two, f"{100 * lost:.0f} % lost", "15 %" if name == by_itself else ""]
+        report.row(f"pictures/s, threads: {name}", cells, {"alone": alone, "two": two, "lost": lost})
+    lost = 1 - measured[1, waiting].median / measured[1, spinning].median
+    report.row("one run alone, ours beside the default", ["", "", f"{100 * lost:.1f} % lost", "2 %"], {"lost": lost})
 
 
 def main() -> None:

@@ -6,7 +6,9 @@ from time import monotonic
 from typing import Any
 
 LARGEST_SHARE = 0.05
-"""The largest share of a run's time that drawing may take, unless its start and its end alone take more."""
+"""The largest share of a run's time that pictures may take, unless its start and its end alone take more."""
+PLANNED_SHARE = 0.8
+"""How much of that is planned: the rest is for what no clock here counts, such as collecting the predictions."""
 
 
 class DrawingTime:
@@ -50,7 +52,7 @@ class DrawingTime:
         known = self._costs.values()
         # A drawing that was never made is taken for one like the others.
         cost = self._costs.get(name, sum(known) / len(known) if known else 0.0)
-        is_affordable = self.drawn + cost + sum(known) <= LARGEST_SHARE * self.seconds
+        is_affordable = self.drawn + cost + sum(known) <= PLANNED_SHARE * LARGEST_SHARE * self.seconds
         self.num_left_out += not is_affordable
         return is_affordable
 

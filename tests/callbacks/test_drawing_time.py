@@ -70,14 +70,14 @@ def train(clock: Clock, *pictures: ImageCallback, epochs: int) -> Board:
 @pytest.mark.parametrize(
     ("seconds", "expected"),
     [
-        # An epoch takes 3 s, of which a twentieth is 0.15 s.
+        # An epoch takes 3 s, of which a twenty-fifth is 0.12 s.
         (0.01, ["at the start", *(f"after {n} epoch{'s' if n > 1 else ''}" for n in range(1, 13))]),
-        # The start, one more and the end are 1.2 s, which are a twentieth of 24 s and so of eight epochs.
-        (0.4, ["at the start", "after 8 epochs", "after 11 epochs", "after 12 epochs"]),
+        # The start, one more and the end are 1.2 s, which are a twenty-fifth of 30 s and so of ten epochs.
+        (0.4, ["at the start", "after 10 epochs", "after 12 epochs"]),
         (2.0, ["at the start", "after 12 epochs"]),
     ],
 )
-def test_a_run_draws_as_often_as_a_twentieth_of_its_time_allows(
+def test_a_run_draws_as_often_as_a_twenty_fifth_of_its_time_allows(
     seconds: float, expected: list[str], clock: Clock
 ) -> None:
     slow = Slow(clock, seconds)
@@ -118,14 +118,14 @@ def test_a_run_that_goes_on_goes_on_counting(clock: Clock) -> None:
     before.start()
     with before.measured("maps"):
         clock.now += 1
-    clock.now += 59
+    clock.now += 79
     state = before.state_dict()
     clock.now += 1000  # Between the kill and the resume nothing is trained.
     after.load_state_dict(state)
     assert after.state_dict() == state
     after.start()
     clock.now += 1
-    assert (after.drawn, after.seconds) == (1, 61)
+    assert (after.drawn, after.seconds) == (1, 81)
     assert after.affords("maps")
     before.drawn = after.drawn = 2
     assert not after.affords("maps")
