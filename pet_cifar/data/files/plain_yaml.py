@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from pet_cifar.errors import InputError
+from pet_cifar.names import printable
 
 MAX_BYTES = 2**18
 """No config comes near."""
@@ -18,6 +19,8 @@ LETTERS_OF_A_VALUE = 100
 MAX_DEPTH = 40
 MAX_LETTERS = 10_000
 """The letters of one value; PyYAML reads a long number in quadratic time."""
+LETTERS_SHOWN = 200
+"""The letters of each end of a long text that a line repeats."""
 
 
 class PlainLoader(yaml.SafeLoader):
@@ -55,7 +58,7 @@ def read_yaml(text: str, source: str) -> Any:
         found = yaml.load(text, Loader=PlainLoader)
     # A number of thousands of digits and a wrong escape raise what is no error of YAML's.
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
-        raise InputError(f"{source} cannot be read as YAML: {' '.join(str(error).split())}") from error
+        raise InputError(f"{source} cannot be read as YAML: {_shown(' '.join(str(error).split()))}") from error
     with suppress(yaml.YAMLError, ValueError):  # Names that are no UTF-8 are read by one of the two alone.
         if repr(yaml.load(text, Loader=_FastLoader)) != repr(found):
             raise InputError(f"{source} can be read in two ways; put a space behind each colon and each comma")
@@ -111,6 +114,12 @@ def check_plain(value: object, source: str) -> None:
     raise InputError(f"{source} holds more than {MAX_VALUES:,} values or {MAX_DEPTH} levels; give a config")
 
 
+def _shown(words: str) -> str:
+    """What a text of a stranger looks like within a line: without control codes, and its two ends where it is long."""
+    found = printable(words)
+    return found if len(found) <= 2 * LETTERS_SHOWN else f"{found[:LETTERS_SHOWN]} ... {found[-LETTERS_SHOWN:]}"
+
+
 def _weight(text: str) -> int:
     """For how many values a text counts."""
     return 1 + len(text) // LETTERS_OF_A_VALUE
@@ -125,12 +134,14 @@ def _check_events(events: Iterable[yaml.Event], source: str) -> None:
         size, anchor = 0, None
         if isinstance(event, yaml.AliasEvent):
             if any(event.anchor == name for name, _ in open_parts):
-                raise InputError(f"{source}: the alias *{event.anchor} stands for what it is within; write it out")
+                raise InputError(
+                    f"{source}: the alias *{_shown(event.anchor)} stands for what it is within; write it out"
+                )
             # PyYAML itself refuses an alias that stands for nothing.
             size = sizes.get(str(event.anchor), 0)
         elif isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent):
             if event.tag is not None:
-                raise InputError(f"{source}: the tag {event.tag} is refused; write the value without it")
+                raise InputError(f"{source}: the tag {_shown(event.tag)} is refused; write the value without it")
             if isinstance(event, yaml.ScalarEvent):
                 size, anchor = _weight(event.value), event.anchor
                 if len(event.value) > MAX_LETTERS:
