@@ -41,6 +41,29 @@ def check_launcher(trainer: Trainer) -> None:
             ) from error
 
 
+def check_checkpoints(trainer: Trainer) -> None:
+    """Refuses a strategy that writes checkpoints in parts, which nothing here could test, show or go on with.
+
+    Raises:
+        InputError: A run with checkpoints would write them in parts.
+    """
+    strategy: Any = trainer.strategy
+    name = type(strategy).__name__
+    if isinstance(strategy, DeepSpeedStrategy):
+        instead = "give --trainer.strategy fsdp, which divides a net likewise"
+    elif isinstance(strategy, ModelParallelStrategy) and strategy._save_distributed_checkpoint:
+        instead = f"give {name} init_args with save_distributed_checkpoint: false"
+    elif isinstance(strategy, FSDPStrategy) and strategy._state_dict_type == "sharded":
+        instead = f"give {name} init_args with state_dict_type: full"
+    else:
+        return
+    if trainer.checkpoint_callbacks:
+        raise InputError(
+            f"--trainer.strategy {name} writes each checkpoint as a directory of parts, which neither test nor "
+            f"--resume can read; {instead}"
+        )
+
+
 def leave_pictures_out(trainer: Trainer) -> str | None:
     """Takes the callbacks that draw out of a run whose net is divided among the processes.
 

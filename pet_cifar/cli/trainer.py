@@ -269,6 +269,8 @@ class PetCifarCLI(LightningCLI):
             plain = {name: value for name, value in given.items() if name not in ("callbacks", "logger")}
             raise constructors.refusal("trainer", Trainer, error, plain) from error
         launchers.check_launcher(trainer)
+        if self.subcommand == "fit":
+            launchers.check_checkpoints(trainer)
         if (line := launchers.leave_pictures_out(trainer)) is not None:
             _print(line)
         child_processes.use_watched_launcher(trainer, self._let_go)

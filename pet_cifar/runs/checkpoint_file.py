@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 import torch
 from lightning import Trainer
 from lightning.fabric.plugins.io import TorchCheckpointIO
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, ModelParallelStrategy, SingleDeviceStrategy
 
 from pet_cifar.data.files.replacing import replacing
 from pet_cifar.errors import InputError, disk_errors
@@ -48,8 +48,9 @@ class HashedCheckpoints(TorchCheckpointIO):
 def use_hashed_checkpoints(trainer: Trainer) -> None:
     """Lets a trainer write such files, unless its strategy or the user has a way of its own."""
     strategy = trainer.strategy
-    plain = isinstance(strategy, DDPStrategy | SingleDeviceStrategy) and type(strategy.checkpoint_io)
-    if plain is TorchCheckpointIO:
+    # Those that divide a net write whole checkpoints by it, and divided ones in a way of their own.
+    takes_one = DDPStrategy | SingleDeviceStrategy | FSDPStrategy | ModelParallelStrategy
+    if isinstance(strategy, takes_one) and type(strategy.checkpoint_io) is TorchCheckpointIO:
         strategy.checkpoint_io = HashedCheckpoints()
 
 

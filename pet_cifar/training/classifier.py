@@ -560,6 +560,11 @@ class ImageClassifier(LightningModule):
             return
         options = self.optimizer_options
         fused = can_fuse(options.name, self._trainer, self.device)
+        if self._trainer.strategy.restore_checkpoint_after_setup:
+            # A strategy that divides the net has given each process its part of the optimizer's state by now, and
+            # reads the checkpoint's no more.
+            own = [{"state": own.state, "param_groups": own.param_groups} for own in self._trainer.optimizers]
+            checkpoint = {**checkpoint, "optimizer_states": own}
         adopt_options(checkpoint, options, options.arranged(self.parameter_groups()), fused=fused)
 
 

@@ -92,7 +92,9 @@ def can_fuse(name: OptimizerName, trainer: Trainer | None, device: torch.device)
     clips = trainer is not None and bool(trainer.gradient_clip_val)
     # 16-mixed leaves out a step whose gradients are infinite; torch 2.11's fused SGD then spoils the momentum.
     scales = trainer is not None and getattr(trainer.precision_plugin, "scaler", None) is not None
-    return device.type in ("cpu", "cuda") and not clips and not (scales and name == "sgd")
+    # torch 2.15's fused SGD does not know the parameters of a net that is divided among processes.
+    divides = trainer is not None and trainer.strategy.restore_checkpoint_after_setup
+    return device.type in ("cpu", "cuda") and not clips and not ((scales or divides) and name == "sgd")
 
 
 def build_optimizer(

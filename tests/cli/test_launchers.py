@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,11 +14,14 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy, Strategy
 
 from pet_cifar.callbacks.images.base import ImageCallback
 from pet_cifar.cli import stop_signals
+from pet_cifar.cli.launchers import check_checkpoints
 from pet_cifar.cli.main import main
 from pet_cifar.cli.trainer import PetCifarCLI
+from pet_cifar.errors import InputError
 from tests.cli.commands import refused
 from tests.cli.ranks import free_port, torchrun_environment
 from tests.conftest import HOME
@@ -157,10 +161,45 @@ def test_a_net_in_parts_draws_no_pictures(trainer_of: Any, capsys: pytest.Captur
     whole = [one for one in trainer_of(line).callbacks if isinstance(one, ImageCallback)]
     assert whole
     capsys.readouterr()
-    strategy = "{class_path: lightning.pytorch.strategies.ModelParallelStrategy}"
+    strategy = "{class_path: lightning.pytorch.strategies.ModelParallelStrategy, init_args: "
+    strategy += "{save_distributed_checkpoint: false}}"
     parts = trainer_of([*line, "--trainer.strategy", strategy])
     assert not [one for one in parts.callbacks if isinstance(one, ImageCallback)]
     assert "--trainer.strategy ModelParallelStrategy" in capsys.readouterr().out
+
+
+def test_checkpoints_in_parts_are_refused_before_the_first_step(capsys: pytest.CaptureFixture[str]) -> None:
+    strategy = "{class_path: lightning.pytorch.strategies.ModelParallelStrategy}"
+    fit = ["fit", "--config", "digits_residual", "--trainer.accelerator", "cpu", "--trainer.strategy", strategy]
+    message = refused(capsys, *fit)
+    assert "--trainer.strategy ModelParallelStrategy" in message
+    assert "save_distributed_checkpoint: false" in message
+    assert not Path("lightning_logs").exists()
+
+
+@pytest.mark.parametrize(
+    ("cls", "attributes", "told"),
+    [
+        (FSDPStrategy, {"_state_dict_type": "sharded"}, "state_dict_type: full"),
+        (FSDPStrategy, {"_state_dict_type": "full"}, None),
+        (ModelParallelStrategy, {"_save_distributed_checkpoint": False}, None),
+        (DeepSpeedStrategy, {}, "--trainer.strategy fsdp"),
+        (DDPStrategy, {}, None),
+    ],
+)
+@pytest.mark.parametrize("saves", [True, False])
+def test_which_strategies_write_parts(
+    cls: type[Strategy], attributes: dict[str, Any], told: str | None, saves: bool
+) -> None:
+    # Two of them cannot be made without a GPU.
+    strategy = cls.__new__(cls)
+    vars(strategy).update(attributes)
+    trainer: Any = SimpleNamespace(strategy=strategy, checkpoint_callbacks=[object()] if saves else [])
+    if told is None or not saves:
+        check_checkpoints(trainer)
+        return
+    with pytest.raises(InputError, match=re.escape(told)):
+        check_checkpoints(trainer)
 
 
 @pytest.mark.slow
