@@ -135,7 +135,7 @@ def _check_events(events: Iterable[yaml.Event], source: str) -> None:
         if isinstance(event, yaml.AliasEvent):
             if any(event.anchor == name for name, _ in open_parts):
                 raise InputError(
-                    f"{source}: the alias *{_shown(event.anchor)} stands for what it is within; write it out"
+                    f"{source}: the alias *{_shown(str(event.anchor))} stands for what it is within; write it out"
                 )
             # PyYAML itself refuses an alias that stands for nothing.
             size = sizes.get(str(event.anchor), 0)
