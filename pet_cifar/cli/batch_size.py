@@ -3,11 +3,44 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lightning import Callback, Trainer
+
 from pet_cifar.callbacks.experiment import flatten
 from pet_cifar.cli.plain_parser import split_words
+from pet_cifar.cli.run_options import RunOptions
+from pet_cifar.cli.save_config import SaveConfig
+from pet_cifar.data import ImageDataModule
 from pet_cifar.errors import InputError
 
 OPTIONS = ("--data.batch_size", "--data.init_args.batch_size")
+
+
+def keep_pictures_a_step(asked: RunOptions, data: ImageDataModule, trainer: Trainer) -> str | None:
+    """Lets a run that goes on on more or fewer processes take as many pictures a step as before.
+
+    Args:
+        asked: What the run is asked for.
+        data: Its pictures, whose batch size is changed.
+        trainer: Has the processes, and the callback that keeps the config.
+
+    Returns:
+        The line that tells of it; None where nothing is changed.
+
+    Raises:
+        InputError: The pictures of a step cannot be shared evenly.
+    """
+    before, now, old = asked.processes, trainer.world_size, data.batch_size
+    if not asked.goes_on or not isinstance(before, int) or before in (0, now) or is_chosen(asked.typed, asked.files):
+        return None
+    new = data.batch_size = kept_batch_size(old, before, now)
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    for one in callbacks:
+        if isinstance(one, SaveConfig):
+            one.config["data"]["init_args"]["batch_size"] = new
+    return (
+        f"overridden: --data.batch_size {old} -> {new}, since the run goes on on {now} processes instead of {before}, "
+        f"and takes {old * before} pictures a step as before"
+    )
 
 
 def is_chosen(typed: Sequence[str], configs: Sequence[Mapping[str, Any]]) -> bool:

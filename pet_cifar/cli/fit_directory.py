@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from signal import Signals
-from typing import Any
 
 from filelock import FileLock
 from lightning import Callback, Trainer
@@ -16,15 +15,13 @@ from pet_cifar.callbacks import LastCheckpoint, LogPosition
 from pet_cifar.callbacks.run_loggers import RunEvents, RunMetrics
 from pet_cifar.callbacks.stop_request import Stopped
 from pet_cifar.cli import rank_failure
-from pet_cifar.cli.defaults import LOGS, FileLogger, claim
-from pet_cifar.cli.plain_parser import asks_for_help, split_words
+from pet_cifar.cli.defaults import FileLogger, claim, new_run, scored_run
+from pet_cifar.cli.run_options import JOB, RunOptions
 from pet_cifar.cli.stop_signals import StopSignals, requeue
-from pet_cifar.errors import InputError, RunRefusedError
+from pet_cifar.errors import RunRefusedError
 from pet_cifar.names import printable
-from pet_cifar.runs.continuation import Continuation, continuation_of, lock, rewind
-
-JOB = "slurm_job_id"
-"""The file in which a run keeps the number of its SLURM job, by which the job finds it after it was requeued."""
+from pet_cifar.runs.continuation import Continuation, lock, rewind
+from pet_cifar.runs.directory import run_of_checkpoint
 
 
 class FitDirectory:
@@ -79,6 +76,22 @@ class FitDirectory:
         return f"go on with: pet-cifar fit --resume {shlex.quote(str(self.path))}"
 
 
+def loggers_for(asked: RunOptions, net: str, default_root_dir: str | None) -> list[FileLogger]:
+    """The default loggers of a verb: in a new directory, in that of the run that goes on, or of the one that is scored.
+
+    Args:
+        asked: What the run is asked for.
+        net: The class of the net, after which a run is named that has no config.
+        default_root_dir: The folder of one's own ``lightning_logs``; None takes the working directory.
+    """
+    run = run_of_checkpoint(asked.checkpoint) if asked.checkpoint else None
+    if run is not None and asked.verb != "fit":
+        return scored_run(run, default_root_dir)
+    if asked.continued is not None:
+        return loggers_of(asked.continued.run)
+    return new_run(asked.name or (run.parent.name if run else net), default_root_dir)
+
+
 def loggers_of(run: Path) -> list[FileLogger]:
     """The loggers that go on writing into a run directory."""
     run = run if run.parent.name else run.absolute()
@@ -125,46 +138,3 @@ def ended(trainer: Trainer, signals: StopSignals, directory: FitDirectory | None
             directory.close(failed=failed, steps=trainer.global_step if steps is None else steps)
             if failed and trainer.is_global_zero and (line := directory.how_to_go_on()):
                 print(printable(line), flush=True)
-
-
-def requeued(words: Sequence[str]) -> Path | None:
-    """The run directory of this SLURM job before it was requeued; None where it was not, or left none.
-
-    Args:
-        words: The options of ``fit``.
-    """
-    job = os.environ.get("SLURM_JOB_ID")
-    if not job or os.environ.get("SLURM_RESTART_COUNT", "0") == "0":
-        return None
-    roots, _ = split_words(words, "--trainer.default_root_dir")
-    logs = Path(roots[-1] if roots else "").expanduser() / LOGS
-    found = [file for file in logs.glob(f"*/version_*/{JOB}") if file.read_text() == job]
-    return max(found, key=lambda file: file.stat().st_mtime).parent if found else None
-
-
-def resumed(verb: str, words: Sequence[str]) -> tuple[Continuation | None, dict[str, Any] | None, list[str]]:
-    """Takes ``--resume`` out of the words; a SLURM job that was requeued needs none.
-
-    Args:
-        verb: The Trainer's verb.
-        words: Its options.
-
-    Returns:
-        The run that goes on and what its checkpoint holds, or None twice; and the words, with ``--ckpt_path``.
-
-    Raises:
-        InputError: There is no such run, or the options contradict each other.
-    """
-    runs, others = split_words(words, "--resume")
-    checkpoints, _ = split_words(others, "--ckpt_path")
-    run = runs[-1] if runs else None
-    if run is None and verb == "fit" and not checkpoints and (before := requeued(others)) is not None:
-        run = str(before)
-    if run is None or asks_for_help(others):
-        return None, None, others
-    if verb != "fit":
-        raise InputError(f"--resume {run}: only fit goes on with a run; give {verb} --run {run}")
-    if checkpoints:
-        raise InputError("--resume and --ckpt_path both name a checkpoint to go on from; leave one of them out")
-    found, content = continuation_of(run)
-    return found, content, ["--ckpt_path", str(found.checkpoint), *others]

@@ -1,18 +1,12 @@
-"""What a run is told beside its results: that an option makes it faster or slower, or that a figure says less."""
+"""What a run is told before it begins: that an option makes it faster or slower, or another than it would be alone."""
 
 from collections.abc import Iterator
 
-from lightning import Callback, Trainer
-from lightning.pytorch.callbacks import Timer
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pet_cifar.data.datamodule import image_data_of
-from pet_cifar.data.scored import name_of_results
 from pet_cifar.errors import InputError
 from pet_cifar.hardware import gains_from_bfloat16
-from pet_cifar.training.budget import time_budget
-from pet_cifar.training.ridge import wilson_interval
 
 
 def before_run(*, on_cpu: bool, compiles: bool, precision: str, chosen: bool) -> Iterator[str]:
@@ -56,44 +50,3 @@ def on_batch_norm(net: nn.Module, processes: int, *, on_cpu: bool, is_synced: bo
             f"batch normalization takes its statistics from the pictures of each of the {processes} processes alone, "
             f"so that this run differs from one of a single process{otherwise}"
         )
-
-
-def nothing_left(trainer: Trainer) -> str:
-    """The line about a run that goes on from its end."""
-    if (budget := time_budget(trainer)) is not None and budget.is_over:
-        return "nothing was left to train: give a longer --budget to go on"
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    timer = next((one for one in callbacks if isinstance(one, Timer)), None)
-    seconds = timer.time_remaining() if timer else None
-    if seconds is not None and seconds <= 0:
-        option = "max_time"
-    elif 0 <= trainer.max_steps <= trainer.global_step:
-        option = "max_steps"
-    else:
-        option = "max_epochs"
-    return f"nothing was left to train: raise --trainer.{option} to go on"
-
-
-def after_run(trainer: Trainer) -> Iterator[str]:
-    """A line where a limit left pictures out of the last scores."""
-    if trainer.fast_dev_run or trainer.overfit_batches:  # type: ignore[attr-defined]
-        return
-    split = "test" if trainer.state.fn == "test" else "val"
-    loader = trainer.test_dataloaders if split == "test" else trainer.val_dataloaders
-    scored = sum(trainer.num_test_batches if split == "test" else trainer.num_val_batches)
-    if loader is not None and f"{split}/acc" in trainer.callback_metrics and scored < len(loader):
-        yield (
-            f"{split}/acc is of the first {scored} of {len(loader)} batches, which may hold one class alone; without "
-            f"--trainer.limit_{split}_batches it is of all"
-        )
-
-
-def accuracy_of_test(trainer: Trainer) -> str:
-    """The accuracy of a test with its 95 % interval, since that of few pictures says little."""
-    share = trainer.callback_metrics["test/acc"].item()
-    data = image_data_of(trainer)
-    if data is None or "_batches" in name_of_results(trainer, "test"):
-        return f"{100 * share:.2f} %"
-    count = len(data.splits["test"])
-    low, high = wilson_interval(round(share * count), count)
-    return f"{100 * share:.2f} % of {count:,} pictures, 95 % interval {100 * low:.2f} to {100 * high:.2f} %"

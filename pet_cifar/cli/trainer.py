@@ -1,13 +1,11 @@
 """The Trainer's verbs: a LightningCLI with this project's defaults, and checkpoints that bring their own config."""
 
-import json
 import os
 import shlex
 import traceback
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,11 +22,11 @@ from pet_cifar.cli import (
     budget_option,
     callback_options,
     child_processes,
-    config_files,
     configs,
     constructors,
     failures,
     fit_directory,
+    last_lines,
     launchers,
     log_filters,
     monitors,
@@ -37,28 +35,25 @@ from pet_cifar.cli import (
     precision,
     rank_failure,
     run_hints,
+    run_options,
     sweep_trial,
     threads,
     trust,
 )
-from pet_cifar.cli.defaults import default_callbacks, new_run, replaces, scored_run
-from pet_cifar.cli.first_look import refuse_missing_net
+from pet_cifar.cli.defaults import default_callbacks, replaces
 from pet_cifar.cli.parser import Parser, check_values
-from pet_cifar.cli.plain_parser import asks_for_help, split_words
 from pet_cifar.cli.ranks_agree import RanksAgree
 from pet_cifar.cli.save_config import SaveConfig
 from pet_cifar.cli.stop_signals import StopSignals
 from pet_cifar.data import ImageDataModule
-from pet_cifar.data.scored import name_of_results
-from pet_cifar.errors import InputError, check_local
+from pet_cifar.errors import InputError
 from pet_cifar.models.summary import summary
 from pet_cifar.names import printable
-from pet_cifar.runs import directory, trusted
+from pet_cifar.runs import trusted
 from pet_cifar.runs.checkpoint_file import use_hashed_checkpoints
-from pet_cifar.runs.continuation import Continuation
 from pet_cifar.runs.net_size import built_within
 from pet_cifar.training import ImageClassifier, LRFinder
-from pet_cifar.training.budget import TimeBudget, time_budget
+from pet_cifar.training.budget import TimeBudget
 
 # Lightning 2.6 calls what jsonargparse 4.49 deprecates, and would warn once a run.
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
@@ -68,65 +63,47 @@ class PetCifarCLI(LightningCLI):
     """Trains, validates, tests and predicts.
 
     Args:
-        args: The verb and its options, completed from the checkpoint.
-        typed: The verb and its options as the user gave them.
-        name: The name of the runs' directory; where it is empty, the net's class gives it.
-        checkpoint: The checkpoint that completed the options, if any.
-        given: The checkpoint's config and the config files, by what they are; the user is told what of them was
-            overridden.
+        asked: What the run is asked for.
         callbacks: Callbacks that a Python program adds to the default ones.
-        continued: The run that goes on in its own directory, if one does.
         began: The reading of ``time.monotonic`` when the command began, from which a budget counts; None takes now.
-        processes: How many processes have trained the checkpoint; None where it does not say.
         load: What other processes do since the command began; None where nobody has watched.
     """
 
     def __init__(
         self,
-        args: Sequence[str],
-        typed: Sequence[str],
-        name: str,
-        checkpoint: Path | None,
-        given: Sequence[tuple[str, Mapping[str, Any]]],
+        asked: run_options.RunOptions,
         callbacks: Sequence[Callback] = (),
-        continued: Continuation | None = None,
         began: float | None = None,
-        processes: int | None = None,
         load: threads.OtherLoad | None = None,
     ) -> None:
-        self._processes_before = processes
         self._directory: fit_directory.FitDirectory | None = None
         self._signals = StopSignals()
-        self._continued = continued
         self._began = began
         self._load = load
-        self.typed = typed
-        self.command = f"pet-cifar {shlex.join(typed)}"
-        self.name = name
-        self.checkpoint = checkpoint
-        self.given = [config for _, config in given]
-        self._sources = [source for source, _ in given]
-        self._checkpoint_config = dict(given).get(configs.source_of(checkpoint), {}) if checkpoint else {}
+        self.asked = asked
+        # What a precision that follows the hardware has come to is written into them.
+        self.given = [config for _, config in asked.given]
+        self.command = f"pet-cifar {shlex.join(asked.typed)}"
         self.extra_callbacks = list(callbacks)
         super().__init__(
             model_class=ImageClassifier,
             datamodule_class=ImageDataModule,
             save_config_callback=SaveConfig,
-            save_config_kwargs={"overwrite": continued is not None},
+            save_config_kwargs={"overwrite": asked.continued is not None},
             # Our own table of layers is printed, and the first epoch validates soon enough.
             trainer_defaults={"max_epochs": 10, "enable_model_summary": False, "num_sanity_val_steps": 0},
             seed_everything_default=0,
             parser_class=Parser,
             subclass_mode_model=True,
             subclass_mode_data=True,
-            args=list(args),
+            args=list(asked.words),
             # The hyper-parameters are what the net's __init__ received: numbers, strings and lists.
             load_from_checkpoint_support=False,
         )
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """The verb that is asked for; the parsers of the others would take a third of a second to build."""
-        return {self.typed[0]: LightningCLI.subcommands()[self.typed[0]]}
+        return {self.asked.verb: LightningCLI.subcommands()[self.asked.verb]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds our options, and lets the data tell the net what it needs to know."""
@@ -134,7 +111,7 @@ class PetCifarCLI(LightningCLI):
         parser.add_argument(
             "--run", type=str | None, help="Take model, data and best checkpoint from this run directory."
         )
-        if self.typed[0] == "fit":
+        if self.asked.verb == "fit":
             parser.add_argument(
                 "--resume",
                 type=str | None,
@@ -152,9 +129,9 @@ class PetCifarCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses the words once the configs name nothing but classes that a file may name."""
-        for source, config in zip(self._sources, self.given, strict=True):
-            trust.check_config(self._parser(self.typed[0]), config, source)
-        trust.refuse_files(self._parser(self.typed[0]), self.typed[1:])
+        for source, config in zip(self.asked.sources, self.given, strict=True):
+            trust.check_config(self._parser(self.asked.verb), config, source)
+        trust.refuse_files(self._parser(self.asked.verb), self.asked.typed[1:])
         super().parse_arguments(parser, args)
 
     def _set_seed(self) -> None:
@@ -171,11 +148,11 @@ class PetCifarCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Refuses values that no class could use, and prints what a config file or the command line has overridden."""
         trainer = self._get(self.config, "trainer")
-        if self._resumes and isinstance(trainer["callbacks"], list):
+        if self.asked.goes_on and isinstance(trainer["callbacks"], list):
             trainer["callbacks"] = callback_options.without_repeats(trainer["callbacks"])
         self._write_enums_as_words()
         if trainer["precision"] == precision.AUTO:
-            trainer["precision"], why = precision.settled(trainer["accelerator"], self._checkpoint_config)
+            trainer["precision"], why = precision.settled(trainer["accelerator"], self.asked.checkpoint_config)
             self.given = [precision.with_word(config, trainer["precision"]) for config in self.given]
             _print(f"precision: {trainer['precision']}, {why}")
         self._dump_config()
@@ -185,9 +162,9 @@ class PetCifarCLI(LightningCLI):
             raise InputError("--weights_only false would run code in the checkpoint, which is never done; leave it out")
         said = [
             places.Given(source, config, source.startswith(configs.CHECKPOINT))
-            for source, config in zip(self._sources, self.given, strict=True)
+            for source, config in zip(self.asked.sources, self.given, strict=True)
         ]
-        for line in places.check_places(said, self.config_dump, self.typed, self.checkpoint):
+        for line in places.check_places(said, self.config_dump, self.asked.typed, self.asked.checkpoint):
             _print(line)
         for line in configs.overridden(self.given, self.config_dump):
             _print(line)
@@ -198,8 +175,9 @@ class PetCifarCLI(LightningCLI):
         number, line = asked, ""
         if asked is not None:
             threads.check_number(asked)
-        elif self.subcommand == "fit":
-            number, line = threads.threads_of_fit(self._load, self._continued.run if self._continued else None)
+        elif self.asked.verb == "fit":
+            goes_on = self.asked.continued
+            number, line = threads.threads_of_fit(self._load, goes_on.run if goes_on else None)
         if number is not None:
             torch.set_num_threads(number)
         if line:
@@ -215,8 +193,8 @@ class PetCifarCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Builds everything; a checkpoint's net takes no more memory than its file speaks for."""
-        if self.checkpoint is not None:
-            vars(self.parser)["around_model"] = partial(built_within, self.checkpoint)
+        if self.asked.checkpoint is not None:
+            vars(self.parser)["around_model"] = partial(built_within, self.asked.checkpoint)
         super().instantiate_classes()
 
     def _add_configure_optimizers_method_to_model(self, subcommand: str | None) -> None:
@@ -234,26 +212,20 @@ class PetCifarCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Checks what the parts ask of each other, and adds the default loggers and callbacks."""
         has = {name: getattr(self.datamodule, name) for name in arguments.FOLLOWS_DATA}
-        arguments.check_follows_data(self.given, self.typed[1:], has)
+        arguments.check_follows_data(self.given, self.asked.typed[1:], has)
         given = self._get(self.config_init, "trainer")
         if given["barebones"]:
             kwargs["logger"] = False
         elif given["logger"] in (None, True):
-            run = directory.run_of_checkpoint(self.checkpoint) if self.checkpoint else None
-            if run is not None and self.subcommand != "fit":
-                kwargs["logger"] = scored_run(run, given["default_root_dir"])
-            elif self._continued is not None:
-                kwargs["logger"] = fit_directory.loggers_of(self._continued.run)
-            else:
-                name = self.name or (run.parent.name if run else type(self.model).__name__)
-                kwargs["logger"] = new_run(name, given["default_root_dir"])
+            net = type(self.model).__name__
+            kwargs["logger"] = fit_directory.loggers_for(self.asked, net, given["default_root_dir"])
             if self.subcommand == "fit":
-                self._directory = fit_directory.FitDirectory(kwargs["logger"], self._continued)
-        if self._continued is not None and self._directory is None:
+                self._directory = fit_directory.FitDirectory(kwargs["logger"], self.asked.continued)
+        if self.asked.continued is not None and self._directory is None:
             raise InputError("--resume: the run has no loggers of its own to go on with; give --ckpt_path")
         kwargs["callbacks"] = self._callbacks(given)
         if any(isinstance(one, TimeBudget) for one in kwargs["callbacks"]) and not given["fast_dev_run"]:
-            kwargs |= budget_option.without_other_ends(self.typed)
+            kwargs |= budget_option.without_other_ends(self.asked.typed)
         bare = given["barebones"] or given["logger"] is False
         if bare and not any(isinstance(one, ModelCheckpoint) for one in kwargs["callbacks"]):
             kwargs["enable_checkpointing"] = False
@@ -275,34 +247,16 @@ class PetCifarCLI(LightningCLI):
             _print(line)
         child_processes.use_watched_launcher(trainer, self._let_go)
         use_hashed_checkpoints(trainer)
-        self._keep_pictures_a_step(trainer)
+        if (line := batch_size.keep_pictures_a_step(self.asked, self.datamodule, trainer)) is not None:
+            _print(line)
         return trainer
-
-    def _keep_pictures_a_step(self, trainer: Trainer) -> None:
-        """Lets a run that goes on on more or fewer processes take as many pictures a step as before."""
-        before, now, old = self._processes_before, trainer.world_size, self.datamodule.batch_size
-        if not self._resumes or not isinstance(before, int) or before in (0, now):
-            return
-        files = [config for source, config in zip(self._sources, self.given, strict=True) if source.startswith("--")]
-        if batch_size.is_chosen(self.typed, files):
-            return
-        new = batch_size.kept_batch_size(old, before, now)
-        self.datamodule.batch_size = new
-        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        for one in callbacks:
-            if isinstance(one, SaveConfig):
-                one.config["data"]["init_args"]["batch_size"] = new
-        _print(
-            f"overridden: --data.batch_size {old} -> {new}, since the run goes on on {now} processes instead of "
-            f"{before}, and takes {old * before} pictures a step as before"
-        )
 
     def _callbacks(self, given: Mapping[str, Any]) -> list[Callback]:
         callbacks = given["callbacks"] or []
         callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
         # Its clock measures what the others do at the start.
-        budget = budget_option.budget_of(self.typed, self._get(self.config, "budget"), self._began)
-        if self._resumes and any(type(one) is LearningRateFinder for one in callbacks):
+        budget = budget_option.budget_of(self.asked.typed, self._get(self.config, "budget"), self._began)
+        if self.asked.goes_on and any(type(one) is LearningRateFinder for one in callbacks):
             raise InputError(
                 "Lightning's LearningRateFinder would search again and begin at epoch 0; give --trainer.callbacks "
                 f"{LRFinder.__name__}, which does not, or --trainer.callbacks []"
@@ -314,19 +268,15 @@ class PetCifarCLI(LightningCLI):
         # end of an epoch.
         ours = [one for one in ours if not any(replaces(other, one) for other in callbacks)]
         callback_options.refuse_same_state([*ours, *callbacks, *self.extra_callbacks])
-        if self._resumes:
+        if self.asked.goes_on:
             written = self._get(self.config, "trainer")["callbacks"] or []
             written = written if isinstance(written, list) else [written]
             asked = [dict(one.get("init_args") or {}) for one in written]
             ours.insert(0, callback_options.CallbackOptions(list(zip(callbacks, asked, strict=True))))
         agree = RanksAgree(str(self.subcommand), self.config_dump)
         chosen = [agree, *ours, *callbacks, *self.extra_callbacks, self._signals]
-        fit_directory.connect(chosen, self._signals, goes_on=self._continued is not None)
+        fit_directory.connect(chosen, self._signals, goes_on=self.asked.continued is not None)
         return chosen
-
-    @property
-    def _resumes(self) -> bool:
-        return self.checkpoint is not None and self.subcommand == "fit"
 
     def after_instantiate_classes(self) -> None:
         """Prints the net where that is all that is asked for."""
@@ -382,42 +332,20 @@ class PetCifarCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Says where the run is."""
-        log_dir = self.trainer.log_dir
-        self._print_hints()
-        if self.trainer.is_global_zero and self.trainer.loggers and log_dir:
-            _print(f"run directory: {log_dir}")
-            if (budget := time_budget(self.trainer)) is not None:
-                _print(budget_option.outcome(budget, self.trainer.global_step))
-            if list(Path(log_dir).glob("checkpoints/*.ckpt")):
-                _print(f"test it with: pet-cifar test --run {shlex.quote(log_dir)}")
-            if self.checkpoint and not self._signals.has_trained:
-                print(run_hints.nothing_left(self.trainer))
+        has_trained = not self.asked.checkpoint or self._signals.has_trained
+        _print(*last_lines.of_fit(self.trainer, has_trained=has_trained))
 
     def after_validate(self) -> None:
         """Says whether all pictures were scored."""
-        self._print_hints()
-
-    def _print_hints(self) -> None:
-        for line in run_hints.after_run(self.trainer):
-            _print(line)
+        _print(*last_lines.of_scores(self.trainer))
 
     def after_predict(self) -> None:
         """Says where the probabilities are."""
-        log_dir = self.trainer.log_dir
-        if self.trainer.is_global_zero and log_dir and self.trainer.loggers:
-            _print(f"predictions: {log_dir}/{name_of_results(self.trainer, 'predict')}/predictions.csv")
+        _print(*last_lines.of_predict(self.trainer))
 
     def after_test(self) -> None:
         """Says what came out and how to look at it."""
-        log_dir = self.trainer.log_dir
-        if self.trainer.is_global_zero and "test/acc" in self.trainer.callback_metrics:
-            print(f"test accuracy: {run_hints.accuracy_of_test(self.trainer)}")
-            self._print_hints()
-            if log_dir and self.trainer.loggers:
-                if (name := name_of_results(self.trainer, "test")) != "test":
-                    _print(f"results: {log_dir}/{name}/, apart from those of the run's own test")
-                _print(f"run directory: {log_dir}")
-                _print(f"look at it with: pet-cifar board {shlex.quote(log_dir)}")
+        _print(*last_lines.of_test(self.trainer))
 
 
 def run_trainer(
@@ -427,7 +355,7 @@ def run_trainer(
     said: Sequence[tuple[str, Mapping[str, Any]]] = (),
     load: threads.OtherLoad | None = None,
 ) -> PetCifarCLI:
-    """Completes the options of one of the Trainer's verbs from its checkpoint and runs it.
+    """Completes the options of one of the Trainer's verbs and runs it.
 
     Args:
         args: The verb and its options.
@@ -437,40 +365,10 @@ def run_trainer(
         load: What other processes do since then; None where nobody has watched.
     """
     log_filters.filter_messages()
-    verb, *words = args
-    wants_help = asks_for_help(words)
-    _, words = split_words(words, "--trust")  # The command has read them already.
-    # A config is weaker than the options, wherever it stands among them.
-    names, words = split_words(words, "-c", "--config")
-    runs, words = split_words(words, "--run")
-    if runs:
-        words = ["--ckpt_path", str(directory.best_checkpoint(directory.find_run(runs[-1]))), *words]
-    continued, content, words = fit_directory.resumed(verb, words)
-    files = [config_files.find_config(name) for name in names]
-    given = [*((f"--config {file}", configs.read_config(file)) for file in files), *said]
-    paths, _ = split_words(words, "--ckpt_path")
-    for path in paths:
-        check_local("--ckpt_path", path)
-    named = [str(config["ckpt_path"]) for _, config in given if config.get("ckpt_path")]
-    if named and not paths:  # It is read and checked as a typed one is.
-        paths, words = named, ["--ckpt_path", named[-1], *words]
-    checkpoint = Path(paths[-1]) if paths and paths[-1] and not wants_help else None
-    if verb != "fit" and checkpoint is None and not wants_help:
-        refuse_missing_net(verb)
-    words = [word for file in files for word in ("--config", str(file))] + words
-    processes = None
-    if checkpoint is not None:
-        source = configs.source_of(checkpoint)
-        content = content or directory.read_checkpoint(checkpoint)
-        processes = content.get("processes")
-        own = configs.config_of_checkpoint(content, verb, source, goes_on=continued is not None)
-        if own:
-            words = ["--config", json.dumps(own), *words]
-            given.insert(0, (source, own))
-    name = config_files.run_name(files[-1]) if files else ""
-    return PetCifarCLI([verb, *words], args, name, checkpoint, given, callbacks, continued, began, processes, load)
+    return PetCifarCLI(run_options.complete(args, said), callbacks, began, load)
 
 
 @rank_zero_only
-def _print(line: str) -> None:
-    print(printable(line))  # A value of a stranger's config may stand in it.
+def _print(*lines: str) -> None:
+    for line in lines:
+        print(printable(line))  # A value of a stranger's config may stand in it.
