@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from pet_cifar.data.files.regular import check_regular
 from pet_cifar.data.manifest import EXCLUDED, NO_CLASS, ImageRecord
 from pet_cifar.data.manifest_report import warn_line
 from pet_cifar.errors import InputError
@@ -24,6 +25,7 @@ def read_exclusions(file: Path) -> list[str]:
         InputError: The file cannot be read.
     """
     try:
+        check_regular(file)
         text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
     except OSError as error:
         raise InputError(f"exclude is {file}, which cannot be read: {error.strerror}") from error

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pet_cifar.data.files.regular import check_regular
 from pet_cifar.data.layout import SPLIT_WORDS, LayoutFile
 from pet_cifar.errors import InputError, did_you_mean
 
@@ -82,6 +83,7 @@ def read_labels_file(file: Path, folder: Path | None = None) -> LabelsFile:
 
 def _rows(file: Path) -> list[tuple[int, list[str]]]:
     try:
+        check_regular(file)
         text = file.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"labels is {file}, which cannot be read: {error.strerror}") from error

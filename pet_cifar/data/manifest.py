@@ -8,6 +8,7 @@ import csv
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from operator import attrgetter
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from pet_cifar.data.files.locking import locked
 from pet_cifar.data.files.parallel import map_in_threads
+from pet_cifar.data.files.regular import MAX_BYTES, check_regular, read_regular
 from pet_cifar.data.files.replacing import replacing_text
 from pet_cifar.data.pixels.decode import DecodeError, decode, inspect
 from pet_cifar.errors import InputError, disk_errors
@@ -171,6 +173,9 @@ def check_file(folder: Path, path: str, label: str, split: str) -> ImageRecord:
     file = folder / path
     try:
         status = file.stat()
+        times = (status.st_mtime_ns, status.st_ctime_ns)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
+            return ImageRecord(path, label, split, status.st_size, *times, 0, 0, "", "", "not an image")
         encoded = file.read_bytes()
     except OSError as error:
         raise _unreadable(file, error) from error
@@ -180,7 +185,6 @@ def check_file(folder: Path, path: str, label: str, split: str) -> ImageRecord:
     except DecodeError as error:
         verdict = error.verdict
     digest = hashlib.sha256(encoded).hexdigest()
-    times = (status.st_mtime_ns, status.st_ctime_ns)
     return ImageRecord(path, label, split, len(encoded), *times, width, height, mode, digest, verdict)
 
 
@@ -201,7 +205,7 @@ def read_listed(file: Path, image_size: int, channels: Literal[1, 3], digest: st
         InputError: It has gone, or is another by now.
     """
     try:
-        encoded = file.read_bytes()
+        encoded = read_regular(file)
         if hashlib.sha256(encoded).hexdigest() != digest:
             raise InputError(
                 f"{printable(str(file))} was changed after the pictures were checked; put it back and go on from the "
@@ -271,6 +275,7 @@ def write_csv(records: Sequence[ImageRecord], path: Path) -> None:
 def is_listing(path: Path) -> bool:
     """Whether `write_csv` wrote this file, in this version or another."""
     try:
+        check_regular(path)
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             header = next(csv.reader(file), [])
     except (OSError, csv.Error):

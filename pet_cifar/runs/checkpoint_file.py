@@ -10,6 +10,7 @@ from lightning import Trainer
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, ModelParallelStrategy, SingleDeviceStrategy
 
+from pet_cifar.data.files.regular import check_regular
 from pet_cifar.data.files.replacing import replacing
 from pet_cifar.errors import InputError, disk_errors
 
@@ -92,6 +93,7 @@ def check_hash(path: Path) -> None:
     Raises:
         InputError: The content does not fit the hash.
     """
+    check_regular(path)
     size = path.stat().st_size
     with path.open("rb") as file:
         file.seek(max(0, size - LENGTH - END))

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+from pet_cifar.data.files.regular import check_regular
 from pet_cifar.errors import InputError, disk_errors
 
 PANELS = (("loss", "loss"), ("acc", "accuracy"))
@@ -39,6 +40,7 @@ def read_curves(metrics: Path) -> dict[str, Curve]:
     """
     found: dict[str, dict[int, float]] = {}
     try:
+        check_regular(metrics)
         with metrics.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 for name, value in row.items():

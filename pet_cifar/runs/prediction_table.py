@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pet_cifar.data.files.regular import check_regular
 from pet_cifar.data.files.replacing import replacing
 from pet_cifar.errors import InputError, did_you_mean, disk_errors
 from pet_cifar.names import as_cell, printable, without_codes
@@ -52,6 +53,7 @@ def _is_table(path: Path) -> bool:
         except (OSError, arrow.ArrowException):
             return False
     try:
+        check_regular(path)
         with path.open("rb") as file:
             head = file.read(4096).decode("utf-8", "replace")
     except OSError:

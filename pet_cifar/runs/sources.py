@@ -2,21 +2,18 @@
 
 import glob
 import lzma
-import stat
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pet_cifar.data.files.regular import MAX_BYTES, read_regular
 from pet_cifar.data.files.walk import SYSTEM_FILES, is_hidden, walk
 from pet_cifar.data.manifest import PICTURE_SUFFIXES, natural_key
 from pet_cifar.data.pixels.decode import starts_like_a_picture
 from pet_cifar.errors import InputError
 from pet_cifar.names import printable
-
-MAX_BYTES = 512 * 2**20
-"""A file of more bytes, or one that unpacks to more, is not read, because it may be meant to fill the memory."""
 
 MAX_RATIO = 200
 """How many times its compressed size a picture in an archive may have."""
@@ -45,18 +42,10 @@ class Source:
         """The encoded bytes; threads may read several sources at a time.
 
         Raises:
-            OSError: The file cannot be read.
-            ValueError: It is no file, is too large, or cannot be unpacked.
+            OSError: The file is none, is too large, or cannot be read.
+            ValueError: It cannot be unpacked.
         """
-        return self._read_file() if self.archive is None else self._read_member(self.archive)
-
-    def _read_file(self) -> bytes:
-        status = self.path.stat()
-        if not stat.S_ISREG(status.st_mode):  # Reading a pipe would wait for ever.
-            raise ValueError("is no file")
-        if status.st_size > MAX_BYTES:
-            raise ValueError(f"has more than {MAX_BYTES // 2**20} MB")
-        return self.path.read_bytes()
+        return read_regular(self.path) if self.archive is None else self._read_member(self.archive)
 
     def _read_member(self, archive: zipfile.ZipFile) -> bytes:
         try:

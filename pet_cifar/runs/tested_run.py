@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pet_cifar.callbacks.experiment import RECORD, key_of, read_options, read_record, read_seed
 from pet_cifar.callbacks.prediction_writer import FORMAT as SCORED_FORMAT
 from pet_cifar.callbacks.run_record import FORMAT as RECORD_FORMAT
+from pet_cifar.data.files.regular import check_regular
 from pet_cifar.errors import InputError
 from pet_cifar.names import from_cell, printable
 from pet_cifar.runs.checkpoint_file import LAST, PREVIOUS
@@ -255,6 +256,7 @@ def read_predictions(file: Path) -> PredictionRows:
     """
     number = 1
     try:
+        check_regular(file)
         with file.open(newline="", encoding="utf-8") as table:
             rows = csv.reader(table)
             head = next(rows, [])
@@ -301,7 +303,7 @@ def _read_json(file: Path) -> Record:
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{file} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise InputError(f"{file} holds a {type(content).__name__} where an object is expected")

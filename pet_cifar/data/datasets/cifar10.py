@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pet_cifar.data import manifest
 from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.data.files.download import fetch
+from pet_cifar.data.files.regular import check_regular
 from pet_cifar.data.files.unpacked import unpacked
 from pet_cifar.data.files.unpickle import read_pickle
 from pet_cifar.data.files.walk import walk
@@ -131,6 +132,7 @@ class CIFAR10DataModule(ImageDataModule):
     def _entry(self, batch: str, key: bytes) -> Any:
         path = self.folder / batch
         try:
+            check_regular(path)
             with path.open("rb") as stream:
                 content = read_pickle(stream)
         except OSError as error:

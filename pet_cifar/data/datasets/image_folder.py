@@ -9,6 +9,7 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
 
 from pet_cifar.data.datamodule import ImageDataModule
+from pet_cifar.data.files.regular import read_regular
 from pet_cifar.data.files.unpacked import ARCHIVES, is_archive, unpacked
 from pet_cifar.data.files.walk import SYSTEM_FILES, is_hidden, walk
 from pet_cifar.data.labels_file import LabelsFile, read_labels_file
@@ -220,7 +221,7 @@ class ImageFolderDataModule(ImageDataModule):
         looked = 0
         for file in (files[row] for row in rows):
             try:
-                pixels = decode((self.folder / file.path).read_bytes(), 32, 3)
+                pixels = decode(read_regular(self.folder / file.path), 32, 3)
             except (DecodeError, OSError):  # The check tells of it.
                 continue
             looked += 1

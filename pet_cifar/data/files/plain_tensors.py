@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pet_cifar.data.files.regular import check_regular
+
 _ZIP = b"PK\3\4"
 
 
@@ -24,6 +26,7 @@ def read_tensors(path: Path) -> Any:
         ValueError: It claims more numbers than it holds.
         Exception: It is damaged, or holds code; torch raises different errors for different kinds of damage.
     """
+    check_regular(path)
     size = path.stat().st_size
     with path.open("rb") as file:
         is_zip = file.read(len(_ZIP)) == _ZIP

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from pet_cifar.data.files.regular import check_regular
 from pet_cifar.errors import InputError
 from pet_cifar.names import printable
 
@@ -72,6 +73,7 @@ def read_yaml_file(path: Path, source: str) -> Any:
         InputError: It cannot be read, or `read_yaml` refuses its content.
     """
     try:
+        check_regular(path)
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
         return read_yaml(content.decode("utf-8"), source)

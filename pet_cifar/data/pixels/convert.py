@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 from torch import Tensor
 
+from pet_cifar.data.files.regular import read_regular
 from pet_cifar.data.pixels.decode import DecodeError, decode, fit_array, fit_image
 from pet_cifar.errors import InputError
 from pet_cifar.names import printable
@@ -59,7 +60,7 @@ def described(error: DecodeError) -> str:
 def _of_picture(picture: Picture, image_size: int, channels: Literal[1, 3]) -> NDArray[np.uint8]:
     if isinstance(picture, str | Path):
         try:
-            encoded = Path(picture).expanduser().read_bytes()
+            encoded = read_regular(Path(picture).expanduser())
         except (OSError, ValueError) as error:  # A ValueError tells of a null byte in the name.
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"cannot read {printable(str(picture))}: {reason}; give a picture's path") from error

@@ -1,0 +1,31 @@
+"""Reads files that may come from anyone: no pipe is waited for, and no device and no giant file is read without end."""
+
+import errno
+import stat
+from pathlib import Path
+
+MAX_BYTES = 512 * 2**20
+"""A file of more bytes, or one that unpacks to more, is not read, because it may be meant to fill the memory."""
+
+
+def check_regular(path: Path) -> None:
+    """Refuses what is no file with an end, before it is opened.
+
+    Raises:
+        OSError: It is a pipe, a socket or a device, or is not there.
+    """
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # Opening a directory has an error of its own.
+        raise OSError(errno.EINVAL, "it is a pipe, a socket or a device, and no file", str(path))
+
+
+def read_regular(path: Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        OSError: It is no file, has more than `MAX_BYTES`, or cannot be read.
+    """
+    check_regular(path)
+    if path.stat().st_size > MAX_BYTES:
+        raise OSError(errno.EINVAL, f"it has more than {MAX_BYTES // 2**20} MB", str(path))
+    return path.read_bytes()
