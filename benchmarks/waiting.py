@@ -1,6 +1,6 @@
 """Measures what a user waits for within a run that is not training: pictures, the end of epochs, and other runs.
 
-    python benchmarks/waiting.py pictures --root DIR digits_residual cats_dogs_cnn
+    python benchmarks/waiting.py pictures digits_residual cats_dogs_cnn --root DIR
     python benchmarks/waiting.py epochs
     python benchmarks/waiting.py threads
 

@@ -13,6 +13,7 @@ from pet_cifar.cli.sweep_file import Sweep
 from pet_cifar.cli.sweep_trial import environment_of
 from pet_cifar.durations import described
 from pet_cifar.errors import InputError
+from pet_cifar.names import printable
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -93,7 +94,23 @@ class Search:
                 f"no trial has come to its end; what they printed is in {self._folder}; give a longer --budget or more "
                 "--trials"
             )
-        return max(done, key=lambda one: one.value or 0.0)
+        best = max(done, key=lambda one: one.value or 0.0)
+        self._refuse_others(best.params)
+        return best
+
+    def _refuse_others(self, values: Mapping[str, object]) -> None:
+        """Refuses values that are in no range, which a stranger may have written into the study.
+
+        Raises:
+            InputError: There are some, or a range has none.
+        """
+        ranges = {one.name: one for one in self._sweep.ranges}
+        for name in sorted({*ranges, *values}):
+            if name not in ranges or name not in values or not ranges[name].has(values[name]):
+                raise InputError(
+                    f"--study {self._study.study_name}: a trial in it has --{name} {values.get(name)}, which is in no "
+                    f"range of {self._sweep.file}; give another --study"
+                )
 
     def _counted(self) -> "list[FrozenTrial]":
         """The trials that are made or being made; one whose process was killed counts no more."""
@@ -122,7 +139,14 @@ class Search:
         from optuna import TrialPruned
 
         began, self._number = self._clock(), trial.number
-        values = {one.name: one.suggest(trial) for one in self._sweep.ranges}
+        try:
+            values = {one.name: one.suggest(trial) for one in self._sweep.ranges}
+        except (ValueError, TypeError) as error:  # A trial that waits in the study has values of its own.
+            raise InputError(
+                f"--study {self._study.study_name}: a trial that waits in it has a value that no range of "
+                f"{self._sweep.file} knows ({error}); give another --study"
+            ) from error
+        self._refuse_others(trial.params)
         log = self._folder / f"trial_{trial.number}.log"
         words = [*self._sweep.words(values), "--trainer.default_root_dir", str(self._folder)]
         environment = environment_of(self._url, self._study.study_name, trial._trial_id)
@@ -143,7 +167,7 @@ class Search:
         rest = [] if trials is None or not self._seconds else [(trials - count) * self._typical()]
         rest += [] if left is None else [left]
         ahead = f"; about {described(min(rest))} left" if rest and min(rest) > 0 else ""
-        print(f"trial {count}{f' of {trials}' if trials else ''}: {spoken(own)}{ahead}", flush=True)
+        print(printable(f"trial {count}{f' of {trials}' if trials else ''}: {spoken(own)}{ahead}"), flush=True)
 
 
 def spoken(trial: "FrozenTrial") -> str:

@@ -11,7 +11,7 @@ import yaml
 from pet_cifar.cli.plain_parser import OPTIONS_OF_FIT, PlainParser
 from pet_cifar.durations import seconds_of
 from pet_cifar.errors import InputError, disk_errors
-from pet_cifar.names import plain_stem
+from pet_cifar.names import plain_stem, printable
 
 if TYPE_CHECKING:
     from pet_cifar.cli.sweep_file import Sweep
@@ -81,7 +81,8 @@ def run_sweep(words: Sequence[str], clock: Callable[[], float] = time.monotonic)
     search = Search(study, sweep, url, folder, clock)
     search.begin_with(own)
     best = search.run(options.trials, seconds)
-    print(f"best of {len(study.trials)} trials: {spoken(best)}; run directory: {best.user_attrs.get(RUN, 'not told')}")
+    told = f"{spoken(best)}; run directory: {best.user_attrs.get(RUN, 'not told')}"
+    print(f"best of {len(study.trials)} trials: {printable(told)}")
     if not options.seeds:
         return 0
     seeds = [seed for seed in range(options.seeds + 1) if seed != own["seed_everything"]][: options.seeds]
@@ -93,7 +94,7 @@ def run_sweep(words: Sequence[str], clock: Callable[[], float] = time.monotonic)
     won = {name: str(value) for name, value in best.params.items()}
     files = {
         folder / "own_values.yaml": whole_config([*sweep.words(), *root]),
-        folder / "winner.yaml": whole_config([*sweep.words(won), *root]),
+        folder / "winner.yaml": whole_config([*sweep.words(won), *root], [("the study", sweep.as_config(won))]),
     }
     own_values, winner = files.values()
     if not differences(own_values, winner):

@@ -66,6 +66,12 @@ class Range:
         steps = (value - self.low) / (self.step or 1)
         return value if (self.step is None and not self.is_whole) or steps.is_integer() else None
 
+    def has(self, value: object) -> bool:
+        """Whether a study may say that a trial had this value."""
+        if self.choices:
+            return value in self.choices
+        return not isinstance(value, bool) and isinstance(value, int | float) and self.low <= value <= self.high
+
     def suggest(self, trial: "Trial") -> str:
         """A value for a trial, as a word of the command line."""
         if self.choices:

@@ -8,7 +8,6 @@ import csv
 import hashlib
 import os
 import re
-import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from operator import attrgetter
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from pet_cifar.data.files.locking import locked
 from pet_cifar.data.files.parallel import map_in_threads
-from pet_cifar.data.files.regular import MAX_BYTES, check_regular, read_regular
+from pet_cifar.data.files.regular import MAX_BYTES, check_regular, is_endless, read_regular
 from pet_cifar.data.files.replacing import replacing_text
 from pet_cifar.data.pixels.decode import DecodeError, decode, inspect
 from pet_cifar.errors import InputError, disk_errors
@@ -174,7 +173,7 @@ def check_file(folder: Path, path: str, label: str, split: str) -> ImageRecord:
     try:
         status = file.stat()
         times = (status.st_mtime_ns, status.st_ctime_ns)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
+        if is_endless(status) or status.st_size > MAX_BYTES:
             return ImageRecord(path, label, split, status.st_size, *times, 0, 0, "", "", "not an image")
         encoded = file.read_bytes()
     except OSError as error:

@@ -45,6 +45,19 @@ class HashedCheckpoints(TorchCheckpointIO):
             with replacing(path, kept_as) as file:
                 _write(checkpoint, file)
 
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Deletes a file; Lightning's own would also delete a directory and all that is in it.
+
+        Raises:
+            InputError: It is a directory.
+        """
+        if "://" in str(path):
+            super().remove_checkpoint(path)
+        elif Path(path).is_dir():
+            raise InputError(f"{path} is a directory, where a checkpoint belongs; move it away")
+        else:
+            Path(path).unlink(missing_ok=True)
+
 
 def use_hashed_checkpoints(trainer: Trainer) -> None:
     """Lets a trainer write such files, unless its strategy or the user has a way of its own."""

@@ -23,6 +23,7 @@ from pet_cifar.hardware import keep_freed_memory
 from pet_cifar.names import printable
 from pet_cifar.training import own_module, prediction
 from pet_cifar.training.budget import TimeBudget, time_budget
+from pet_cifar.training.checkpoint_paths import check_paths
 from pet_cifar.training.class_weights import ClassWeights, check_class_weights, class_weights
 from pet_cifar.training.compile import compile_parts
 from pet_cifar.training.dropout import Dropout, number_pictures
@@ -535,6 +536,8 @@ class ImageClassifier(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses other data and another net, and lets this run's options win over those in the optimizer's state."""
+        if self._trainer is not None:
+            check_paths(self._trainer, checkpoint)
         # Lightning asks a data module itself only where the checkpoint knows one of its class.
         data = image_data_of(self._trainer)
         if data is not None:

@@ -2,6 +2,7 @@
 
 import copy
 import resource
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -81,6 +82,33 @@ def test_the_state_of_a_callback(name: str, own_checkpoint: Path, capsys: pytest
     (key,) = (key for key in states if key.startswith(name))
     file = forged(own_checkpoint, callbacks=states | {key: {"a": 1}})
     assert file in refused(capsys, "fit", "--ckpt_path", file, "--trainer.max_epochs", "2")
+
+
+@pytest.mark.parametrize("goes_on", ["--ckpt_path", "--resume"])
+@pytest.mark.parametrize("name", ["best_k_models", "kth_best_model_path", "best_model_path", "last_model_path"])
+@pytest.mark.parametrize("path", ["{folder}/../../../../victim", "{folder}/..", "{elsewhere}", "/elsewhere/victim"])
+def test_a_callback_deletes_no_files_of_others(
+    goes_on: str, name: str, path: str, own_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    states = torch.load(own_checkpoint, weights_only=True)["callbacks"]
+    (key,) = (key for key in states if key.startswith("BestCheckpoint"))
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "precious.txt").write_text("mine")
+    state = states[key]
+    named = path.format(folder=state["dirpath"], elsewhere=victim)
+    state[name] = {named: torch.tensor(-1.0)} if name == "best_k_models" else named
+    if path == "/elsewhere/victim":  # With this as its folder, the path leads out of the run's own one.
+        state["dirpath"] = "/elsewhere/a/b"
+        for other in {"kth_best_model_path", "best_model_path", "last_model_path", "best_k_models"} - {name}:
+            state[other] = {} if other == "best_k_models" else ""
+    file = forged(own_checkpoint, callbacks=states)
+    run = shutil.copytree(own_checkpoint.parents[1], tmp_path / "run")
+    shutil.copy(file, run / "checkpoints" / "last.ckpt")
+    line = refused(capsys, "fit", goes_on, file if goes_on == "--ckpt_path" else str(run), "--trainer.max_epochs", "3")
+    assert "BestCheckpoint" in line
+    assert named in line
+    assert (victim / "precious.txt").read_text() == "mine"
 
 
 def test_hyper_parameters_that_repeat_themselves_are_refused(own_checkpoint: Path) -> None:

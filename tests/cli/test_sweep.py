@@ -131,6 +131,44 @@ def test_a_sweep_that_goes_on_makes_what_is_missing(file: Path, trials: Trials, 
     assert proved == []
 
 
+def test_a_trial_of_a_stranger_with_another_option_is_refused(
+    file: Path, trials: Trials, proved: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--config", str(file), "--seeds", "1", "--trials"]
+    trials.planned = [[0.5, 0.6]]
+    run_sweep([*words, "1"])
+    study = optuna.load_study(study_name="lr", storage="sqlite:///sweeps/lr/study.db")
+    study.set_user_attr("\x1b]0;owned\x07", 1)
+    own = study.trials[0]
+    choices = optuna.distributions.CategoricalDistribution(["evil_module.Net"])
+    study.add_trial(
+        optuna.trial.create_trial(
+            params={**own.params, "model": "evil_module.Net"},
+            distributions={**own.distributions, "model": choices},
+            value=0.99,
+            user_attrs={"run": "\x1b[31mred"},
+        )
+    )
+    made = len(proved)
+    with pytest.raises(InputError, match="--study lr.*--model evil_module.Net") as caught:
+        run_sweep([*words, "2"])
+    assert str(file) in str(caught.value)
+    assert len(proved) == made
+    assert "\x1b" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("lr", [5.0, -1.0, "high"])
+def test_a_trial_that_waits_with_a_value_beyond_its_range_is_refused(file: Path, trials: Trials, lr: object) -> None:
+    words = ["--config", str(file), "--seeds", "0", "--trials"]
+    trials.planned = [[0.5, 0.6], [0.5, 0.6]]
+    run_sweep([*words, "1"])
+    study = optuna.load_study(study_name="lr", storage="sqlite:///sweeps/lr/study.db")
+    study.enqueue_trial({"model.lr": lr, "model.optimizer": "sgd"})
+    with pytest.raises(InputError, match=f"--study lr.*{lr}"):
+        run_sweep([*words, "2"])
+    assert len(trials.commands) == 1
+
+
 def test_a_sweep_ends_with_its_time(file: Path, trials: Trials) -> None:
     trials.planned = [[0.5, 0.6]] * 20
     reading = [0.0]

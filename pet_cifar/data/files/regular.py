@@ -1,11 +1,18 @@
 """Reads files that may come from anyone: no pipe is waited for, and no device and no giant file is read without end."""
 
 import errno
+import os
 import stat
 from pathlib import Path
 
 MAX_BYTES = 512 * 2**20
 """A file of more bytes, or one that unpacks to more, is not read, because it may be meant to fill the memory."""
+
+
+def is_endless(status: os.stat_result) -> bool:
+    """Whether this is a pipe, a socket or a device, of which nobody knows when it ends."""
+    # Opening a directory has an error of its own.
+    return not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode))
 
 
 def check_regular(path: Path) -> None:
@@ -14,8 +21,7 @@ def check_regular(path: Path) -> None:
     Raises:
         OSError: It is a pipe, a socket or a device, or is not there.
     """
-    mode = path.stat().st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # Opening a directory has an error of its own.
+    if is_endless(path.stat()):
         raise OSError(errno.EINVAL, "it is a pipe, a socket or a device, and no file", str(path))
 
 

@@ -39,5 +39,8 @@ def walk(folder: Path) -> list[str]:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a path, with forward slashes, leads through something hidden, or what macOS adds to an archive."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/") if part != ".")
+    """Whether a path, with forward slashes, leads through something hidden, or what macOS adds to an archive.
+
+    A way upward hides nothing; what reads a stranger's path refuses it.
+    """
+    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/") if part not in (".", ".."))
