@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pet_cifar.data.files.plain_yaml import read_yaml_file
-from pet_cifar.data.files.regular import check_regular
+from pet_cifar.data.files.regular import read_json
 
 RECORD = "run.json"
 CHANGES_NOTHING = {
@@ -89,9 +89,8 @@ def read_record(run: Path) -> dict[str, Any] | None:
     It is not flushed to the disk, so that a machine that stopped may have left it empty.
     """
     try:
-        check_regular(run / RECORD)
-        record = json.loads((run / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        record = read_json(run / RECORD)
+    except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) else None
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pet_cifar.data.files.locking import locked
 from pet_cifar.data.files.parallel import map_in_threads
+from pet_cifar.data.files.regular import read_json
 from pet_cifar.data.files.replacing import replacing
 from pet_cifar.data.manifest import ImageRecord, Split, natural_key
 from pet_cifar.data.manifest_report import warn_line
@@ -261,9 +262,9 @@ def _moved(splits: Mapping[Split, Sequence[ImageRecord]], moved: Mapping[str, Sp
 def _read(file: Path, count: int) -> list[tuple[int, int, bool, float]] | None:
     """What an earlier run found; None where it found nothing or the file is damaged."""
     try:
-        rows = json.loads(file.read_text(encoding="utf-8"))
+        rows = read_json(file)
         found = [(int(a), int(b), bool(mirrored), float(score)) for a, b, mirrored, score in rows]
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, OverflowError):  # No number is infinite.
         return None
     return found if all(0 <= a < b < count for a, b, _, _ in found) else None
 

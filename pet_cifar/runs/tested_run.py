@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from pet_cifar.callbacks.experiment import RECORD, key_of, read_options, read_record, read_seed
 from pet_cifar.callbacks.prediction_writer import FORMAT as SCORED_FORMAT
 from pet_cifar.callbacks.run_record import FORMAT as RECORD_FORMAT
-from pet_cifar.data.files.regular import check_regular
+from pet_cifar.data.files.regular import check_regular, read_json
 from pet_cifar.errors import InputError
 from pet_cifar.names import from_cell, printable
 from pet_cifar.runs.checkpoint_file import LAST, PREVIOUS
@@ -302,8 +301,8 @@ def _read_json(file: Path) -> Record:
         InputError: It is damaged.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except (OSError, ValueError, RecursionError) as error:
+        content = read_json(file) if file.is_file() else {}
+    except (OSError, ValueError) as error:
         raise InputError(f"{file} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise InputError(f"{file} holds a {type(content).__name__} where an object is expected")

@@ -155,7 +155,7 @@ def test_a_damaged_result_is_found_anew(tmp_path: Path) -> None:
     data = ImageFolderDataModule(tmp_path, image_size=16)
     data.setup("fit")
     (kept,) = (tmp_path / ".pet_cifar").glob("near_duplicates-*.json")
-    for damaged in ("[[1, 2", "[[1, 99999, false, 1]]", "{}x", "[1]"):
+    for damaged in ("[[1, 2", "[[1, 99999, false, 1]]", "{}x", "[1]", "[" * 200_000, "[[Infinity, 2, false, 1]]"):
         kept.write_text(damaged)
         assert len(data.near_duplicates()) == 12
 

@@ -4,7 +4,6 @@ import math
 import os
 import shutil
 import threading
-import tokenize
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -213,7 +212,7 @@ def _is_whole(file: Path, shape: tuple[int, ...]) -> bool:
         return False
     try:
         kept = MemmapArray(file)
-    except (ValueError, EOFError, tokenize.TokenError):
+    except ValueError:
         # Other errors are passed on: a file that cannot be opened at this moment may be good.
         return False
     array = kept.array

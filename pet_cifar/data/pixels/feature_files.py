@@ -42,10 +42,15 @@ class FeatureFile:
         if not (self.file.exists() and self.done.exists()):
             return False
         try:
-            whole = np.load(self.file, mmap_mode="r")
-        except (ValueError, EOFError):  # no other error, since files that cannot be opened just now may be good
+            whole = MemmapArray(self.file).array
+        except ValueError:  # no other error, since files that cannot be opened just now may be good
             whole = np.empty(0)
-        return len(whole) == self.count and whole.dtype == np.float16 and self.done.stat().st_size == SIZE * self.chunks
+        return (
+            whole.ndim > 0
+            and len(whole) == self.count
+            and whole.dtype == np.float16
+            and self.done.stat().st_size == SIZE * self.chunks
+        )
 
     def create(self, shape: tuple[int, ...]) -> None:
         """Makes the files in their full size, so that other runs see what is taken."""

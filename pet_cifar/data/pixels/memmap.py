@@ -2,10 +2,13 @@
 
 import mmap
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pet_cifar.data.files.regular import check_regular
 
 RESIDENT = 256 * 10**6
 """Bytes up to which a file may stay in this process's memory once it was read."""
@@ -28,6 +31,14 @@ class MemmapArray:
     """
 
     def __init__(self, file: Path) -> None:
+        check_regular(file)
+        try:
+            self._read(file)
+        # What is wrong with a header ends in one or another of these, since numpy reads it as Python's own text.
+        except (ArithmeticError, EOFError, MemoryError, RecursionError, SyntaxError, TypeError, TokenError) as error:
+            raise ValueError(f"{file} is no whole array: {error}") from error
+
+    def _read(self, file: Path) -> None:
         with file.open("rb") as stream:
             np.lib.format.read_magic(stream)
             shape, _, dtype = np.lib.format.read_array_header_1_0(stream)

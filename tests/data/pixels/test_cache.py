@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from pet_cifar.data.pixels import cache as caching
 from pet_cifar.data.pixels.cache import DevicePixels, FilePixels, open_pixels
 from pet_cifar.data.pixels.checksum import checksum
+from pet_cifar.data.pixels.feature_files import FeatureFile
 from pet_cifar.data.pixels.growing import Pixels
+from pet_cifar.data.pixels.memmap import MemmapArray
 from pet_cifar.data.pixels.placement import Placement
 from pet_cifar.errors import InputError
 from tests.conftest import WITHOUT_LIGHTNING, set_free_space
@@ -273,6 +275,36 @@ def test_the_device_takes_what_is_in_the_file(source: Source, file: Path) -> Non
     assert isinstance(pixels, DevicePixels)
     assert torch.equal(pixels.tensor, torch.from_numpy(source.array))
     assert not source.reads
+
+
+HEADERS = {
+    "a giant": "(100000000000000000000000000,)",
+    "truth": "(True,)",
+    "no number": "(1.5,)",
+    "deep": "(" * 3000 + ")" * 3000,
+    "no end": "(1,",
+    "a list as a key": "(1,), [1]: 2",
+}
+
+
+def with_header(shape: str) -> bytes:
+    """A file with a header of numpy's that gives this shape."""
+    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(64)
+
+
+@pytest.mark.parametrize("shape", HEADERS.values(), ids=HEADERS)
+def test_a_forged_header_is_told_and_made_anew(source: Source, file: Path, shape: str) -> None:
+    opened(source, "disk", file)
+    file.write_bytes(with_header(shape))
+    with pytest.raises(ValueError, match="npy|array|header|shape"):
+        MemmapArray(file)
+    assert torch.equal(opened(source, "disk", file).take(np.arange(COUNT)), torch.from_numpy(source.array))
+    features = FeatureFile(file.with_name("features.npy"), 3)
+    features.create((2,))
+    assert features.is_there()
+    features.file.write_bytes(with_header(shape))
+    assert not features.is_there()
 
 
 @pytest.mark.parametrize("damage", ["short", "empty", "other shape", "other type", "nonsense"])

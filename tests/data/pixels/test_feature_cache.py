@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pet_cifar.data.pixels import feature_files
 from pet_cifar.data.pixels.feature_cache import RECENT, FeatureExtractor, store_features
 from pet_cifar.data.pixels.feature_files import CHUNK, FeatureFile, StoredFeatures
 from pet_cifar.errors import InputError
@@ -182,7 +183,7 @@ def test_a_file_that_cannot_be_opened_just_now_is_kept(monkeypatch: pytest.Monke
     def fail(*arguments: object, **options: object) -> None:
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr(np, "load", fail)
+    monkeypatch.setattr(feature_files, "MemmapArray", fail)
     with pytest.raises(OSError, match="Too many"):
         Work().store()
     assert file.exists()
