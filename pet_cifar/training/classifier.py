@@ -456,7 +456,8 @@ class ImageClassifier(LightningModule):
     def on_train_epoch_end(self) -> None:
         """Logs the epoch's means."""
         self.loss_watch.check(self)
-        self.train_metrics.log(self, self._class_names())
+        if self.loss_watch.end_epoch(self):
+            self.train_metrics.log(self, self._class_names())
 
     def on_validation_epoch_end(self) -> None:
         """Logs the means over the validation pictures."""

@@ -26,6 +26,10 @@ READ_AT_ONCE = ("cpu",)
 """The devices whose numbers Python reads without waiting."""
 NAMED = 32
 """The largest number of files that are named."""
+TOLD = 5
+"""How many steps that are left out are told of one by one, before they are only counted."""
+LEFT_OUT_IN_A_ROW = 20
+"""After how many steps in a row that are left out a run ends, since nothing is learned any more."""
 
 
 @dataclass(slots=True)
@@ -55,6 +59,7 @@ class LossWatch:
         self.on_nan = on_nan
         self._steps: list[_Step] = []
         self._copied: tuple[list[_Step], Tensor, Callable[[], bool]] | None = None
+        self._left_out = self._in_a_row = self._learned = self._untold = 0
 
     def accepts(self, module: LightningModule, loss: Tensor, batch: Batch | FeatureBatch) -> bool:
         """Whether the net may learn from a loss.
@@ -68,7 +73,8 @@ class LossWatch:
             False where the step is to be left out, which all processes agree on.
 
         Raises:
-            NotFiniteError: The loss of this step, or of an earlier one on a GPU, is not finite.
+            NotFiniteError: The loss of this step, or of an earlier one on a GPU, is not finite; or too many steps in a
+                row are to be left out.
         """
         if module._trainer is None:  # A program makes the step by itself, and sees its loss.
             return True
@@ -76,6 +82,7 @@ class LossWatch:
         on_cpu = module.device.type in READ_AT_ONCE
         alone = self.on_nan == "stop" or trainer.world_size == 1
         if on_cpu and alone and math.isfinite(loss.item()):
+            self._count_learned()
             return True
         rate = learning_rate(trainer.optimizers[0])
         row = batch.row if image_data_of(trainer) is not None else None
@@ -98,9 +105,38 @@ class LossWatch:
 
     def _agree_to_learn(self, module: LightningModule, step: _Step) -> bool:
         finite = bool(step.loss.isfinite())
-        if not finite:
-            log.warning("%s; the step is left out", _describe(module, step))
-        return bool(module.trainer.strategy.reduce_boolean_decision(finite))
+        if module.trainer.strategy.reduce_boolean_decision(finite):
+            self._count_learned()
+            return True
+        self._left_out += 1
+        self._in_a_row += 1
+        if self._in_a_row >= LEFT_OUT_IN_A_ROW:
+            raise NotFiniteError(
+                f"--model.on_nan skip has left out {self._in_a_row} steps in a row, so that nothing is learned any "
+                f"more: {_describe(module, step)}; give a smaller --model.lr or a longer warmup"
+            )
+        if self._left_out <= TOLD:
+            if not finite:  # Of several processes the one tells whose pictures they are.
+                log.warning("%s; the step is left out", _describe(module, step))
+        else:
+            self._untold += 1
+        return False
+
+    def _count_learned(self) -> None:
+        self._learned += 1
+        self._in_a_row = 0
+
+    def end_epoch(self, module: LightningModule) -> bool:
+        """Tells how many more steps of an epoch were left out.
+
+        Returns:
+            Whether the net has learned from a step of the epoch, so that there is something to log.
+        """
+        if self._untold:
+            log.warning("%d more steps of epoch %d are left out", self._untold, module.trainer.current_epoch)
+        has_learned = self.on_nan == "stop" or self._learned > 0
+        self._learned = self._untold = 0
+        return has_learned
 
     def _check_what_has_arrived(self, module: LightningModule) -> None:
         if self._copied is not None and self._copied[2]():

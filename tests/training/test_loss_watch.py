@@ -15,7 +15,7 @@ from pet_cifar.data.loader import Batch
 from pet_cifar.errors import InputError, NotFiniteError
 from pet_cifar.models import ResidualCNN
 from pet_cifar.training import loss_watch
-from pet_cifar.training.loss_watch import CHECK_EVERY, LossWatch
+from pet_cifar.training.loss_watch import CHECK_EVERY, LEFT_OUT_IN_A_ROW, TOLD, LossWatch
 from tests.conftest import quiet_trainer
 
 RUN = ["fit", "--config", "digits_residual", "--model.widths", "[4]", "--trainer.max_epochs", "1"]
@@ -80,6 +80,46 @@ def test_a_step_can_be_left_out(
     told = [record.message for record in caplog.records if "left out" in record.message]
     assert len(told) == 1
     assert "step 2 " in told[0]
+
+
+@pytest.mark.filterwarnings("ignore:`training_step` returned `None`")
+def test_a_run_that_leaves_every_step_out_ends(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, steps = ResidualCNN.loss, iter(range(1000))
+
+    def loss(self: ResidualCNN, logits: Tensor, label: Tensor, weight: Tensor | None = None) -> Tensor:
+        found = own(self, logits, label, weight)
+        return found * float("nan") if self.training and next(steps) >= 3 else found
+
+    monkeypatch.setattr(ResidualCNN, "loss", loss)
+    # An epoch has five steps, so that some have none to learn from.
+    options = ["--model.on_nan", "skip", "--trainer.max_epochs", "50", "--trainer.limit_train_batches", "5"]
+    with caplog.at_level(logging.WARNING, "pet_cifar"), pytest.raises(SystemExit) as caught:
+        main([*RUN, *options])
+    assert caught.value.code == 1
+    line = next(one for one in capsys.readouterr().err.splitlines() if "error" in one)
+    assert f"{LEFT_OUT_IN_A_ROW} steps in a row" in line
+    assert f"step {3 + LEFT_OUT_IN_A_ROW - 1} " in line
+    assert "--model.lr" in line
+    told = [record.message for record in caplog.records if "left out" in record.message]
+    assert len([one for one in told if "of the files" in one]) == TOLD
+    assert any("2 more steps of epoch 1 " in one for one in told)
+
+
+@pytest.mark.filterwarnings("ignore:`training_step` returned `None`")
+def test_steps_that_are_left_out_now_and_then_do_not_end_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, steps = ResidualCNN.loss, iter(range(1000))
+
+    def loss(self: ResidualCNN, logits: Tensor, label: Tensor, weight: Tensor | None = None) -> Tensor:
+        found = own(self, logits, label, weight)
+        return found if not self.training or next(steps) % LEFT_OUT_IN_A_ROW == 0 else found * float("inf")
+
+    monkeypatch.setattr(ResidualCNN, "loss", loss)
+    net = ResidualCNN(image_size=8, widths=[4], on_nan="skip")
+    trainer = quiet_trainer(max_epochs=10)
+    trainer.fit(net, DigitsDataModule(image_size=8, batch_size=200))
+    assert trainer.current_epoch == 10
 
 
 def watched_steps(losses: list[float], monkeypatch: pytest.MonkeyPatch, arrives_after: int) -> Callable[[], None]:
