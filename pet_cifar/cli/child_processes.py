@@ -18,8 +18,13 @@ from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from torch import distributed
 
+from pet_cifar.cli import rank_failure
 from pet_cifar.cli.rank_failure import ERROR_FILE
 
+PARENT = "PET_CIFAR_FIRST_PROCESS"
+"""The environment variable in which a process that was started here finds the number of the one that started it."""
+CPP_LOG = "TORCH_CPP_LOG_LEVEL"
+"""The environment variable that says from which level on torch's parts in C++ print."""
 PERIOD = 0.25
 """The seconds between two looks at the processes."""
 FAREWELL = 5.0
@@ -55,11 +60,18 @@ class WatchedLauncher(_SubprocessScriptLauncher):
     def _start(self) -> None:
         descriptor, self._errors = tempfile.mkstemp(prefix="pet_cifar_", suffix=".json")
         os.close(descriptor)
-        os.environ[ERROR_FILE] = self._errors
+        # Where the first process is killed, the others would print where in torch they were; one tells of it in a line.
+        own = {ERROR_FILE: self._errors, CPP_LOG: os.environ.get(CPP_LOG, "ERROR"), PARENT: str(os.getpid())}
+        before = {name: os.environ.get(name) for name in own}
+        os.environ.update(own)
         try:
             self._call_children_scripts()
         finally:
-            del os.environ[ERROR_FILE]
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
         threading.Thread(target=watch, args=(self.procs, self._give_up), daemon=True).start()
 
     def _give_up(self, rank: int, status: int) -> None:
@@ -101,6 +113,23 @@ def watch(processes: Sequence[subprocess.Popen[Any]], give_up: Callable[[int, in
         time.sleep(PERIOD)
 
 
+def watch_first(first: int, speaks: bool) -> None:
+    """Ends this process once the one that started it has ended, for which it might wait for half an hour.
+
+    Args:
+        first: The system's number of that process.
+        speaks: Whether this one is to tell of it.
+    """
+    while os.getppid() == first:
+        time.sleep(PERIOD)
+    since = time.monotonic()
+    while time.monotonic() - since < (MET if distributed.is_initialized() else UNMET):
+        time.sleep(PERIOD)
+    if speaks:
+        print(f"pet-cifar: error: {rank_failure.without_a_word(0)}", file=sys.stderr, flush=True)
+    os._exit(rank_failure.OtherProcessError.status)
+
+
 def last_words(rank: int, processes: int, status: int, errors: Path) -> tuple[str, int]:
     """What to end with where another process has ended.
 
@@ -136,6 +165,9 @@ def use_watched_launcher(trainer: Trainer, before_end: Callable[[], None]) -> No
         trainer: Runs the verb.
         before_end: Is called before a process ends that waits in vain.
     """
+    if first := os.environ.pop(PARENT, None):
+        arguments = (int(first), os.environ.get("LOCAL_RANK") == "1")
+        threading.Thread(target=watch_first, args=arguments, daemon=True).start()
     environment = getattr(trainer.strategy, "cluster_environment", None)
     is_plain = type(trainer.strategy.launcher) is _SubprocessScriptLauncher
     if is_plain and environment is not None and not environment.creates_processes_externally:

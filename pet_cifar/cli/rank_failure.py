@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -50,7 +51,7 @@ def exchange(error: Exception, trainer: Trainer) -> OtherProcessError | None:
 
     Raises:
         Stopped: Another process was stopped by a signal, as this one is then.
-        SystemExit: Another process has failed, and tells so on the same terminal, or has taken with it what it told.
+        SystemExit: Another process has failed, and one of those that are left on this machine tells so.
     """
     if not is_one_of_several(trainer):
         return None
@@ -62,9 +63,26 @@ def exchange(error: Exception, trainer: Trainer) -> OtherProcessError | None:
     told = _heard(trainer.world_size)
     if told is not None and told.startswith(SIGNAL):
         raise Stopped(int(told.removeprefix(SIGNAL)))
-    if told is None or trainer.local_rank:  # One process of each machine is enough.
+    if told is None:
+        told = without_a_word(0)
+        speaks = trainer.local_rank == (1 if trainer.node_rank == 0 else 0)
+    else:
+        speaks = trainer.local_rank == 0
+    if not speaks:  # One process of each machine is enough.
         raise SystemExit(OtherProcessError.status)
     return OtherProcessError(told)
+
+
+def without_a_word(rank: int) -> str:
+    """The line about a process that is gone.
+
+    Args:
+        rank: Its number.
+    """
+    return (
+        f"process {rank} has ended and cannot be asked why: it has said so by itself, or was killed, as happens for "
+        "want of memory; the system's log may say why"
+    )
 
 
 def tell_signal(number: int, trainer: Trainer) -> None:
@@ -91,8 +109,16 @@ def is_cut_off(error: Exception) -> bool:
 
 
 def _store() -> Any:
-    """A connection of its own to where the processes have found each other, a ``TCPStore``."""
+    """A connection of its own to where the processes have found each other, a ``TCPStore``.
+
+    Raises:
+        RuntimeError: The process that holds it is gone.
+    """
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    try:  # torch itself would print where in its code it was.
+        socket.create_connection((host, port), CONNECT.total_seconds()).close()
+    except OSError as error:
+        raise RuntimeError(f"nobody answers at {host}:{port}") from error
     return distributed.TCPStore(  # type: ignore[attr-defined]
         host, port, is_master=False, timeout=CONNECT, wait_for_workers=False
     )
@@ -123,7 +149,7 @@ def _heard(processes: int) -> str | None:
     """What the process has told that failed; None where nobody can be asked any more."""
     try:
         store = _store()
-    except (RuntimeError, KeyError, ValueError):  # The first process holds it, and has ended with a word of its own.
+    except (RuntimeError, KeyError, ValueError):  # The first process holds it, and has ended.
         return None
     try:
         store.wait([FAILURE], PATIENCE)

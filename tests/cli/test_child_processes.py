@@ -75,6 +75,39 @@ class Act(Callback):
 """
 
 
+def ends_within(group: int, seconds: float) -> bool:
+    """Whether nothing of a group of processes is left after so many seconds."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+WAITS = """
+import os, sys, threading, time
+from pet_cifar.cli import child_processes
+child_processes.UNMET = 0.1
+first, child = os.getpid(), os.fork()
+if child:
+    time.sleep(0.5)
+    os._exit(0)  # The first process ends without a word.
+child_processes.watch_first(first, speaks=True)
+"""
+
+
+def test_a_process_does_not_wait_for_the_first_one_that_is_gone() -> None:
+    with Path("out.txt").open("w+") as out:
+        child = subprocess.Popen([sys.executable, "-c", WAITS], stdout=out, stderr=out, start_new_session=True)
+        assert child.wait(60) == 0
+        assert ends_within(child.pid, 30)
+        out.seek(0)
+        assert "process 0 " in out.read()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("rank", "act", "status", "last"),
@@ -83,6 +116,7 @@ class Act(Callback):
         (0, "raise", 1, "ZeroDivisionError: this part is broken"),
         (1, "SIGTERM", 143, "stopped by SIGTERM"),
         (0, "SIGINT", 130, "stopped by SIGINT"),
+        (0, "SIGKILL", -9, "the system's log may say why"),
     ],
 )
 def test_real_processes(rank: int, act: str, status: int, last: str) -> None:
@@ -98,9 +132,8 @@ def test_real_processes(rank: int, act: str, status: int, last: str) -> None:
             start_new_session=True,
         )
         assert child.wait(600) == status
+        assert ends_within(child.pid, 60 if act == "SIGKILL" else 1)
         out.seek(0)
-        said = out.read()
-        assert said.strip().splitlines()[-1].endswith(last)
-    time.sleep(1)
-    with pytest.raises(ProcessLookupError):  # Nothing of it is left.
-        os.killpg(child.pid, 0)
+        lines = out.read().strip().splitlines()
+        assert lines[-1].endswith(last)
+        assert not [line for line in lines if "frame #" in line]
