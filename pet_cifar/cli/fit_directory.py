@@ -121,6 +121,8 @@ def ended(trainer: Trainer, signals: StopSignals, directory: FitDirectory | None
         SystemExit: A signal has stopped the run; the status is 128 and the signal's number, as a shell has it.
     """
     failed, steps = True, None
+    if directory is not None:
+        signals.before_end = lambda: directory.close(failed=True, steps=trainer.global_step)
     try:
         with signals:
             yield

@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -14,6 +16,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from pet_cifar.callbacks.stop_request import Stopped, StopRequest
 from pet_cifar.cli.interactive import is_interactive
 
+PATIENCE = 3.0
+"""After how many seconds a process ends that should have ended at once."""
 ASKED = "pet-cifar: stopping at the next step, with a checkpoint; Ctrl-C once more ends at once\n"
 
 
@@ -22,8 +26,9 @@ class StopSignals(Callback):
 
     The first one lets a run that trains save a checkpoint after its next step; everything else ends at once, by
     `Stopped`. A second Ctrl-C ends the process, also where torch computes for long: no handler in Python runs
-    meanwhile, but a thread does. A signal that was ignored when the program started, as nohup does with SIGHUP, stays
-    so.
+    meanwhile, but a thread does. The thread also ends a process that is to end at once and does not, as one that waits
+    within torch for other processes that never come. A signal that was ignored when the program started, as nohup does
+    with SIGHUP, stays so.
 
     It is a callback that keeps Lightning from setting handlers of its own. Lightning's handler of SIGTERM broadcasts
     to the other processes wherever the signal finds it, which leaves all of them waiting for each other.
@@ -31,11 +36,14 @@ class StopSignals(Callback):
     Attributes:
         stop: What the run looks at.
         has_trained: Whether training has begun.
+        before_end: Is called before the thread ends the process.
     """
 
     def __init__(self) -> None:
         self.stop = StopRequest()
         self.has_trained = False
+        self.before_end: Callable[[], None] = lambda: None
+        self._has_answered = False
         self._before: dict[signal.Signals, Any] = {}
         self._pipe: int | None = None
 
@@ -58,11 +66,11 @@ class StopSignals(Callback):
             self._pipe = None
 
     def _watch(self) -> None:
-        """Starts a thread that ends the process at the second Ctrl-C."""
+        """Starts a thread that ends the process at the second Ctrl-C, or where it does not answer."""
         reads, self._pipe = os.pipe()
         os.set_blocking(self._pipe, False)
         signal.set_wakeup_fd(self._pipe, warn_on_full_buffer=False)
-        threading.Thread(target=_end_at_second_ctrl_c, args=(reads,), daemon=True).start()
+        threading.Thread(target=self._see, args=(reads,), daemon=True).start()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Leaves the signals as they are when Lightning would take them, which it does after this hook."""
@@ -73,7 +81,29 @@ class StopSignals(Callback):
         """Notes that training has begun."""
         self.has_trained = True
 
+    def _see(self, reads: int) -> None:
+        """Sees every signal when it comes; runs in a thread of its own."""
+        left = 2 if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN else -1
+        answered = {number for number, before in self._before.items() if before is not signal.SIG_IGN}
+        with os.fdopen(reads, "rb", buffering=0) as pipe:
+            while number := pipe.read(1):
+                left -= number[0] == signal.SIGINT
+                if left == 0:
+                    os._exit(128 + signal.SIGINT)
+                if number[0] in answered:
+                    timer = threading.Timer(PATIENCE, self._end_unanswered, (number[0],))
+                    timer.daemon = True
+                    timer.start()
+
+    def _end_unanswered(self, number: int) -> None:
+        if not self._has_answered and not self.stop.is_heard and self._pipe is not None:
+            with suppress(Exception):  # The process ends in any case.
+                self.before_end()
+            os.write(2, f"stopped by {signal.Signals(number).name}\n".encode())
+            os._exit(128 + number)
+
     def _answer(self, number: int, frame: FrameType | None) -> None:
+        self._has_answered = True
         if self.stop.signal and number != signal.SIGINT:
             return  # SLURM, for one, sends more than one, and the checkpoint is being written.
         if self.stop.signal or not self.stop.is_heard:
@@ -82,15 +112,6 @@ class StopSignals(Callback):
         if getattr(rank_zero_only, "rank", 0) == 0:
             # print is not made for a handler: it may interrupt itself.
             os.write(2, ASKED.encode())
-
-
-def _end_at_second_ctrl_c(reads: int) -> None:
-    left = 2 if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN else -1
-    with os.fdopen(reads, "rb", buffering=0) as pipe:
-        while number := pipe.read(1):
-            left -= number[0] == signal.SIGINT
-            if left == 0:
-                os._exit(128 + signal.SIGINT)
 
 
 def _signals() -> list[signal.Signals]:

@@ -2,7 +2,10 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from pet_cifar.callbacks.stop_request import Stopped, StopRequest
 from pet_cifar.cli import stop_signals
 from pet_cifar.cli.stop_signals import StopSignals, requeue
 from tests.cli.kills import At, apart, kill_at, rows_of
+from tests.cli.ranks import free_port
 from tests.runs.killed_runs import draw_and_save_at_every_epoch
 
 pytestmark = [
@@ -78,6 +82,41 @@ def test_ctrl_c_twice_ends_at_once_also_while_torch_computes() -> None:
     status, said = apart(FIT, At("on_train_batch_start", 1, 3, twice), before=draw_and_save_at_every_epoch)
     assert status == 128 + signal.SIGINT, said
     assert torch.load(RUN / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 7
+
+
+WAITS = """
+import sys
+from pet_cifar.cli import stop_signals
+from pet_cifar.cli.main import main
+stop_signals.PATIENCE = 0.2
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_process_that_waits_for_another_machine_ends(number: signal.Signals) -> None:
+    """No Python runs in it meanwhile, since torch waits."""
+    words = [*FIT, "--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.num_nodes", "2"]
+    around = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "NODE_RANK": "0"}
+    with Path("out.txt").open("w+") as out:
+        child = subprocess.Popen(
+            [sys.executable, "-c", WAITS, *words, "--trainer.strategy", "ddp"],
+            stdout=out,
+            stderr=out,
+            env={**os.environ, **around},
+        )
+        try:
+            while "MEMBER: 1/2" not in Path("out.txt").read_text():
+                assert child.poll() is None, Path("out.txt").read_text()
+                time.sleep(0.1)
+            time.sleep(0.5)
+            child.send_signal(number)
+            assert child.wait(60) == 128 + number
+        finally:
+            child.kill()
+            child.wait()
+        assert Path("out.txt").read_text().splitlines()[-1] == f"stopped by {number.name}"
+    assert not Path("lightning_logs/digits_residual/version_0").exists()
 
 
 def test_before_the_first_step_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
