@@ -29,7 +29,7 @@ from pet_cifar.cli.options import (
     subclasses_of,
 )
 from pet_cifar.data.files.plain_yaml import read_yaml
-from pet_cifar.errors import InputError
+from pet_cifar.errors import InputError, did_you_mean
 from pet_cifar.runs.trusted import import_trusted, is_trusted
 
 _CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
@@ -101,7 +101,10 @@ class _Check:
             if path in options:
                 self.value(f"{shown}{key}", options[path], value)
             elif not _is_group(options, path):
-                # The parser tells of a key that there is not.
+                if not shown and isinstance(value, Mapping) and "class_path" in value:
+                    parts = {option.partition(".")[0] for option in options}
+                    raise InputError(f"{self.source}: there is no key {key}{did_you_mean(str(key), sorted(parts))}")
+                # The parser tells of any other key that there is not.
                 self.plain(f"{shown}{key}", value)
             elif isinstance(value, Mapping):
                 self.keys(value, options, f"{path}.", f"{shown}{key}.")

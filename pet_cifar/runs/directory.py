@@ -146,7 +146,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:
         # torch's own advice is to run the code in the file.
         code = isinstance(error, pickle.UnpicklingError)
-        reason = "" if code else f" ({(str(error) or type(error).__name__).splitlines()[0]})"
+        words = f"{type(error).__name__} {error}" if isinstance(error, LookupError) else str(error)
+        reason = "" if code else f" ({(words or type(error).__name__).splitlines()[0]})"
         raise InputError(
             f"{path} cannot be read as a checkpoint{reason}; it is none, is damaged, or holds more than tensors, "
             "numbers and strings"

@@ -44,6 +44,13 @@ def test_a_config_file_of_another_shape(place: str, capsys: pytest.CaptureFixtur
         assert "a_config.yaml" in line
 
 
+def test_a_misspelled_part_of_a_config_is_named_with_the_right_one(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("odd.yaml").write_text("modle: {class_path: ResidualCNN}\ndata: DigitsDataModule\n")
+    line = refused(capsys, "fit", "--config", "odd.yaml")
+    assert "--config odd.yaml" in line
+    assert "modle; did you mean model?" in line
+
+
 @pytest.mark.parametrize("content", ["", "- 1\n", "3\n", "abc\n", "null\n", "a: b: c\n"])
 def test_a_config_file_without_keys(content: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("odd.yaml").write_text(content)
