@@ -39,8 +39,8 @@ def keep_pictures_a_step(asked: RunOptions, data: ImageDataModule, trainer: Trai
             one.config["data"]["init_args"]["batch_size"] = new
     count = f"{now} processes" if now > 1 else "one process"
     return (
-        f"overridden: --data.batch_size {old} -> {new}, since the run goes on on {count} instead of {before}, and takes "
-        f"{old * before} pictures a step as before"
+        f"overridden: --data.batch_size {old} -> {new}, since the run goes on on {count} instead of {before}, and "
+        f"takes {old * before} pictures a step as before"
     )
 
 
