@@ -32,6 +32,9 @@ from pet_cifar.data.split_pixels import SplitPixels
 from pet_cifar.errors import InputError, check_choice
 from pet_cifar.hardware import cores
 
+MOST_WORKERS = 256
+"""More threads than any machine has a use for; a checkpoint of a stranger may ask for any number."""
+
 _Hook = TypeVar("_Hook", bound=Callable[..., object])
 
 
@@ -118,8 +121,8 @@ class ImageDataModule(LightningDataModule):
         check_choice("on_bad_file", on_bad_file, ("skip", "error"))
         check_choice("drop_near_duplicates", drop_near_duplicates, ("train", None))
         check_fraction("val_fraction", val_fraction)
-        if num_workers < 0:
-            raise InputError(f"num_workers is {num_workers}; it is a number of threads, 0 or more")
+        if not 0 <= num_workers <= MOST_WORKERS:
+            raise InputError(f"num_workers is {num_workers}; it is a number of threads, from 0 to {MOST_WORKERS}")
         self.root = data_root(root)
         self.image_size = image_size
         self.batch_size = batch_size

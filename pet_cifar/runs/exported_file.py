@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from pet_cifar.data.files.regular import check_regular
 from pet_cifar.errors import InputError
 from pet_cifar.names import printable
 from pet_cifar.runs.net_size import COPIES, SPARE
@@ -79,8 +80,13 @@ def check_strangers_file(file: Path) -> None:
     """
     import onnx
 
+    check_regular(file)
     model = onnx.load(str(file), load_external_data=False)
-    tensors = [*model.graph.initializer, *(one.t for node in model.graph.node for one in node.attribute)]
+    attributes = [one for node in model.graph.node for one in node.attribute]
+    tensors = [*model.graph.initializer, *(one.t for one in attributes)]
+    tensors += [tensor for one in attributes for tensor in one.tensors]
+    if model.graph.sparse_initializer or any(one.HasField("sparse_tensor") or one.sparse_tensors for one in attributes):
+        raise ValueError("it holds sparse numbers, which stand for any number of others")
     # It would be read from a place that the file names.
     if any(one.external_data or one.data_location == onnx.TensorProto.EXTERNAL for one in tensors):
         raise ValueError("its numbers lie in another file")

@@ -436,6 +436,7 @@ def test_a_bad_test_fraction_of_digits_is_named(tmp_path: Path) -> None:
         *(({"test_fraction": value}, f"test_fraction is {value}; ") for value in (0, 1, 2)),
         ({"image_size": 0}, "image_size is 0; "),
         ({"num_workers": -1}, "num_workers is -1; "),
+        ({"num_workers": 10**6}, "num_workers is 1000000; "),
         ({"images_per_class": 0}, "images_per_class is 0; "),
         ({"images_per_class": -3}, "images_per_class is -3; "),
     ],

@@ -70,6 +70,22 @@ def test_no_other_file_is_read(place: str, is_node: bool) -> None:
         open_exported(file)
 
 
+@pytest.mark.parametrize("is_node", [False, True])
+def test_sparse_numbers_are_refused(is_node: bool) -> None:
+    values = numpy_helper.from_array(np.ones(1, np.float32), "weight")
+    places = numpy_helper.from_array(np.zeros(1, np.int64), "places")
+    sparse = helper.make_sparse_tensor(values, places, [3, 2])
+    if is_node:
+        file = write([helper.make_node("Constant", [], ["weight"], sparse_value=sparse), *MEANS, SCORES])
+    else:
+        file = write([*MEANS, SCORES])
+        model = onnx.load(str(file))
+        model.graph.sparse_initializer.append(sparse)
+        file.write_bytes(model.SerializeToString())
+    with pytest.raises(InputError, match=r"net\.onnx .* sparse"):
+        open_exported(file)
+
+
 def loop() -> Any:
     """A loop that does not end."""
     names = ("number", "goes_on", "value")
