@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pet_cifar.cli.plain_parser import PlainParser
 from pet_cifar.cli.run_option import add_root_option, add_run_option, check_run, data_of_run, load_run
+from pet_cifar.data.files.links import refuse_links
 from pet_cifar.errors import InputError, disk_errors
 from pet_cifar.names import printable
 
@@ -104,7 +105,7 @@ def _target(options: Any, run: Path, card: "Card") -> Path:
     """Where the file goes, of which nothing is there yet.
 
     Raises:
-        InputError: ``--output`` or what is written beside it is there.
+        InputError: ``--output`` or what is written beside it is there, or the run's own folder for it is a link.
     """
     ending = FORMATS[options.format]
     if options.output is not None:
@@ -117,6 +118,7 @@ def _target(options: Any, run: Path, card: "Card") -> Path:
         return target
     name = card.run.replace("/", "_").removesuffix(".ckpt") + ("_picture" if card.input == "picture" and ending else "")
     number = 1
+    refuse_links([run / "exported"])
     while True:
         stem = name if number == 1 else f"{name}_{number}"
         target = run / "exported" / f"{stem}{ending}"
