@@ -26,7 +26,7 @@ from pet_cifar.callbacks import (
 from pet_cifar.callbacks.images.base import ImageCallback
 from pet_cifar.callbacks.run_loggers import RunEvents, RunMetrics
 from pet_cifar.cli.options import choices
-from pet_cifar.data.files.links import refuse_links
+from pet_cifar.data.links import refuse_links
 from pet_cifar.data.root import is_writable
 from pet_cifar.errors import InputError
 from pet_cifar.names import printable

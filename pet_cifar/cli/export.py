@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pet_cifar.cli.plain_parser import PlainParser
 from pet_cifar.cli.run_option import add_root_option, add_run_option, check_run, data_of_run, load_run
-from pet_cifar.data.files.links import refuse_links
+from pet_cifar.data.links import refuse_links
 from pet_cifar.errors import InputError, disk_errors
 from pet_cifar.names import printable
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from pet_cifar.data.files.links import refuse_links
+from pet_cifar.data.links import refuse_links
 from pet_cifar.errors import check_local, disk_errors
 
 

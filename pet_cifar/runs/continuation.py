@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from pet_cifar.callbacks.last_checkpoint import LastCheckpoint
 from pet_cifar.callbacks.run_loggers import drawn_files, read_rows, write_rows
-from pet_cifar.data.files.links import refuse_links
+from pet_cifar.data.links import refuse_links
 from pet_cifar.errors import InputError, disk_errors
 from pet_cifar.runs.checkpoint_file import LAST, PREVIOUS
 from pet_cifar.runs.directory import check_resumed, read_checkpoint

@@ -1,7 +1,6 @@
 """``--config`` takes a file or the name of a shipped config; a checkpoint's config does not decide all."""
 
 from pathlib import Path
-
 from typing import Any
 
 import pytest

@@ -143,7 +143,12 @@ def test_no_data_is_put_where_a_checkpoint_says(
     there = tmp_path / "there"
     there.mkdir()
     asked: list[Path] = []
-    monkeypatch.setattr(download, "_try_mirror", lambda url, part, *_: asked.append(part) or "nobody is there")
+
+    def nobody_is_there(url: str, part: Path, *_: object) -> str:
+        asked.append(part)
+        return "nobody is there"
+
+    monkeypatch.setattr(download, "_try_mirror", nobody_is_there)
     for root in (tmp_path / "new", there, Path("at_hand")):
         config = yaml.safe_load(torch.load(own_checkpoint, weights_only=True)["config"])
         config["data"] = {"class_path": "CIFAR10DataModule", "init_args": {"root": str(root)}}

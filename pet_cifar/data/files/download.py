@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore]
 
 from pet_cifar.data.files.connection import HTTPHandler, HTTPSHandler
-from pet_cifar.data.files.links import refuse_links
 from pet_cifar.data.files.locking import locked
+from pet_cifar.data.links import refuse_links
 from pet_cifar.errors import InputError, disk_errors
 
 _ATTEMPTS = 3
