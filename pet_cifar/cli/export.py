@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pet_cifar.cli.plain_parser import PlainParser
 from pet_cifar.cli.run_option import add_root_option, add_run_option, check_run, data_of_run, load_run
-from pet_cifar.data.links import refuse_links
 from pet_cifar.errors import InputError, disk_errors
 from pet_cifar.names import printable
 
@@ -117,8 +116,11 @@ def _target(options: Any, run: Path, card: "Card") -> Path:
             target.rmdir()  # It is empty, and the whole folder is put in its place.
         return target
     name = card.run.replace("/", "_").removesuffix(".ckpt") + ("_picture" if card.input == "picture" and ending else "")
-    number = 1
+    # All of the data's modules come with this one.
+    from pet_cifar.data.links import refuse_links
+
     refuse_links([run / "exported"])
+    number = 1
     while True:
         stem = name if number == 1 else f"{name}_{number}"
         target = run / "exported" / f"{stem}{ending}"
