@@ -1,5 +1,6 @@
 """Config files: what they hold, and what the command line changed in them."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -13,6 +14,13 @@ from pet_cifar.hardware import Precision
 
 CHECKPOINT = "the config in"
 """What the source of a config begins with that stands in a checkpoint."""
+_TAKEN_ALONE: dict[str, tuple[object, ...]] = {
+    "strategy": ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false"),
+    **{"model_registry": (), "plugins": (), "profiler": ()},
+}
+"""What of the Trainer is taken out of a checkpoint with these values alone, which start and send nothing."""
+_PROCESSES: dict[str, tuple[object, ...]] = {"strategy": ("auto",), "devices": ("auto", 1), "num_nodes": (1,)}
+"""The same of those options by which Lightning starts processes, and waits for those of other machines."""
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -60,7 +68,9 @@ def config_of_checkpoint(
         taken["trainer"] = {"precision": precision}
     elif isinstance(trainer := taken.get("trainer"), dict):
         # A logger, a strategy or a plugin writes, sends or starts what the file says, so that the user gives it again.
-        plain = {key for key, value in trainer.items() if _is_plain(value) and key != "model_registry"}
+        # Nor does it say how many processes are started and waited for, unless torchrun has started as many already.
+        alone = _TAKEN_ALONE if _are_started(trainer) else _TAKEN_ALONE | _PROCESSES
+        plain = {key for key, value in trainer.items() if _is_plain(value) and _is_taken(value, alone.get(key))}
         others = [key for key, value in trainer.items() if value is not None and key not in (*plain, "callbacks")]
         taken["trainer"] = {key: value for key, value in trainer.items() if key not in others}
         for key in others:
@@ -88,6 +98,21 @@ def _init_args(config: object, source: str) -> dict[str, Any]:
     if not isinstance(model, dict | str | None) or not isinstance(init_args, dict | None):
         raise InputError(f"{source}: model: expected keys such as class_path and init_args, got {str(model)[:60]}")
     return init_args or {}
+
+
+def _is_taken(value: object, harmless: tuple[object, ...] | None) -> bool:
+    """Whether an option is taken out of a checkpoint with this value, where only some are, if any are named."""
+    return harmless is None or (isinstance(value, str | int) and not isinstance(value, bool) and value in harmless)
+
+
+def _are_started(trainer: Mapping[str, Any]) -> bool:
+    """Whether torchrun has started as many processes as a config asks for."""
+    devices, nodes = trainer.get("devices"), trainer.get("num_nodes") or 1
+    return (
+        "TORCHELASTIC_RUN_ID" in os.environ
+        and type(devices) is type(nodes) is int
+        and str(devices * nodes) == os.environ.get("WORLD_SIZE")
+    )
 
 
 def _is_plain(value: object) -> bool:

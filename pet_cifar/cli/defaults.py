@@ -26,6 +26,7 @@ from pet_cifar.callbacks import (
 from pet_cifar.callbacks.images.base import ImageCallback
 from pet_cifar.callbacks.run_loggers import RunEvents, RunMetrics
 from pet_cifar.cli.options import choices
+from pet_cifar.data.links import refuse_links
 from pet_cifar.data.root import is_writable
 from pet_cifar.errors import InputError
 from pet_cifar.names import printable
@@ -57,12 +58,17 @@ def scored_run(run: Path, default_root_dir: str | Path | None = None) -> list[Fi
     Args:
         run: The run directory.
         default_root_dir: The folder of one's own ``lightning_logs``; None takes the working directory.
+
+    Raises:
+        InputError: A link in the run would lead what is written elsewhere.
     """
     if not is_writable(run):
         loggers = new_run(run.parent.name, default_root_dir)
         places = map(printable, (str(run), loggers[0].log_dir))
         log.warning("%s cannot be written to, so that the results go to %s", *places)
         return loggers
+    # Checkpoints are only read.
+    refuse_links(path for path in run.rglob("*") if path.relative_to(run).parts[0] != "checkpoints")
     logger = RunEvents(run.parent.parent, run.parent.name, run.name, default_hp_metric=False)
     logger.suffix = ""
     return [logger]

@@ -1,5 +1,6 @@
 """``pet-cifar draw``: the pictures of a run as PNG files, so that a report needs no screenshots."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -116,7 +117,8 @@ def _pictures(
 def _new_folder(output: Path | None, run: Path) -> Path:
     if output is None:
         number = 1
-        while (folder := run / ("drawings" if number == 1 else f"drawings_{number}")).exists():
+        # A link that leads nowhere would be made there.
+        while os.path.lexists(folder := run / ("drawings" if number == 1 else f"drawings_{number}")):
             number += 1
         return folder
     output = output.expanduser()

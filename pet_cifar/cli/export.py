@@ -104,7 +104,7 @@ def _target(options: Any, run: Path, card: "Card") -> Path:
     """Where the file goes, of which nothing is there yet.
 
     Raises:
-        InputError: ``--output`` or what is written beside it is there.
+        InputError: ``--output`` or what is written beside it is there, or the run's own folder for it is a link.
     """
     ending = FORMATS[options.format]
     if options.output is not None:
@@ -116,6 +116,10 @@ def _target(options: Any, run: Path, card: "Card") -> Path:
             target.rmdir()  # It is empty, and the whole folder is put in its place.
         return target
     name = card.run.replace("/", "_").removesuffix(".ckpt") + ("_picture" if card.input == "picture" and ending else "")
+    # All of the data's modules come with this one.
+    from pet_cifar.data.links import refuse_links
+
+    refuse_links([run / "exported"])
     number = 1
     while True:
         stem = name if number == 1 else f"{name}_{number}"

@@ -49,6 +49,18 @@ class WantedRun:
         return Path(root or "").expanduser() / "lightning_logs" / self.name
 
     @property
+    def words_of_processes(self) -> list[str]:
+        """The options of its processes that are not the usual ones."""
+        trainer = self.config["trainer"]
+        usual = {"devices": "auto", "num_nodes": 1, "strategy": "auto"}
+        asked = {name: trainer[name] for name, value in usual.items() if trainer.get(name) not in (None, value)}
+        return [
+            word
+            for name, value in asked.items()
+            for word in (f"--trainer.{name}", value if isinstance(value, str) else json.dumps(value))
+        ]
+
+    @property
     def can_resume(self) -> bool:
         """Whether ``fit`` has an option that goes on with a run in its own directory."""
         return "resume" in self.config

@@ -1,8 +1,8 @@
 """Places that a file names and a run would write to: a checkpoint's must lie at hand, and a config's are told.
 
-The words that the user types are taken as they are. A folder in a config file may be the user's own or anyone's, so
-that the user reads where the run writes. A stranger's checkpoint is taken for its net, and nobody looks for a folder in
-it.
+The words that the user types are taken as they are, each for its own option. A folder in a config file may be the
+user's own or anyone's, so that the user reads where the run writes. A stranger's checkpoint is taken for its net, and
+nobody looks for a folder in it.
 """
 
 import os
@@ -11,8 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pet_cifar.cli.diagnosis import option_values
+from pet_cifar.data.files.plain_yaml import read_yaml
 from pet_cifar.data.root import state_directories
 from pet_cifar.errors import InputError
+
+DATA_ROOT = "data.root"
+_NO_PLACES = frozenset({"accelerator", "devices", "mode", "monitor", "precision", "strategy"})
+"""What no option of these names is: a link in the working directory may be called ``auto`` or ``val`` by chance."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +54,11 @@ def check_places(
         InputError: A checkpoint names such a place.
     """
     own = [Path.cwd(), *([_root_of(checkpoint)] if checkpoint is not None else [])]
-    typed = {os.path.normpath(part) for word in words for part in (word, word.partition("=")[2])}
+    typed = _typed(words)
     for option, text in outside(final.get("trainer"), "trainer", own):
-        if os.path.normpath(text) in typed or any(text in word for word in words):
+        if _is_among(option, text, typed):
             continue
-        said = [one for one in given if any(_same(text, other) for _, other in _texts(one.config, ""))]
-        for one in said[-1:] or given[:1]:
+        for one in _last_that_says(given, option, text):
             if one.is_checkpoint:
                 raise InputError(
                     f"{one.source}: --{option} {text} leads out of the working directory, and no checkpoint decides "
@@ -63,15 +68,59 @@ def check_places(
     yield from _data_root(given, final, typed)
 
 
-def _data_root(given: Sequence[Given], final: Mapping[str, Any], typed: set[str]) -> Iterator[str]:
+def takes_data_root_of_checkpoint(given: Sequence[Given], final: Mapping[str, Any], words: Sequence[str]) -> bool:
+    """Whether a checkpoint says where the data lies, in which case nothing is downloaded into that place.
+
+    Args:
+        given: What the files say; the last one wins.
+        final: What the run does.
+        words: What the user has typed.
+    """
+    root = _root_in(final)
+    if not root or _is_among(DATA_ROOT, root, _typed(words)):
+        return False
+    return any(one.is_checkpoint for one in _last_that_says(given, DATA_ROOT, root))
+
+
+def _data_root(given: Sequence[Given], final: Mapping[str, Any], typed: Sequence[tuple[str, str]]) -> Iterator[str]:
     """The line about a data folder that a file names, and that nothing was kept beside before."""
-    data = final.get("data")
-    root = (data.get("init_args") or {}).get("root") if isinstance(data, Mapping) else None
-    if not root or os.path.normpath(root) in typed or not given or not leads_out(root, [Path.cwd()]):
+    root = _root_in(final)
+    if not root or _is_among(DATA_ROOT, root, typed) or not given or not leads_out(root, [Path.cwd()]):
         return
     beside, _ = state_directories(_expanded(root))
     if not beside.is_dir():
         yield f"--data.root {root} comes out of a file: what is derived from the pictures is kept in {beside}"
+
+
+def _root_in(final: Mapping[str, Any]) -> str | None:
+    data = final.get("data")
+    root = (data.get("init_args") or {}).get("root") if isinstance(data, Mapping) else None
+    return None if root is None else str(root)
+
+
+def _typed(words: Sequence[str]) -> list[tuple[str, str]]:
+    """The texts that the user has typed, each with its option."""
+    return [
+        found
+        for name, value in option_values(words, set())
+        if value is not None and name.startswith("--")
+        for found in _texts(value, name[2:])
+    ]
+
+
+def _is_among(option: str, text: str, found: Sequence[tuple[str, str]]) -> bool:
+    """Whether a place was named for this very option; two ways of writing it are the same place."""
+    return any(_shown(name) == _shown(option) and (one == text or _places(one) == _places(text)) for name, one in found)
+
+
+def _last_that_says(given: Sequence[Given], option: str, text: str) -> Sequence[Given]:
+    """The file that decides, the first one where none has the text as it is written; none where there are no files."""
+    return [one for one in given if _is_among(option, text, list(_texts(one.config, "")))][-1:] or given[:1]
+
+
+def _shown(option: str) -> str:
+    """An option as the user writes it, without the keys that stand between a class and its arguments."""
+    return ".".join(part.removesuffix("+") for part in option.split(".") if part not in ("init_args", "dict_kwargs"))
 
 
 def outside(value: object, option: str, folders: Sequence[Path]) -> Iterator[tuple[str, str]]:
@@ -82,23 +131,26 @@ def outside(value: object, option: str, folders: Sequence[Path]) -> Iterator[tup
         option: The option that it is said of.
         folders: The folders that may be written to.
     """
-    return ((name, text) for name, text in _texts(value, option) if leads_out(text, folders))
+    return ((_shown(name), text) for name, text in _texts(value, option) if leads_out(text, folders))
 
 
 def leads_out(text: str, folders: Sequence[Path]) -> bool:
-    """Whether a text is a path that lies in none of the folders, whatever links are on its way."""
-    if not any(sign in text for sign in ("/", "\\", "..", "~")):
-        return False
-    path = os.path.realpath(_expanded(text.replace("\0", "")))
-    return not any(Path(path).is_relative_to(os.path.realpath(folder)) for folder in folders)
+    """Whether a text is a path that lies in none of the folders, whatever links and variables are on its way."""
+    own = [os.path.realpath(folder) for folder in folders]
+    return not all(any(place.is_relative_to(folder) for folder in own) for place in _places(text))
+
+
+def _places(text: str) -> list[Path]:
+    """Where a path leads: with its variables and its ``~`` replaced, and as it is, since not every class does that."""
+    text = text.replace("\0", "")
+    try:
+        return [Path(os.path.realpath(_expanded(text))), Path(os.path.realpath(text))]
+    except UnicodeEncodeError:  # No file of this name can be made anywhere.
+        return []
 
 
 def _expanded(text: str) -> Path:
     return Path(os.path.expanduser(os.path.expandvars(text)))  # noqa: PTH111 - a Path refuses the ~ of nobody
-
-
-def _same(text: str, other: str) -> bool:
-    return os.path.normpath(text) == os.path.normpath(other)
 
 
 def _root_of(checkpoint: Path) -> Path:
@@ -109,14 +161,27 @@ def _root_of(checkpoint: Path) -> Path:
 
 
 def _texts(value: object, option: str) -> Iterator[tuple[str, str]]:
-    """All texts within a config, each with its option, but the names of classes."""
+    """All texts within a config that may be places, each with its option: neither names of classes nor such words."""
     if isinstance(value, str):
-        yield option, value
+        if option.rpartition(".")[2] not in _NO_PLACES:
+            yield option, value
+            yield from _texts(_within(value), option)
     elif isinstance(value, Mapping):
         for key, one in value.items():
             if key != "class_path":
                 within = f"{option}.{key}" if option else str(key)
-                yield from _texts(one, option if key == "init_args" else within)
+                yield from _texts(one, option if key in ("init_args", "dict_kwargs") else within)
     elif isinstance(value, list | tuple):
         for one in value:
             yield from _texts(one, option)
+
+
+def _within(text: str) -> object:
+    """The keys or the list that the parser of the command line finds in a text; None where it finds none."""
+    if not any(letter in text for letter in "{[:-"):
+        return None
+    try:
+        found = read_yaml(text, "")
+    except InputError:  # What the parser could read all the same is refused where the classes in it are checked.
+        return None
+    return found if isinstance(found, Mapping | list) else None

@@ -245,7 +245,9 @@ class _Batch:
         if not found or not found[0].is_trained:
             print(f"{run.title}: what it prints goes to {log}", flush=True)
             resumed = found[0].folder if found and run.can_resume and found[0].has_checkpoint else None
-            words = ["--resume", str(resumed)] if resumed else [*run.words, "--seed_everything", str(run.seed)]
+            # No checkpoint says how many processes a run has.
+            again = ["--resume", str(resumed), *run.words_of_processes]
+            words = again if resumed else [*run.words, "--seed_everything", str(run.seed)]
             self._run(["fit", *words], log, device)
             known = {one.folder for one in found} - {resumed}
             found = [one for one in find_runs(run) if one.folder not in known]

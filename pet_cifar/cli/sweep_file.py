@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pet_cifar.callbacks.experiment import flatten
 from pet_cifar.cli import configs
 from pet_cifar.cli.config_files import find_config
-from pet_cifar.cli.places import outside
+from pet_cifar.cli.places import DATA_ROOT, outside
+from pet_cifar.data.root import expanded
 from pet_cifar.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
@@ -169,9 +170,8 @@ def read_sweep(file: Path) -> Sweep:
             raise InputError(
                 f"--config {file}: {name} is no option of a sweep; they are those of {', '.join(PARTS)}{near}"
             )
-    trainer = {name: value for name, value in flat.items() if name.startswith("trainer.")}
-    for option, text in outside(trainer, "", [Path.cwd()]):
-        raise InputError(f"--config {file}: fixed: {option} {text} leads out of the working directory; leave it out")
+    for key, options in (("fixed", flat), ("ranges", ranges)):
+        _refuse_places(f"--config {file}: {key}", {str(name): value for name, value in options.items()})
     config = _config_of(file, content["config"])
     return Sweep(
         file,
@@ -180,6 +180,17 @@ def read_sweep(file: Path) -> Sweep:
         tuple(text for name, value in flat.items() for text in (f"--{name}", word(value))),
         json.dumps({"config": configs.read_config(config), "ranges": ranges, "fixed": flat}, sort_keys=True),
     )
+
+
+def _refuse_places(where: str, options: Mapping[str, Any]) -> None:
+    """Refuses options with which a trial would write elsewhere, or with which a folder for data would be made there."""
+    trainer = {name: value for name, value in options.items() if name.partition(".")[0] == "trainer"}
+    for option, text in outside(trainer, "", [Path.cwd()]):
+        raise InputError(f"{where}: {option} {text} leads out of the working directory; leave it out")
+    data = {name: value for name, value in options.items() if name.partition(".")[0] == "data"}
+    for option, text in outside(data, "", [Path.cwd()]):
+        if option == DATA_ROOT and not expanded(text, DATA_ROOT).is_dir():
+            raise InputError(f"{where}: {option} {text}: there is no such directory; give one that is there")
 
 
 def word(value: object) -> str:

@@ -4,6 +4,7 @@ import os
 import shlex
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from enum import Enum
 from functools import partial
 from typing import Any
@@ -46,6 +47,7 @@ from pet_cifar.cli.ranks_agree import RanksAgree
 from pet_cifar.cli.save_config import SaveConfig
 from pet_cifar.cli.stop_signals import StopSignals
 from pet_cifar.data import ImageDataModule
+from pet_cifar.data.files.download import without_downloads
 from pet_cifar.errors import InputError
 from pet_cifar.models.summary import summary
 from pet_cifar.names import printable
@@ -78,6 +80,7 @@ class PetCifarCLI(LightningCLI):
     ) -> None:
         self._directory: fit_directory.FitDirectory | None = None
         self._signals = StopSignals()
+        self._downloads = True
         self._began = began
         self._load = load
         self.asked = asked
@@ -166,6 +169,7 @@ class PetCifarCLI(LightningCLI):
         ]
         for line in places.check_places(said, self.config_dump, self.asked.typed, self.asked.checkpoint):
             _print(line)
+        self._downloads = not places.takes_data_root_of_checkpoint(said, self.config_dump, self.asked.typed)
         for line in configs.overridden(self.given, self.config_dump):
             _print(line)
         self._choose_threads(own.get("threads"))
@@ -313,6 +317,7 @@ class PetCifarCLI(LightningCLI):
         with (
             fit_directory.ended(self.trainer, self._signals, self._directory),
             child_processes.end_together(self.trainer),
+            nullcontext() if self._downloads else without_downloads(),
         ):
             try:
                 super()._run_subcommand(subcommand)

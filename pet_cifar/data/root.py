@@ -8,6 +8,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from pet_cifar.data.links import refuse_links
 from pet_cifar.errors import check_local, disk_errors
 
 
@@ -35,11 +36,19 @@ def expanded(path: str | Path, name: str) -> Path:
 
 
 def state_directory(root: Path) -> Path:
-    """Makes the directory for what is derived from the data: ``root/.pet_cifar``, or the user's cache if read-only."""
+    """Makes the directory for what is derived from the data: ``root/.pet_cifar``, or the user's cache if read-only.
+
+    Raises:
+        InputError: It is a link or holds one, or no such directory can be made.
+    """
     beside, cache = state_directories(root)
+    refuse_links([beside])
     with suppress(OSError):
         beside.mkdir(exist_ok=True)
     if is_writable(beside):
+        # The folders of unpacked archives are moved here when they are whole, and nothing is written into them.
+        with disk_errors(beside):
+            refuse_links([*beside.iterdir(), *beside.glob("features/*")])
         return beside
     with disk_errors(cache, f", or set the environment variable XDG_CACHE_HOME to another folder than {cache.parent}"):
         cache.mkdir(parents=True, exist_ok=True)

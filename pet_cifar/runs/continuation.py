@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from pet_cifar.callbacks.last_checkpoint import LastCheckpoint
 from pet_cifar.callbacks.run_loggers import drawn_files, read_rows, write_rows
+from pet_cifar.data.links import refuse_links
 from pet_cifar.errors import InputError, disk_errors
 from pet_cifar.runs.checkpoint_file import LAST, PREVIOUS
 from pet_cifar.runs.directory import check_resumed, read_checkpoint
@@ -50,7 +51,7 @@ def continuation_of(path: str) -> tuple[Continuation, dict[str, Any]]:
         InputError: There is no such run, no checkpoint of it is whole, or it is of an earlier version.
     """
     run = _find(path)
-    _refuse_links(run)
+    refuse_links(run.rglob("*"), f"--resume {run}: ")
     damaged: list[str] = []
     for name in (LAST, PREVIOUS):
         checkpoint = run / "checkpoints" / name
@@ -72,13 +73,6 @@ def continuation_of(path: str) -> tuple[Continuation, dict[str, Any]]:
     if damaged:
         raise InputError(f"--resume {run}: {' and '.join(damaged)} cannot be read; start the run anew")
     raise InputError(f"--resume {run}: no {LAST} in {run / 'checkpoints'}; was the run stopped before its first step?")
-
-
-def _refuse_links(run: Path) -> None:
-    """Refuses a run directory with links, through which going on would write elsewhere."""
-    for path in run.rglob("*"):
-        if path.is_symlink():
-            raise InputError(f"--resume {run}: {path} is a link, which may lead elsewhere; put the file itself there")
 
 
 def _is_log_position(logs: object) -> bool:

@@ -1,11 +1,17 @@
-"""``--config`` takes a file or the name of a shipped config."""
+"""``--config`` takes a file or the name of a shipped config; a checkpoint's config does not decide all."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from pet_cifar.cli.config_files import find_config, run_name, shipped_configs
+from pet_cifar.cli.configs import config_of_checkpoint
+from pet_cifar.cli.main import main
 from pet_cifar.errors import InputError
+from tests.cli.forging import CONFIG, QUIET, forged
+from tests.cli.ranks import torchrun_environment
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -35,3 +41,49 @@ def test_a_name_that_is_no_config_is_refused() -> None:
         assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match=r"did you mean digits_residual\?"):
         find_config("digit_residual")
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+@pytest.mark.parametrize(
+    ("option", "left_out", "taken"),
+    [
+        ("devices", [2, 300, "2", -1, "-1", [0, 1], True], ["auto", 1, None]),
+        ("num_nodes", [2, "1"], [1]),
+        ("strategy", ["ddp", "fsdp", "ddp_spawn"], ["auto"]),
+        ("plugins", ["anything"], [None]),
+        ("profiler", ["advanced"], [None]),
+        ("accelerator", [], ["cpu", "auto"]),
+    ],
+)
+def test_a_checkpoint_starts_no_processes(
+    option: str, left_out: list[Any], taken: list[Any], goes_on: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    for value in left_out + taken:
+        caplog.clear()
+        content = {"config": yaml.safe_dump(CONFIG | {"trainer": {"max_epochs": 3, option: value}})}
+        trainer = config_of_checkpoint(content, "fit", "the config in a.ckpt", goes_on=goes_on)["trainer"]
+        assert trainer["max_epochs"] == 3
+        assert trainer.get(option) == (value if value in taken and value is not True else None)
+        assert (f"a.ckpt: --trainer.{option} " in caplog.text) == (option not in trainer)
+
+
+@pytest.mark.parametrize(("started", "taken"), [("2", True), ("3", False), (None, False)])
+def test_processes_that_torchrun_has_started_are_taken(
+    started: str | None, taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (torchrun_environment(0, int(started), 1) if started else {}).items():
+        monkeypatch.setenv(name, value)
+    asked = {"devices": 2, "num_nodes": 1, "strategy": "ddp"}
+    content = {"config": yaml.safe_dump(CONFIG | {"trainer": asked})}
+    trainer = config_of_checkpoint(content, "fit", "the config in a.ckpt")["trainer"]
+    assert trainer == (asked if taken else {"num_nodes": 1})
+    spawns = {"config": yaml.safe_dump(CONFIG | {"trainer": asked | {"strategy": "ddp_spawn"}})}
+    assert "strategy" not in config_of_checkpoint(spawns, "fit", "the config in a.ckpt")["trainer"]
+
+
+def test_a_checkpoint_waits_for_no_other_machine(own_checkpoint: Path) -> None:
+    trainer = {"num_nodes": 2, "strategy": "ddp", "accelerator": "cpu", "devices": 1, "max_epochs": 2}
+    file = forged(own_checkpoint, config=yaml.safe_dump(CONFIG | {"trainer": trainer}))
+    cli = main(["fit", "--ckpt_path", file, "--trainer.limit_train_batches", "1", *QUIET])
+    assert cli is not None
+    assert cli.trainer.num_nodes == cli.trainer.world_size == 1

@@ -8,7 +8,9 @@ import torch
 import yaml
 
 from pet_cifar.cli.main import main
-from pet_cifar.cli.places import leads_out
+from pet_cifar.cli.places import Given, check_places, leads_out
+from pet_cifar.data.files import download
+from pet_cifar.errors import InputError
 from tests.cli.commands import refused, status_of
 from tests.cli.forging import CONFIG, forged, written
 
@@ -49,7 +51,7 @@ def test_a_config_that_leads_elsewhere_is_told(option: str, tmp_path: Path, caps
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-@pytest.mark.parametrize("place", ["absolute", "upwards", "home", "a link"])
+@pytest.mark.parametrize("place", ["absolute", "upwards", "home", "a link", "a link itself", "a variable"])
 def test_a_checkpoint_leads_nowhere(
     option: str,
     place: str,
@@ -59,8 +61,13 @@ def test_a_checkpoint_leads_nowhere(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("OUT", str(tmp_path / "out"))
     Path("link").symlink_to(tmp_path)
-    out = {"absolute": str(tmp_path / "out"), "upwards": "../out", "home": "~/out", "a link": "link/out"}[place]
+    Path("bare").symlink_to(tmp_path / "out")
+    out = {
+        **{"absolute": str(tmp_path / "out"), "upwards": "../out", "home": "~/out", "a link": "link/out"},
+        **{"a link itself": "bare", "a variable": "$OUT"},
+    }[place]
     file = with_trainer(own_checkpoint, at(out)[option])
     before = sorted(Path("..").iterdir())
     if option == "trainer.logger.save_dir":  # No logger is taken out of a checkpoint.
@@ -82,6 +89,79 @@ def test_what_is_typed_wins_and_stays_at_hand(own_checkpoint: Path, tmp_path: Pa
     assert list((tmp_path / "typed/lightning_logs").iterdir())
     # What a test reads of a checkpoint writes nowhere.
     assert status_of("test", "--ckpt_path", file, *SHORT[-2:]) == 0
+
+
+@pytest.mark.parametrize(
+    ("place", "typed"),
+    [
+        ("..", "../try/last.ckpt"),
+        ("{folder}", "{folder}/try/last.ckpt"),
+        ("/", "{folder}/try/last.ckpt"),
+        ("{folder}", "--data.root={folder}"),
+        ("{folder}", '--trainer.callbacks+=[{{"class_path": "Timer", "init_args": {{"interval": "{folder}"}}}}]'),
+    ],
+)
+def test_a_word_is_the_users_own_for_its_option_alone(
+    place: str, typed: str, own_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, typed = place.format(folder=tmp_path), typed.format(folder=tmp_path)
+    file = with_trainer(own_checkpoint, {"default_root_dir": place})
+    words = [typed]
+    if typed.endswith(".ckpt"):
+        Path(typed).parent.mkdir(exist_ok=True)
+        file, words = str(Path(file).rename(typed)), []
+    line = refused(capsys, "fit", "--ckpt_path", file, *words, *SHORT)
+    assert f"--trainer.default_root_dir {place}" in line
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["--trainer.default_root_dir={}", "--trainer.default_root_dir={}/a/..", '--trainer={{"default_root_dir": "{}"}}'],
+)
+def test_the_same_place_may_be_typed_in_other_words(typed: str, tmp_path: Path) -> None:
+    given = [Given("the config in a.ckpt", {"trainer": {"default_root_dir": str(tmp_path)}}, is_checkpoint=True)]
+    final = {"trainer": {"default_root_dir": str(tmp_path)}}
+    with pytest.raises(InputError, match="default_root_dir"):
+        list(check_places(given, final, ["fit"], None))
+    assert list(check_places(given, final, ["fit", typed.format(tmp_path)], None)) == []
+
+
+def test_a_config_speaks_for_its_own_option_alone(tmp_path: Path) -> None:
+    place = str(tmp_path)
+    final = {"trainer": {"default_root_dir": place}}
+    given = [
+        Given("the config in a.ckpt", {"trainer": {"default_root_dir": place}}, is_checkpoint=True),
+        Given("--config a.yaml", {"data": {"init_args": {"root": place}}}, is_checkpoint=False),
+    ]
+    with pytest.raises(InputError, match="the config in a.ckpt"):
+        list(check_places(given, final, ["fit"], None))
+
+
+def test_no_data_is_put_where_a_checkpoint_says(
+    own_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    asked: list[Path] = []
+
+    def nobody_is_there(url: str, part: Path, *_: object) -> str:
+        asked.append(part)
+        return "nobody is there"
+
+    monkeypatch.setattr(download, "_try_mirror", nobody_is_there)
+    for root in (tmp_path / "new", there, Path("at_hand")):
+        config = yaml.safe_load(torch.load(own_checkpoint, weights_only=True)["config"])
+        config["data"] = {"class_path": "CIFAR10DataModule", "init_args": {"root": str(root)}}
+        file = forged(own_checkpoint, config=yaml.safe_dump(config))
+        for verb in ("test", "fit"):
+            line = refused(capsys, verb, "--ckpt_path", file, *SHORT)
+            assert str(root) in line
+            assert "--data.root" in line
+            assert not asked
+            assert not root.exists() or not list(root.iterdir())
+    # What is typed is the user's own.
+    assert str(root) in refused(capsys, "test", "--ckpt_path", file, "--data.root", str(root), *SHORT)
+    assert {part.parent for part in asked} == {root}
 
 
 def test_a_run_elsewhere_goes_on_where_it_lies(
@@ -117,8 +197,25 @@ def test_data_elsewhere_is_told_once(
 @pytest.mark.parametrize(
     ("text", "leads"),
     [
-        *((one, True) for one in ("/etc/a", "../a", "a/../../b", "~/a", "~nobody_of_this_name/../../a", "/\0", "..")),
-        *((one, False) for one in ("a", "a/b", "a/../b", "{epoch}-{val/loss}", "1e-3", "", "./a", "a..b")),
+        *(
+            (one, True)
+            for one in (
+                "/etc/a",
+                "../a",
+                "a/../../b",
+                "~/a",
+                "~",
+                "$HOME",
+                "${HOME}/a",
+                "~nobody_of_this_name/../../a",
+                "/\0",
+                "..",
+            )
+        ),
+        *(
+            (one, False)
+            for one in ("a", "a/b", "a/../b", "{epoch}-{val/loss}", "1e-3", "", "./a", "a..b", "auto", "\ud800")
+        ),
     ],
 )
 def test_what_leads_out(text: str, leads: bool) -> None:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from pet_cifar.cli import repeat
-from pet_cifar.cli.found_runs import differences, whole_config
+from pet_cifar.cli.found_runs import FoundRun, differences, whole_config
 from pet_cifar.cli.main import main
 from pet_cifar.cli.processes import Processes
 from tests.cli.commands import QUICK, refused, status_of
@@ -70,6 +70,23 @@ def test_only_what_is_missing_is_made(commands: list[list[str]], capsys: pytest.
     assert status_of(*REPEAT, "1", *FURTHER) == 0
     assert status_of(*REPEAT, "1", *FURTHER, "--model.lr", "0.003") == 0
     assert made_by(commands) == ["fit 0", "test", "fit 0", "test"]
+
+
+def test_a_run_goes_on_on_as_many_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    unfinished = FoundRun(RUNS / "version_0", has_checkpoint=True, is_trained=False, is_tested=False)
+    monkeypatch.setattr("pet_cifar.cli.found_runs.find_runs", lambda wanted: [unfinished])
+    made: list[list[str]] = []
+
+    def run(self: Processes, words: Sequence[str], log: Path, *_: object) -> int:
+        made.append(list(words))
+        log.write_text("pet-cifar: error: it fails\n")
+        return 1
+
+    monkeypatch.setattr(Processes, "run", run)
+    spread = ("--trainer.devices", "2", "--trainer.strategy", "ddp")
+    for processes in (spread, ()):
+        assert status_of(*REPEAT, "1", *FURTHER, *processes) == 1
+    assert made == [["fit", "--resume", str(RUNS / "version_0"), *processes] for processes in (spread, ())]
 
 
 def test_a_run_that_fails_stops_no_other(

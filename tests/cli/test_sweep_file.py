@@ -1,6 +1,8 @@
 """The file of a sweep: what is read, and what is refused."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,3 +119,33 @@ def test_a_class_of_a_strangers_is_not_imported(options: str, tmp_path: Path, mo
 def test_a_file_that_is_not_there_is_told() -> None:
     with pytest.raises(InputError, match="--config digits_residual: .*ranges"):
         read_sweep(Path("digits_residual"))
+
+
+MINE = [{"class_path": "ModelCheckpoint", "init_args": {"dirpath": "OUT"}}]
+
+
+@pytest.mark.parametrize("key", ["ranges", "fixed"])
+@pytest.mark.parametrize(
+    ("option", "values", "named"),
+    [
+        ("trainer.callbacks", [[], MINE], "trainer.callbacks.dirpath"),
+        ("trainer.callbacks", [json.dumps(MINE), "[]"], "trainer.callbacks.dirpath"),
+        ("trainer.default_root_dir", ["here", "OUT"], "trainer.default_root_dir"),
+        ("trainer", [{"default_root_dir": "OUT"}, {}], "trainer.default_root_dir"),
+        ("trainer", ['{"default_root_dir": "OUT"}', "{}"], "trainer.default_root_dir"),
+        ("data.init_args.root", ["OUT", "here"], "data.root"),
+    ],
+)
+def test_a_sweep_leads_nowhere(tmp_path: Path, key: str, option: str, values: list[object], named: str) -> None:
+    out = str(tmp_path / "out")
+    values = json.loads(json.dumps(values).replace("OUT", out))
+    lr = {"low": 0.01, "high": 0.1}
+    content: dict[str, Any] = {"config": "digits_residual", "ranges": {"model.lr": lr}, "fixed": {"budget": "1min"}}
+    content[key] |= {option: values if key == "ranges" else next(one for one in values if out in json.dumps(one))}
+    with pytest.raises(InputError) as caught:
+        read_sweep(written(tmp_path, json.dumps(content)))
+    for part in (key, named, out, "own.yaml"):
+        assert part in str(caught.value)
+    (tmp_path / "out").mkdir()
+    if named == "data.root":
+        read_sweep(written(tmp_path, json.dumps(content)))

@@ -125,7 +125,9 @@ def go_on(way: str, whole: Whole, outcome: Outcome, resume: Callable[[Sequence[s
     if not has_begun:
         note(outcome, "before the first checkpoint")
         run = NAME / f"version_{len(list(NAME.glob('version_*')))}"
-    for status, said in [one.wait() for one in resume(RESUME if has_begun else words(way))]:
+    # No checkpoint says how many processes a run has.
+    again = [*RESUME, *(SPREAD if way == "ranks" else ())]
+    for status, said in [one.wait() for one in resume(again if has_begun else words(way))]:
         if status != 0:
             outcome.lost.append(f"going on ended with {status}: {said[-1500:]}")
     if not outcome.lost:

@@ -1,6 +1,5 @@
 """Anybody's own pictures: a folder, an archive or a table of them, with any classes."""
 
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
 
+from pet_cifar.data import patterns
 from pet_cifar.data.datamodule import ImageDataModule
 from pet_cifar.data.files.regular import read_regular
 from pet_cifar.data.files.unpacked import ARCHIVES, is_archive, unpacked
@@ -196,23 +196,15 @@ class ImageFolderDataModule(ImageDataModule):
             return {}
         if self._table is not None and self.group_by in self._table.columns:
             return _named({path: values.get(self.group_by, "") for path, values in self._table.values.items()})
-        try:
-            pattern = re.compile(self.group_by)
-        except re.error as error:
-            raise InputError(f"group_by is {self.group_by}, which is no regular expression: {error}") from error
-        if not pattern.groups:
+        paths = [file.path for file in self._layout.files]
+        groups = patterns.first_groups(self.group_by, paths, "group_by")
+        if groups is None:
             columns = self._table.columns if self._table else ()
             raise InputError(
                 f"group_by is {self.group_by}, which is no column of a table and has no group in parentheses, such as "
                 f"'(\\w+)_\\d+'{did_you_mean(self.group_by, columns)}"
             )
-        groups: dict[str, str] = {}
-        for file in self._layout.files:
-            found = pattern.search(file.path)
-            if found is None:
-                raise InputError(f"group_by is {self.group_by}, which does not match {file.path}")
-            groups[file.path] = found[1] or ""
-        return _named(groups)
+        return _named(dict(zip(paths, groups, strict=True)))
 
     def _looks_gray(self) -> bool:
         """Whether all sampled pictures are gray, whatever mode their files have."""

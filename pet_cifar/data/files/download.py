@@ -22,6 +22,7 @@ from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore]
 
 from pet_cifar.data.files.connection import HTTPHandler, HTTPSHandler
 from pet_cifar.data.files.locking import locked
+from pet_cifar.data.links import refuse_links
 from pet_cifar.errors import InputError, disk_errors
 
 _ATTEMPTS = 3
@@ -122,6 +123,7 @@ def fetch(
     wanted = _Wanted(size, {name: hex for name, hex in (("sha256", sha256), ("md5", md5)) if hex is not None})
     part = target.with_name(target.name + ".part")
     failures = []
+    refuse_links([part])
     with locked(target):
         if _exists(target):
             return target

@@ -19,7 +19,9 @@ def replacing(path: Path, kept_as: Path | None = None, *, waits_for_disk: bool =
     """
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        with partial.open("wb") as file:
+        # Whoever has made the folder may have put a link there.
+        partial.unlink(missing_ok=True)
+        with partial.open("xb") as file:
             yield file
             if waits_for_disk:
                 file.flush()
