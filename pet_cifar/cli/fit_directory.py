@@ -1,6 +1,5 @@
 """The run directory of one fit: made or gone on in, held while it trains, and removed where nothing came of it."""
 
-import os
 import shlex
 import shutil
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ from pet_cifar.callbacks.run_loggers import RunEvents, RunMetrics
 from pet_cifar.callbacks.stop_request import Stopped
 from pet_cifar.cli import rank_failure
 from pet_cifar.cli.defaults import FileLogger, claim, new_run, scored_run
-from pet_cifar.cli.run_options import JOB, RunOptions
+from pet_cifar.cli.run_options import RunOptions
 from pet_cifar.cli.stop_signals import StopSignals, requeue
 from pet_cifar.errors import RunRefusedError
 from pet_cifar.names import printable
@@ -47,11 +46,9 @@ class FitDirectory:
         if self.continued is None:
             self.path = claim(self.loggers)
             self._lock = lock(self.path)
-            if job := os.environ.get("SLURM_JOB_ID"):
-                (self.path / JOB).write_text(job)
         else:
             self.path = self.continued.run
-            self._lock = lock(self.path)
+            self._lock = self.continued.held or lock(self.path)
             rewind(self.continued)
 
     def close(self, *, failed: bool, steps: int) -> None:

@@ -36,6 +36,7 @@ from pet_cifar.cli import (
     rank_failure,
     run_hints,
     run_options,
+    slurm_job,
     sweep_trial,
     threads,
     trust,
@@ -51,6 +52,7 @@ from pet_cifar.models.summary import summary
 from pet_cifar.names import printable
 from pet_cifar.runs import trusted
 from pet_cifar.runs.checkpoint_file import use_hashed_checkpoints
+from pet_cifar.runs.continuation import in_a_new_directory
 from pet_cifar.runs.net_size import built_within
 from pet_cifar.training import ImageClassifier, LRFinder
 from pet_cifar.training.budget import TimeBudget
@@ -222,7 +224,10 @@ class PetCifarCLI(LightningCLI):
             if self.subcommand == "fit":
                 self._directory = fit_directory.FitDirectory(kwargs["logger"], self.asked.continued)
         if self.asked.continued is not None and self._directory is None:
-            raise InputError("--resume: the run has no loggers of its own to go on with; give --ckpt_path")
+            raise InputError(
+                "--resume: the run has no loggers of its own to go on with; go on without the options that take them, "
+                f"or elsewhere: {in_a_new_directory(self.asked.continued.checkpoint)}"
+            )
         kwargs["callbacks"] = self._callbacks(given)
         if any(isinstance(one, TimeBudget) for one in kwargs["callbacks"]) and not given["fast_dev_run"]:
             kwargs |= budget_option.without_other_ends(self.asked.typed)
@@ -275,6 +280,8 @@ class PetCifarCLI(LightningCLI):
             ours.insert(0, callback_options.CallbackOptions(list(zip(callbacks, asked, strict=True))))
         agree = RanksAgree(str(self.subcommand), self.config_dump)
         chosen = [agree, *ours, *callbacks, *self.extra_callbacks, self._signals]
+        if (directory := self._directory) is not None:
+            chosen.append(slurm_job.JobNote(self.asked.typed, lambda: directory.path))
         fit_directory.connect(chosen, self._signals, goes_on=self.asked.continued is not None)
         return chosen
 
@@ -365,7 +372,11 @@ def run_trainer(
         load: What other processes do since then; None where nobody has watched.
     """
     log_filters.filter_messages()
-    return PetCifarCLI(run_options.complete(args, said), callbacks, began, load)
+    asked = run_options.complete(args, said)
+    try:
+        return PetCifarCLI(asked, callbacks, began, load)
+    finally:
+        asked.let_go()
 
 
 @rank_zero_only
