@@ -21,6 +21,8 @@ from pet_cifar.errors import RunRefusedError
 from pet_cifar.names import printable
 from pet_cifar.runs.continuation import Continuation, lock, rewind
 from pet_cifar.runs.directory import run_of_checkpoint
+from pet_cifar.training import ImageClassifier
+from pet_cifar.training.loss_watch import SKIP
 
 
 class FitDirectory:
@@ -66,11 +68,15 @@ class FitDirectory:
             shutil.rmtree(self.path)
             self.path = None
 
-    def how_to_go_on(self) -> str | None:
-        """The line for a run that was stopped or has failed; None where it has left nothing to go on from."""
+    def how_to_go_on(self, *options: str) -> str | None:
+        """The line for a run that was stopped or has failed; None where it has left nothing to go on from.
+
+        Args:
+            options: Those without which it would come to the same end.
+        """
         if self.path is None or not (self.path / "checkpoints" / "last.ckpt").is_file():
             return None
-        return f"go on with: pet-cifar fit --resume {shlex.quote(str(self.path))}"
+        return f"go on with: {shlex.join(['pet-cifar', 'fit', '--resume', str(self.path), *options])}"
 
 
 def loggers_for(asked: RunOptions, net: str, default_root_dir: str | None) -> list[FileLogger]:
@@ -118,12 +124,16 @@ def ended(trainer: Trainer, signals: StopSignals, directory: FitDirectory | None
         SystemExit: A signal has stopped the run; the status is 128 and the signal's number, as a shell has it.
     """
     failed, steps = True, None
+    otherwise: list[str] | None = []
     try:
         with signals:
             yield
         failed = False
     except RunRefusedError:
-        steps = 0
+        steps, otherwise = 0, None
+        raise
+    except Exception as error:
+        otherwise = _otherwise(error, trainer, signals)
         raise
     except Stopped as stopped:
         if not trainer.is_global_zero:  # The first process tells of all of them, unless it has not been met yet.
@@ -133,5 +143,28 @@ def ended(trainer: Trainer, signals: StopSignals, directory: FitDirectory | None
     finally:
         if directory is not None:
             directory.close(failed=failed, steps=trainer.global_step if steps is None else steps)
-            if failed and trainer.is_global_zero and (line := directory.how_to_go_on()):
+            line = directory.how_to_go_on(*otherwise) if failed and otherwise is not None else None
+            if line is not None and trainer.is_global_zero:
                 print(printable(line), flush=True)
+
+
+def _otherwise(error: Exception, trainer: Trainer, signals: StopSignals) -> list[str] | None:
+    """The options with which a run that has failed does not fail at the same step again.
+
+    Args:
+        error: What it has failed with.
+        trainer: Runs it.
+        signals: Know with which step training began.
+
+    Returns:
+        The options; None where it was refused before a step of its own, as it would be again.
+    """
+    if signals.first_step is None:
+        return None
+    if SKIP in str(error):  # Its kind does not tell: the loss of another process may have ended this one.
+        net = trainer.lightning_module
+        # --optimizer has a rate of its own.
+        if "configure_optimizers" in vars(net) or not isinstance(net, ImageClassifier):
+            return SKIP.split()
+        return ["--model.lr", f"{net.lr / 10:.3g}"]
+    return [] if trainer.global_step > signals.first_step else None

@@ -31,11 +31,13 @@ class StopSignals(Callback):
     Attributes:
         stop: What the run looks at.
         has_trained: Whether training has begun.
+        first_step: The number of steps that were made before it; None where it has not begun.
     """
 
     def __init__(self) -> None:
         self.stop = StopRequest()
         self.has_trained = False
+        self.first_step: int | None = None
         self._before: dict[signal.Signals, Any] = {}
         self._pipe: int | None = None
 
@@ -70,8 +72,9 @@ class StopSignals(Callback):
             vars(trainer._signal_connector)["register_signal_handlers"] = lambda: None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Notes that training has begun."""
+        """Notes that training has begun, and from where."""
         self.has_trained = True
+        self.first_step = trainer.global_step
 
     def _answer(self, number: int, frame: FrameType | None) -> None:
         if self.stop.signal and number != signal.SIGINT:
