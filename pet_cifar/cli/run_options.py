@@ -70,12 +70,15 @@ class RunOptions:
             self.continued.let_go()
 
 
-def complete(args: Sequence[str], said: Sequence[tuple[str, Mapping[str, Any]]] = ()) -> RunOptions:
+def complete(
+    args: Sequence[str], said: Sequence[tuple[str, Mapping[str, Any]]] = (), own: Path | None = None
+) -> RunOptions:
     """Completes the options of a verb.
 
     Args:
         args: The verb and its options.
         said: What of the options another file says, by what the file is; its classes are checked as those of a config.
+        own: The run that the command has begun before its SLURM job was requeued, with which it goes on.
 
     Returns:
         The options; the directory of a run that goes on is held until `RunOptions.let_go`.
@@ -84,7 +87,7 @@ def complete(args: Sequence[str], said: Sequence[tuple[str, Mapping[str, Any]]] 
         InputError: A file that is named cannot be read or used, or a verb that needs a net has none.
         SystemExit: The run of the command has come to its end before its SLURM job was requeued, with the status 0.
     """
-    continued, content, words = resumed(args, said)
+    continued, content, words = resumed(args, own)
     try:
         return _completed(args, words, said, continued, content)
     except BaseException:
@@ -133,13 +136,13 @@ def _completed(
 
 
 def resumed(
-    args: Sequence[str], said: Sequence[tuple[str, Mapping[str, Any]]] = ()
+    args: Sequence[str], own: Path | None = None
 ) -> tuple[Continuation | None, dict[str, Any] | None, list[str]]:
     """Takes ``--resume`` out of the words; a SLURM job that was requeued needs none.
 
     Args:
         args: The verb and its options.
-        said: What of the options another file says.
+        own: The run that the command has begun before its SLURM job was requeued.
 
     Returns:
         The run that goes on and what its checkpoint holds, or None twice; and the options, with ``--ckpt_path``.
@@ -154,7 +157,7 @@ def resumed(
     if asks_for_help(others):
         return None, None, others
     checkpoints, without = split_words(others, "--ckpt_path")
-    trains = not any(word.startswith(("--print_config", "--print_model")) for word in others)
+    trains = not any(word.startswith(slurm_job.LOOKS) for word in others)
     if runs:
         run = runs[-1]
         if verb != "fit":
@@ -162,7 +165,6 @@ def resumed(
         if checkpoints:
             raise InputError("--resume and --ckpt_path both name a checkpoint to go on from; leave one of them out")
     else:
-        own = slurm_job.run_of_command(args, said) if verb == "fit" and trains else None
         if own is None:
             return None, None, others
         if is_finished(own):

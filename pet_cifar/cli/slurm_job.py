@@ -3,22 +3,22 @@
 import json
 import os
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
 from pet_cifar.callbacks.experiment import read_record
 from pet_cifar.cli.defaults import LOGS
-from pet_cifar.cli.found_runs import whole_config
-from pet_cifar.cli.plain_parser import split_words
+from pet_cifar.cli.plain_parser import asks_for_help, split_words
 from pet_cifar.data.files.regular import read_regular
 from pet_cifar.data.files.replacing import replacing
 from pet_cifar.errors import disk_errors
 from pet_cifar.runs.continuation import has_checkpoint, is_finished
 
+LOOKS = ("--print_config", "--print_model")
+"""The options with which ``fit`` shows something and trains nothing."""
 JOB = "slurm_job_id"
 """The file in which a run keeps its SLURM job and its command. An earlier version wrote the job's number alone."""
 
@@ -65,7 +65,18 @@ class JobNote(Callback):
             file.write(json.dumps(content).encode())
 
 
-def run_of_command(command: Sequence[str], said: Sequence[tuple[str, Mapping[str, Any]]] = ()) -> Path | None:
+def may_go_on(command: Sequence[str]) -> bool:
+    """Whether a command trains in a SLURM job that was requeued, and names no run itself.
+
+    Args:
+        command: The verb and its options, as they were typed.
+    """
+    verb, *words = command
+    looks = asks_for_help(words) or any(word.startswith(LOOKS) for word in words)
+    return verb == "fit" and not looks and _start() > 0 and not split_words(words, "--resume")[0]
+
+
+def run_of_command(command: Sequence[str], root: str | None) -> Path | None:
     """The run that this command has begun before its SLURM job was requeued.
 
     Runs that were trained since the job has started again are those of commands before this one. So a script with the
@@ -73,7 +84,7 @@ def run_of_command(command: Sequence[str], said: Sequence[tuple[str, Mapping[str
 
     Args:
         command: ``fit`` and its options, as they were typed.
-        said: What of the options another file says; see `run_options.complete`.
+        root: The folder of ``lightning_logs``; None is the working directory.
 
     Returns:
         The run directory, and of several the oldest one that has not come to its end; None where the job was not
@@ -82,7 +93,6 @@ def run_of_command(command: Sequence[str], said: Sequence[tuple[str, Mapping[str
     job = os.environ.get("SLURM_JOB_ID")
     if not job or _start() == 0:
         return None
-    root = whole_config(command[1:], said)["trainer"]["default_root_dir"]
     logs = Path(root or "").expanduser() / LOGS
     typed, runs = shlex.join(["pet-cifar", *command]), []
     for file in logs.glob(f"*/version_*/{JOB}"):

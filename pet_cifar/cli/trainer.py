@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -361,6 +362,7 @@ def run_trainer(
     began: float | None = None,
     said: Sequence[tuple[str, Mapping[str, Any]]] = (),
     load: threads.OtherLoad | None = None,
+    own: Path | None = None,
 ) -> PetCifarCLI:
     """Completes the options of one of the Trainer's verbs and runs it.
 
@@ -370,9 +372,10 @@ def run_trainer(
         began: The reading of ``time.monotonic`` when the command began; None takes now.
         said: What of the options another file says, by what the file is; its classes are checked as those of a config.
         load: What other processes do since then; None where nobody has watched.
+        own: The run that the command has begun before its SLURM job was requeued.
     """
     log_filters.filter_messages()
-    asked = run_options.complete(args, said)
+    asked = run_options.complete(args, said, own)
     try:
         return PetCifarCLI(asked, callbacks, began, load)
     finally:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pet_cifar.cli import stop_signals
+from pet_cifar.cli.found_runs import begun_before_requeue
 from pet_cifar.cli.main import main
-from pet_cifar.cli.slurm_job import JOB, run_of_command
+from pet_cifar.cli.slurm_job import JOB
 from pet_cifar.runs.continuation import is_finished
 from tests.cli.kills import apart, kill_at, rows_of
 from tests.conftest import HOME
@@ -35,7 +35,6 @@ RUN = LOGS / "digits_residual" / "version_0"
 def restarted(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Lets the tests run in a job, and gives what requeues it."""
     monkeypatch.setenv("SLURM_JOB_ID", "77")
-    monkeypatch.setattr(stop_signals, "requeue", lambda number: None)
     starts = iter(range(1, 10))
     return lambda: monkeypatch.setenv("SLURM_RESTART_COUNT", str(next(starts)))
 
@@ -99,8 +98,8 @@ def test_of_two_fits_of_one_config_neither_takes_the_others_run(restarted: Calla
     first, second = [*FIT, "--model.lr", "0.01"], [*FIT, "--model.lr", "0.02"]
     stopped(first)
     restarted()
-    assert run_of_command(second) is None
-    assert run_of_command(first) == RUN
+    assert begun_before_requeue(second) is None
+    assert begun_before_requeue(first) == RUN
 
 
 def test_a_command_that_stands_twice_in_the_script_makes_two_runs(restarted: Callable[[], None]) -> None:
@@ -109,7 +108,7 @@ def test_a_command_that_stands_twice_in_the_script_makes_two_runs(restarted: Cal
     assert apart(FIT)[0] == 0
     stopped(FIT)
     restarted()
-    assert run_of_command(FIT) == RUN.with_name("version_1")
+    assert begun_before_requeue(FIT) == RUN.with_name("version_1")
     assert apart(FIT)[0] == 0
     status, said = apart(FIT)
     assert (status, f"{RUN} has come to its end" in said) == (0, True), said
@@ -136,23 +135,23 @@ def stopped_run() -> Path:
 
 def test_what_the_file_may_be(stopped_run: Path, restarted: Callable[[], None]) -> None:
     written = json.loads(stopped_run.read_bytes())
-    assert run_of_command(FIT) is None  # The job was not requeued.
+    assert begun_before_requeue(FIT) is None  # The job was not requeued.
     restarted()
     assert written["command"] == shlex.join(["pet-cifar", *FIT])
     for content in (json.dumps(written), "77", " 77\n"):  # An earlier version wrote the number alone.
         stopped_run.write_text(content)
-        assert run_of_command(FIT) == RUN, content
-        assert run_of_command([*FIT, "--seed_everything", "3"]) is None, content
+        assert begun_before_requeue(FIT) == RUN, content
+        assert begun_before_requeue([*FIT, "--seed_everything", "3"]) is None, content
     others = ['{"job": "77"', '{"job": "78"}', "[77]", "null", '{"job": "77", "command": 3, "start": "x"}', "[" * 10**5]
     for damaged in (b"77\xff\xfe", b"", b"78", *map(str.encode, others)):
         stopped_run.write_bytes(damaged)
-        assert run_of_command(FIT) is None, damaged
+        assert begun_before_requeue(FIT) is None, damaged
 
 
 def test_a_run_without_a_checkpoint_is_begun_anew(stopped_run: Path, restarted: Callable[[], None]) -> None:
     shutil.rmtree(RUN / "checkpoints")
     restarted()
-    assert run_of_command(FIT) is None
+    assert begun_before_requeue(FIT) is None
 
 
 def test_a_resume_keeps_whose_run_it_is(stopped_run: Path, restarted: Callable[[], None]) -> None:

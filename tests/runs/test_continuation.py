@@ -21,6 +21,7 @@ from pet_cifar.cli.main import main
 from pet_cifar.errors import InputError
 from pet_cifar.runs import continuation
 from pet_cifar.runs.continuation import LOCK, continuation_of, ends_a_run, is_finished, lock, rewind
+from pet_cifar.runs.directory import read_checkpoint
 from tests.cli.commands import refused
 from tests.cli.kills import apart, events_of, kill_at, rows_of, timed
 from tests.conftest import HOME
@@ -267,10 +268,10 @@ def test_the_newest_unfinished_run_is_taken(tmp_path: Path, capsys: pytest.Captu
 
 def test_what_a_run_goes_on_from_is_not_changed_meanwhile(whole: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
     assert apart([*FIT, *WITHOUT_PICTURES], kill_at("on_train_batch_start", 1, 2))[0] == -signal.SIGKILL
-    own, ended = continuation.read_checkpoint, []
+    ended = []
 
     def read_while_another_ends(path: Path) -> dict[str, Any]:
-        content = own(path)
+        content = read_checkpoint(path)
         try:
             held = lock(RUN)
         except InputError:
