@@ -1,5 +1,6 @@
 """Config files: what they hold, and what the command line changed in them."""
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -113,6 +114,21 @@ def _are_started(trainer: Mapping[str, Any]) -> bool:
         and type(devices) is type(nodes) is int
         and str(devices * nodes) == os.environ.get("WORLD_SIZE")
     )
+
+
+def words_of_processes(trainer: Mapping[str, Any]) -> list[str]:
+    """The options that say how many processes a run has, where they are not the usual ones; no checkpoint brings them.
+
+    Args:
+        trainer: The options of the Trainer.
+    """
+    usual = {"devices": "auto", "num_nodes": 1, "strategy": "auto"}
+    asked = {name: trainer[name] for name, value in usual.items() if trainer.get(name) not in (None, value)}
+    return [
+        word
+        for name, value in asked.items()
+        for word in (f"--trainer.{name}", value if isinstance(value, str) else json.dumps(value))
+    ]
 
 
 def _is_plain(value: object) -> bool:

@@ -1,6 +1,5 @@
 """The run directory of one fit: made or gone on in, held while it trains, and removed where nothing came of it."""
 
-import os
 import shlex
 import shutil
 from collections.abc import Iterator, Sequence
@@ -16,12 +15,14 @@ from pet_cifar.callbacks.run_loggers import RunEvents, RunMetrics
 from pet_cifar.callbacks.stop_request import Stopped
 from pet_cifar.cli import rank_failure
 from pet_cifar.cli.defaults import FileLogger, claim, new_run, scored_run
-from pet_cifar.cli.run_options import JOB, RunOptions
+from pet_cifar.cli.run_options import RunOptions
 from pet_cifar.cli.stop_signals import StopSignals, requeue
 from pet_cifar.errors import RunRefusedError
 from pet_cifar.names import printable
 from pet_cifar.runs.continuation import Continuation, lock, rewind
 from pet_cifar.runs.directory import run_of_checkpoint
+from pet_cifar.training import ImageClassifier
+from pet_cifar.training.loss_watch import SKIP
 
 
 class FitDirectory:
@@ -30,9 +31,13 @@ class FitDirectory:
     Args:
         loggers: The default loggers.
         continued: The run that goes on; None for a new one.
+        processes: The options that say how many processes it has.
     """
 
-    def __init__(self, loggers: Sequence[FileLogger], continued: Continuation | None) -> None:
+    def __init__(
+        self, loggers: Sequence[FileLogger], continued: Continuation | None, processes: Sequence[str] = ()
+    ) -> None:
+        self.processes = list(processes)
         self.loggers = list(loggers)
         self.continued = continued
         self.path: Path | None = None
@@ -47,11 +52,9 @@ class FitDirectory:
         if self.continued is None:
             self.path = claim(self.loggers)
             self._lock = lock(self.path)
-            if job := os.environ.get("SLURM_JOB_ID"):
-                (self.path / JOB).write_text(job)
         else:
             self.path = self.continued.run
-            self._lock = lock(self.path)
+            self._lock = self.continued.held or lock(self.path)
             rewind(self.continued)
 
     def close(self, *, failed: bool, steps: int) -> None:
@@ -69,11 +72,15 @@ class FitDirectory:
             shutil.rmtree(self.path)
             self.path = None
 
-    def how_to_go_on(self) -> str | None:
-        """The line for a run that was stopped or has failed; None where it has left nothing to go on from."""
+    def how_to_go_on(self, *options: str) -> str | None:
+        """The line for a run that was stopped or has failed; None where it has left nothing to go on from.
+
+        Args:
+            options: Those without which it would come to the same end.
+        """
         if self.path is None or not (self.path / "checkpoints" / "last.ckpt").is_file():
             return None
-        return f"go on with: pet-cifar fit --resume {shlex.quote(str(self.path))}"
+        return f"go on with: {shlex.join(['pet-cifar', 'fit', '--resume', str(self.path), *self.processes, *options])}"
 
 
 def loggers_for(asked: RunOptions, net: str, default_root_dir: str | None) -> list[FileLogger]:
@@ -123,12 +130,16 @@ def ended(trainer: Trainer, signals: StopSignals, directory: FitDirectory | None
     failed, steps = True, None
     if directory is not None:
         signals.before_end = lambda: directory.close(failed=True, steps=trainer.global_step)
+    otherwise: list[str] | None = []
     try:
         with signals:
             yield
         failed = False
     except RunRefusedError:
-        steps = 0
+        steps, otherwise = 0, None
+        raise
+    except Exception as error:
+        otherwise = _otherwise(error, trainer, signals)
         raise
     except Stopped as stopped:
         if not trainer.is_global_zero:  # The first process tells of all of them, unless it has not been met yet.
@@ -138,5 +149,28 @@ def ended(trainer: Trainer, signals: StopSignals, directory: FitDirectory | None
     finally:
         if directory is not None:
             directory.close(failed=failed, steps=trainer.global_step if steps is None else steps)
-            if failed and trainer.is_global_zero and (line := directory.how_to_go_on()):
+            line = directory.how_to_go_on(*otherwise) if failed and otherwise is not None else None
+            if line is not None and trainer.is_global_zero:
                 print(printable(line), flush=True)
+
+
+def _otherwise(error: Exception, trainer: Trainer, signals: StopSignals) -> list[str] | None:
+    """The options with which a run that has failed does not fail at the same step again.
+
+    Args:
+        error: What it has failed with.
+        trainer: Runs it.
+        signals: Know with which step training began.
+
+    Returns:
+        The options; None where it was refused before a step of its own, as it would be again.
+    """
+    if signals.first_step is None:
+        return None
+    if SKIP in str(error):  # Its kind does not tell: the loss of another process may have ended this one.
+        net = trainer.lightning_module
+        # --optimizer has a rate of its own.
+        if "configure_optimizers" in vars(net) or not isinstance(net, ImageClassifier):
+            return SKIP.split()
+        return ["--model.lr", f"{net.lr / 10:.3g}"]
+    return [] if trainer.global_step > signals.first_step else None

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from pet_cifar.callbacks.experiment import flatten, says_nothing
-from pet_cifar.cli import configs, precision
+from pet_cifar.cli import configs, precision, slurm_job
 from pet_cifar.errors import InputError
 from pet_cifar.runs.continuation import ends_a_run
 from pet_cifar.runs.directory import read_checkpoint
@@ -51,14 +51,7 @@ class WantedRun:
     @property
     def words_of_processes(self) -> list[str]:
         """The options of its processes that are not the usual ones."""
-        trainer = self.config["trainer"]
-        usual = {"devices": "auto", "num_nodes": 1, "strategy": "auto"}
-        asked = {name: trainer[name] for name, value in usual.items() if trainer.get(name) not in (None, value)}
-        return [
-            word
-            for name, value in asked.items()
-            for word in (f"--trainer.{name}", value if isinstance(value, str) else json.dumps(value))
-        ]
+        return configs.words_of_processes(self.config["trainer"])
 
     @property
     def can_resume(self) -> bool:
@@ -108,6 +101,20 @@ def whole_config(words: Sequence[str], said: Sequence[tuple[str, Mapping[str, An
     if (trainer := found["trainer"])["precision"] == precision.AUTO:
         trainer["precision"], _ = precision.settled(trainer["accelerator"], {})
     return found
+
+
+def begun_before_requeue(command: Sequence[str]) -> Path | None:
+    """The run that a command has begun before its SLURM job was requeued; None where there is none.
+
+    Args:
+        command: The verb and its options, as they were typed.
+
+    Raises:
+        InputError: An option is wrong.
+    """
+    if not slurm_job.may_go_on(command):
+        return None
+    return slurm_job.run_of_command(command, whole_config(command[1:])["trainer"]["default_root_dir"])
 
 
 def find_runs(wanted: WantedRun) -> list[FoundRun]:

@@ -11,6 +11,17 @@ from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelP
 from pet_cifar.callbacks.images.base import ImageCallback
 from pet_cifar.errors import InputError
 
+_RANKS = (
+    *("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID"),
+    *("JSM_NAMESPACE_RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK"),
+)
+"""The environment variables by which launchers, and Lightning itself, give a process its number."""
+
+
+def is_first_process() -> bool:
+    """Whether this process is the first of those that its launcher has started, before Lightning knows of them."""
+    return all(os.environ.get(name, "0").strip() in ("0", "") for name in _RANKS)
+
 
 def check_launcher(trainer: Trainer) -> None:
     """Refuses other numbers of machines and processes than the launcher's, of which some would wait for ever.

@@ -194,13 +194,14 @@ def _run_command(
 def _run_trainer(words: Sequence[str], callbacks: "Sequence[Callback]", began: float) -> "PetCifarCLI":
     # What others do is watched while torch is imported, which takes seconds.
     load = OtherLoad()
+    from pet_cifar.cli.found_runs import begun_before_requeue
     from pet_cifar.cli.trainer import run_trainer
 
     if gc.get_threshold() == WHILE_STARTING:
         # What is imported stays, so that nothing looks through it again.
         gc.freeze()
         gc.set_threshold(*_usual)
-    return run_trainer(words, callbacks, began, load=load)
+    return run_trainer(words, callbacks, began, load=load, own=begun_before_requeue(words))
 
 
 def _end(status: int) -> None:

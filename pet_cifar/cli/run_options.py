@@ -1,22 +1,19 @@
 """The options of one of the Trainer's verbs, completed from its config files and its checkpoint."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pet_cifar.cli import config_files, configs
-from pet_cifar.cli.defaults import LOGS
+from pet_cifar.cli import config_files, configs, slurm_job
 from pet_cifar.cli.first_look import refuse_missing_net
+from pet_cifar.cli.launchers import is_first_process
 from pet_cifar.cli.plain_parser import asks_for_help, split_words
 from pet_cifar.errors import InputError, check_local
+from pet_cifar.names import printable
 from pet_cifar.runs import directory
-from pet_cifar.runs.continuation import Continuation, continuation_of
-
-JOB = "slurm_job_id"
-"""The file in which a run keeps the number of its SLURM job, by which the job finds it after it was requeued."""
+from pet_cifar.runs.continuation import Continuation, continuation_of, is_finished
 
 
 @dataclass(frozen=True)
@@ -67,26 +64,52 @@ class RunOptions:
         """The config that the checkpoint has brought, empty where none has."""
         return dict(self.given).get(configs.source_of(self.checkpoint), {}) if self.checkpoint else {}
 
+    def let_go(self) -> None:
+        """Lets other processes train in the directory of the run that goes on."""
+        if self.continued is not None:
+            self.continued.let_go()
 
-def complete(args: Sequence[str], said: Sequence[tuple[str, Mapping[str, Any]]] = ()) -> RunOptions:
+
+def complete(
+    args: Sequence[str], said: Sequence[tuple[str, Mapping[str, Any]]] = (), own: Path | None = None
+) -> RunOptions:
     """Completes the options of a verb.
 
     Args:
         args: The verb and its options.
         said: What of the options another file says, by what the file is; its classes are checked as those of a config.
+        own: The run that the command has begun before its SLURM job was requeued, with which it goes on.
+
+    Returns:
+        The options; the directory of a run that goes on is held until `RunOptions.let_go`.
 
     Raises:
         InputError: A file that is named cannot be read or used, or a verb that needs a net has none.
+        SystemExit: The run of the command has come to its end before its SLURM job was requeued, with the status 0.
     """
-    verb, *words = args
+    continued, content, words = resumed(args, own)
+    try:
+        return _completed(args, words, said, continued, content)
+    except BaseException:
+        if continued is not None:
+            continued.let_go()
+        raise
+
+
+def _completed(
+    args: Sequence[str],
+    words: list[str],
+    said: Sequence[tuple[str, Mapping[str, Any]]],
+    continued: Continuation | None,
+    content: dict[str, Any] | None,
+) -> RunOptions:
+    verb = args[0]
     wants_help = asks_for_help(words)
-    _, words = split_words(words, "--trust")  # The command has read them already.
     # A config is weaker than the options, wherever it stands among them.
     names, words = split_words(words, "-c", "--config")
     runs, words = split_words(words, "--run")
     if runs:
         words = ["--ckpt_path", str(directory.best_checkpoint(directory.find_run(runs[-1]))), *words]
-    continued, content, words = resumed(verb, words)
     files = [config_files.find_config(name) for name in names]
     given = [*((f"--config {file}", configs.read_config(file)) for file in files), *said]
     paths, _ = split_words(words, "--ckpt_path")
@@ -112,44 +135,42 @@ def complete(args: Sequence[str], said: Sequence[tuple[str, Mapping[str, Any]]] 
     return RunOptions([verb, *words], args, name, checkpoint, given, continued, processes)
 
 
-def requeued(words: Sequence[str]) -> Path | None:
-    """The run directory of this SLURM job before it was requeued; None where it was not, or left none.
-
-    Args:
-        words: The options of ``fit``.
-    """
-    job = os.environ.get("SLURM_JOB_ID")
-    if not job or os.environ.get("SLURM_RESTART_COUNT", "0") == "0":
-        return None
-    roots, _ = split_words(words, "--trainer.default_root_dir")
-    logs = Path(roots[-1] if roots else "").expanduser() / LOGS
-    found = [file for file in logs.glob(f"*/version_*/{JOB}") if file.read_text() == job]
-    return max(found, key=lambda file: file.stat().st_mtime).parent if found else None
-
-
-def resumed(verb: str, words: Sequence[str]) -> tuple[Continuation | None, dict[str, Any] | None, list[str]]:
+def resumed(
+    args: Sequence[str], own: Path | None = None
+) -> tuple[Continuation | None, dict[str, Any] | None, list[str]]:
     """Takes ``--resume`` out of the words; a SLURM job that was requeued needs none.
 
     Args:
-        verb: The Trainer's verb.
-        words: Its options.
+        args: The verb and its options.
+        own: The run that the command has begun before its SLURM job was requeued.
 
     Returns:
-        The run that goes on and what its checkpoint holds, or None twice; and the words, with ``--ckpt_path``.
+        The run that goes on and what its checkpoint holds, or None twice; and the options, with ``--ckpt_path``.
 
     Raises:
         InputError: There is no such run, or the options contradict each other.
+        SystemExit: The run of the command has come to its end before its SLURM job was requeued, with the status 0.
     """
+    verb, *words = args
+    _, words = split_words(words, "--trust")  # The command has read them already.
     runs, others = split_words(words, "--resume")
-    checkpoints, _ = split_words(others, "--ckpt_path")
-    run = runs[-1] if runs else None
-    if run is None and verb == "fit" and not checkpoints and (before := requeued(others)) is not None:
-        run = str(before)
-    if run is None or asks_for_help(others):
+    if asks_for_help(others):
         return None, None, others
-    if verb != "fit":
-        raise InputError(f"--resume {run}: only fit goes on with a run; give {verb} --run {run}")
-    if checkpoints:
-        raise InputError("--resume and --ckpt_path both name a checkpoint to go on from; leave one of them out")
-    found, content = continuation_of(run)
-    return found, content, ["--ckpt_path", str(found.checkpoint), *others]
+    checkpoints, without = split_words(others, "--ckpt_path")
+    trains = not any(word.startswith(slurm_job.LOOKS) for word in others)
+    if runs:
+        run = runs[-1]
+        if verb != "fit":
+            raise InputError(f"--resume {run}: only fit goes on with a run; give {verb} --run {run}")
+        if checkpoints:
+            raise InputError("--resume and --ckpt_path both name a checkpoint to go on from; leave one of them out")
+    else:
+        if own is None:
+            return None, None, others
+        if is_finished(own):
+            if is_first_process():
+                print(printable(f"{own} has come to its end in this job already: nothing is left to do"), flush=True)
+            raise SystemExit(0)
+        run = str(own)
+    found, content = continuation_of(run, holds=trains and is_first_process())
+    return found, content, ["--ckpt_path", str(found.checkpoint), *without]

@@ -31,7 +31,7 @@ class SaveConfig(SaveConfigCallback):
             directory = trainer.log_dir
             file = Path(directory or "") / self.config_filename
             if file.is_dir():
-                raise InputError(f"cannot write {file}: it is a folder; move it away, or go on in a new directory")
+                raise InputError(f"cannot write {file}: it is a folder; move it away")
             super().setup(trainer, pl_module, stage)
             if trainer.is_global_zero and directory is not None:
                 self._text = file.read_text()

@@ -37,6 +37,7 @@ class StopSignals(Callback):
         stop: What the run looks at.
         has_trained: Whether training has begun.
         before_end: Is called before the thread ends the process.
+        first_step: The number of steps that were made before it; None where it has not begun.
     """
 
     def __init__(self) -> None:
@@ -44,6 +45,7 @@ class StopSignals(Callback):
         self.has_trained = False
         self.before_end: Callable[[], None] = lambda: None
         self._has_answered = False
+        self.first_step: int | None = None
         self._before: dict[signal.Signals, Any] = {}
         self._pipe: int | None = None
 
@@ -78,8 +80,9 @@ class StopSignals(Callback):
             vars(trainer._signal_connector)["register_signal_handlers"] = lambda: None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Notes that training has begun."""
+        """Notes that training has begun, and from where."""
         self.has_trained = True
+        self.first_step = trainer.global_step
 
     def _see(self, reads: int) -> None:
         """Sees every signal when it comes; runs in a thread of its own."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from enum import Enum
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -37,6 +38,7 @@ from pet_cifar.cli import (
     rank_failure,
     run_hints,
     run_options,
+    slurm_job,
     sweep_trial,
     threads,
     trust,
@@ -53,6 +55,7 @@ from pet_cifar.models.summary import summary
 from pet_cifar.names import printable
 from pet_cifar.runs import trusted
 from pet_cifar.runs.checkpoint_file import use_hashed_checkpoints
+from pet_cifar.runs.continuation import in_a_new_directory
 from pet_cifar.runs.net_size import built_within
 from pet_cifar.training import ImageClassifier, LRFinder
 from pet_cifar.training.budget import TimeBudget
@@ -224,9 +227,13 @@ class PetCifarCLI(LightningCLI):
             net = type(self.model).__name__
             kwargs["logger"] = fit_directory.loggers_for(self.asked, net, given["default_root_dir"])
             if self.subcommand == "fit":
-                self._directory = fit_directory.FitDirectory(kwargs["logger"], self.asked.continued)
+                processes = configs.words_of_processes(self.config_dump["trainer"])
+                self._directory = fit_directory.FitDirectory(kwargs["logger"], self.asked.continued, processes)
         if self.asked.continued is not None and self._directory is None:
-            raise InputError("--resume: the run has no loggers of its own to go on with; give --ckpt_path")
+            raise InputError(
+                "--resume: the run has no loggers of its own to go on with; go on without the options that take them, "
+                f"or elsewhere: {in_a_new_directory(self.asked.continued.checkpoint)}"
+            )
         kwargs["callbacks"] = self._callbacks(given)
         if any(isinstance(one, TimeBudget) for one in kwargs["callbacks"]) and not given["fast_dev_run"]:
             kwargs |= budget_option.without_other_ends(self.asked.typed)
@@ -279,6 +286,8 @@ class PetCifarCLI(LightningCLI):
             ours.insert(0, callback_options.CallbackOptions(list(zip(callbacks, asked, strict=True))))
         agree = RanksAgree(str(self.subcommand), self.config_dump)
         chosen = [agree, *ours, *callbacks, *self.extra_callbacks, self._signals]
+        if (directory := self._directory) is not None:
+            chosen.append(slurm_job.JobNote(self.asked.typed, lambda: directory.path))
         fit_directory.connect(chosen, self._signals, goes_on=self.asked.continued is not None)
         return chosen
 
@@ -359,6 +368,7 @@ def run_trainer(
     began: float | None = None,
     said: Sequence[tuple[str, Mapping[str, Any]]] = (),
     load: threads.OtherLoad | None = None,
+    own: Path | None = None,
 ) -> PetCifarCLI:
     """Completes the options of one of the Trainer's verbs and runs it.
 
@@ -368,9 +378,14 @@ def run_trainer(
         began: The reading of ``time.monotonic`` when the command began; None takes now.
         said: What of the options another file says, by what the file is; its classes are checked as those of a config.
         load: What other processes do since then; None where nobody has watched.
+        own: The run that the command has begun before its SLURM job was requeued.
     """
     log_filters.filter_messages()
-    return PetCifarCLI(run_options.complete(args, said), callbacks, began, load)
+    asked = run_options.complete(args, said, own)
+    try:
+        return PetCifarCLI(asked, callbacks, began, load)
+    finally:
+        asked.let_go()
 
 
 @rank_zero_only

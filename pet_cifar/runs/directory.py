@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 from pet_cifar.errors import InputError, check_local, did_you_mean
 
@@ -21,7 +22,7 @@ def find_run(path: str | Path) -> Path:
     if not text:
         raise InputError("--run needs a directory, such as lightning_logs/digits_residual")
     if path.is_file():
-        raise InputError(f"--run {path}: this is a file and no run directory; give a directory, or --ckpt_path {path}")
+        raise InputError(f"--run {path}: this is a file and no run directory; {_instead_of_a_file(path)}")
     if not path.is_dir():
         folders = [folder for folder in dict.fromkeys((path.parent, Path("lightning_logs"))) if folder.is_dir()]
         known = [str(one) for folder in folders for one in _runs_below(folder)]
@@ -36,7 +37,7 @@ def find_run(path: str | Path) -> Path:
             return run
     if below := _runs_below(path):
         raise InputError(f"--run {path}: this holds runs and is none itself; give one of {', '.join(map(str, below))}")
-    raise InputError(f"--run {path}: no checkpoint in {runs[0] / 'checkpoints'}; was the run stopped before its first?")
+    raise InputError(f"--run {path}: no checkpoint in {runs[0] / 'checkpoints'}; {start_anew(runs[0])}")
 
 
 def _has_checkpoint(run: Path) -> bool:
@@ -50,6 +51,13 @@ def _runs_below(path: Path) -> list[Path]:
         for entry in path.iterdir()
         if entry.is_dir() and any(_has_checkpoint(run) for run in entry.glob("version_*"))
     )
+
+
+def start_anew(run: Path) -> str:
+    """What to do with a run directory that holds no checkpoint, or none that is whole."""
+    if (run / "config.yaml").is_file():
+        return f"start the run anew: pet-cifar fit --config {shlex.quote(str(run / 'config.yaml'))}"
+    return "give a run directory, such as lightning_logs/digits_residual, or begin a run: pet-cifar fit --config NAME"
 
 
 def best_checkpoint(run: Path) -> Path:
@@ -115,15 +123,21 @@ def check_resumed(text: str) -> Path:
     check_local("--resume", text)
     path = Path(text)
     if path.is_file() or (path.suffix == ".ckpt" and not path.is_dir()):
-        raise InputError(
-            f"--resume {text}: this is no run directory; give one, or, to go on from a checkpoint in a new one, "
-            f"give --ckpt_path {text}"
-        )
+        raise InputError(f"--resume {text}: this is no run directory; {_instead_of_a_file(path)}")
     if not text or not path.is_dir():
         raise InputError(
             f"--resume {text}: there is no such directory; give a run, such as lightning_logs/digits_residual"
         )
     return path
+
+
+def _instead_of_a_file(path: Path) -> str:
+    """What to give where a run directory was asked for, and a file was given."""
+    if path.suffix in (".yaml", ".yml"):
+        return f"give one, such as lightning_logs/{path.stem}; a config is given as --config {shlex.quote(str(path))}"
+    if path.suffix == ".ckpt" or is_zipfile(path):  # torch writes such files.
+        return f"give one, or, for the checkpoint itself and a new directory, give --ckpt_path {shlex.quote(str(path))}"
+    return "give one, such as lightning_logs/digits_residual"
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

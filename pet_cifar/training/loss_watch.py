@@ -20,6 +20,8 @@ from pet_cifar.training.optimizer import learning_rate
 log = logging.getLogger(__name__)
 
 OnNan = Literal["stop", "skip"]
+SKIP = "--model.on_nan skip"
+"""The option that leaves such steps out; the error about a loss that is not finite names it."""
 CHECK_EVERY = 50
 """The number of steps after which the losses of a GPU are copied to the host."""
 READ_AT_ONCE = ("cpu",)
@@ -166,7 +168,7 @@ class LossWatch:
             if not loss.isfinite():
                 raise NotFiniteError(
                     f"{_describe(module, step)}; give a smaller --model.lr or a longer warmup, look at these files, "
-                    "or leave such steps out with --model.on_nan skip"
+                    f"or leave such steps out with {SKIP}"
                 )
 
 

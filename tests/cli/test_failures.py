@@ -1,6 +1,8 @@
 """What goes wrong while a command runs is told in one line, and nothing is lost."""
 
+import math
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +16,10 @@ from pet_cifar.cli import defaults
 from pet_cifar.cli.failures import refusal_of_run
 from pet_cifar.cli.main import main
 from pet_cifar.data.root import state_directory
-from pet_cifar.errors import InputError
+from pet_cifar.errors import InputError, RunRefusedError
+from pet_cifar.models import ResidualCNN
 from tests.cli.commands import QUICK, fit, refused
+from tests.cli.kills import At
 from tests.conftest import write_cats_dogs
 
 PETS = ["fit", "--data", "CatsDogsDataModule", "--data.image_size", "16", "--data.cache", "none"]
@@ -240,3 +244,96 @@ def test_a_failure_after_the_first_step_leaves_what_it_has(capsys: pytest.Captur
     run = Path("lightning_logs/digits_residual/version_0")
     assert f"go on with: pet-cifar fit --resume {run}" in capsys.readouterr().out
     assert (run / "checkpoints/last.ckpt").is_file()
+
+
+STOPPED = Path("lightning_logs/digits_residual/version_0")
+
+
+@pytest.mark.parametrize(
+    ("damaged", "options", "told"),
+    [
+        ("metrics.csv", [], "metrics.csv"),
+        ("events", [], "is shorter"),
+        (None, ["--trainer.max_epochs", "1"], "--trainer.max_epochs 1"),
+        (None, ["--model.widths", "[16]"], "widths"),
+        (None, ["--data.split_seed", "9"], "split_seed"),
+    ],
+)
+def test_a_run_that_is_refused_is_not_told_to_go_on_in_the_same_way(
+    damaged: str | None, options: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit("--trainer.max_epochs", "2")
+    for path in STOPPED.glob(f"*{damaged}*"):
+        path.write_bytes(b"")
+    with pytest.raises(SystemExit) as ended:
+        main(["fit", "--resume", str(STOPPED), "--trainer.max_epochs", "3", *options])
+    assert ended.value.code == 2
+    captured = capsys.readouterr()
+    assert told in captured.err
+    assert "go on with" not in captured.out
+
+
+@pytest.mark.parametrize("step", [4, 6], ids=["the first step of the new process", "a later step"])
+def test_after_a_loss_that_is_not_finite_another_rate_is_named(
+    step: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit("--model.lr", "0.004")
+    own = ResidualCNN.loss
+
+    def loss(self: ResidualCNN, *args: Any) -> Any:
+        found = own(self, *args)
+        return found * math.nan if self.training and self.lr > 0.001 and self.trainer.global_step >= step else found
+
+    monkeypatch.setattr(ResidualCNN, "loss", loss)
+    with pytest.raises(SystemExit) as ended:
+        main(["fit", "--resume", str(STOPPED), "--trainer.max_epochs", "2"])
+    assert ended.value.code == 1
+    captured = capsys.readouterr()
+    assert "--model.on_nan skip" in captured.err
+    (how,) = [line for line in captured.out.splitlines() if line.startswith("go on with: ")]
+    words = shlex.split(how.removeprefix("go on with: pet-cifar "))
+    assert words == ["fit", "--resume", str(STOPPED), "--model.lr", "0.0004"]
+    main([*words, "--trainer.max_epochs", "2"])
+    assert "test it with" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (InputError("process 1 of 2 has failed: the training loss is nan; or --model.on_nan skip"), ["--model.lr"]),
+        (RunRefusedError("the budget of 10 s is shorter than one epoch"), None),
+        (InputError("cannot write last.ckpt: No space left on device"), []),
+    ],
+)
+def test_how_a_run_goes_on_that_others_or_a_budget_have_ended(
+    error: Exception, told: list[str] | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit()
+
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(SystemExit):
+        main(
+            ["fit", "--resume", str(STOPPED), "--trainer.max_epochs", "2"],
+            callbacks=[At("on_train_batch_end", 1, 2, fail)],
+        )
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("go on with: ")]
+    assert len(lines) == (told is not None)
+    if told is not None:
+        assert shlex.split(lines[0])[7:8] == told
+
+
+@pytest.mark.filterwarnings("ignore:`training_step` returned `None`")
+def test_an_optimizer_with_a_rate_of_its_own_leaves_such_steps_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = ResidualCNN.loss
+
+    def loss(self: ResidualCNN, *args: Any) -> Any:
+        return own(self, *args) * (math.nan if self.training and self.trainer.global_step == 2 else 1)
+
+    monkeypatch.setattr(ResidualCNN, "loss", loss)
+    with pytest.raises(SystemExit):
+        fit("--optimizer", "SGD", "--optimizer.lr", "0.01")
+    assert f"go on with: pet-cifar fit --resume {STOPPED} --model.on_nan skip" in capsys.readouterr().out

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import resource
+import shlex
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -15,10 +16,15 @@ import torch
 
 from pet_cifar.callbacks import drawing_time, last_checkpoint
 from pet_cifar.callbacks.experiment import read_record
+from pet_cifar.cli import run_options
 from pet_cifar.cli.main import main
-from pet_cifar.runs.continuation import LOCK, continuation_of, ends_a_run, is_finished, lock
+from pet_cifar.errors import InputError
+from pet_cifar.runs import continuation
+from pet_cifar.runs.continuation import LOCK, continuation_of, ends_a_run, is_finished, lock, rewind
+from pet_cifar.runs.directory import read_checkpoint
 from tests.cli.commands import refused
 from tests.cli.kills import apart, events_of, kill_at, rows_of, timed
+from tests.conftest import HOME
 from tests.runs.killed_runs import (
     FIT,
     LAST,
@@ -33,6 +39,8 @@ from tests.runs.killed_runs import (
     nothing,
     save_at_every_step,
 )
+
+CONFIG = HOME / "configs" / "digits_residual.yaml"
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning"),
@@ -258,12 +266,135 @@ def test_the_newest_unfinished_run_is_taken(tmp_path: Path, capsys: pytest.Captu
     assert not Path("mine").exists()
 
 
+def test_what_a_run_goes_on_from_is_not_changed_meanwhile(whole: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert apart([*FIT, *WITHOUT_PICTURES], kill_at("on_train_batch_start", 1, 2))[0] == -signal.SIGKILL
+    ended = []
+
+    def read_while_another_ends(path: Path) -> dict[str, Any]:
+        content = read_checkpoint(path)
+        try:
+            held = lock(RUN)
+        except InputError:
+            return content
+        # Whoever trains there makes the rest of the run, saves its end, and lets go.
+        ended.append(path)
+        shutil.copy(whole("epochs") / "metrics.csv", RUN)
+        shutil.copy(whole("epochs") / "checkpoints" / "last.ckpt", LAST)
+        held.release()
+        return content
+
+    monkeypatch.setattr(continuation, "read_checkpoint", read_while_another_ends)
+    main(RESUME)
+    assert rows_of(RUN) == rows_of(whole("epochs"))
+    assert not ended
+
+
+def test_whose_the_lock_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert apart([*FIT, *WITHOUT_PICTURES], kill_at("on_train_batch_start", 1, 2))[0] == -signal.SIGKILL
+    asked = run_options.complete(RESUME)
+    with pytest.raises(InputError, match=f"{RUN} is being trained by another process"):
+        run_options.complete(RESUME)
+    for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"):
+        # The first of several processes holds it for all of them.
+        with monkeypatch.context() as patched:
+            patched.setenv(name, "1")
+            assert run_options.complete(RESUME).continued == asked.continued
+    # To look at a run that is being trained disturbs nobody.
+    assert run_options.complete([*RESUME, "--print_model"]).continued == asked.continued
+    asked.let_go()
+    # Whoever is refused keeps nothing, also where the error is kept, as a notebook does.
+    with pytest.raises(InputError) as wrong_config:
+        run_options.complete([*RESUME, "--config", "nowhere"])
+    with pytest.raises(SystemExit) as wrong_option:
+        main([*RESUME, "--model.widths", "x"])
+    lock(RUN).release()
+    LAST.write_bytes(b"torn")
+    PREVIOUS.write_bytes(b"torn")
+    with pytest.raises(InputError) as torn:
+        run_options.complete(RESUME)
+    lock(RUN).release()
+    del wrong_config, wrong_option, torn
+
+
+def advised(message: str) -> list[str]:
+    """The words of the command that ends a line."""
+    return shlex.split(message.rpartition("pet-cifar fit ")[2])
+
+
+def test_every_refusal_names_a_command_that_works(whole: Whole, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(whole("epochs"), RUN)
+    main([*RESUME, "--trainer.max_epochs", "3"])
+    checkpoints = RUN / "checkpoints"
+    further = ["--trainer.max_epochs", "4"]
+    rows = (RUN / "metrics.csv").read_bytes()
+    (RUN / "metrics.csv").unlink()
+    message = refused(capsys, *RESUME, *further)
+    assert f"{RUN / 'metrics.csv'} has 0 rows" in message
+    assert advised(message) == ["--ckpt_path", str(LAST)]
+    main(["fit", *advised(message), *further])
+    (RUN / "metrics.csv").write_bytes(rows)
+    for path in (LAST, PREVIOUS):
+        path.write_bytes(b"torn")
+    message = refused(capsys, *RESUME)
+    assert f"{LAST} and {PREVIOUS}" in message
+    assert advised(message) == ["--ckpt_path", str(checkpoints / "best.ckpt")]
+    main(["fit", *advised(message), *further])
+    (checkpoints / "best.ckpt").write_bytes(b"torn")
+    assert advised(refused(capsys, *RESUME)) == ["--config", str(RUN / "config.yaml")]
+    shutil.rmtree(checkpoints)
+    message = refused(capsys, *RESUME)
+    assert f"no last.ckpt in {checkpoints}" in message
+    assert advised(message) == ["--config", str(RUN / "config.yaml")]
+    assert advised(refused(capsys, "test", "--run", str(RUN))) == advised(message)
+    main(["fit", *advised(message), "--trainer.max_epochs", "1"])
+    assert (NAME / "version_3" / "checkpoints" / "last.ckpt").is_file()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (rb"\A(.*\n)0,", rb"\1x\0y,", ["epoch of row 1", "x\\x00y"]),
+        (rb"(?m)^(1,.*),6,", rb"\1,six,", ["step of row", "'six'"]),
+        (rb"\A(.*\n)0,", rb"\g<1>0", ["row 1 has 6 cells", "header 7"]),
+        (rb"(?m)^1,", rb"1,,", ["8 cells", "header 7"]),
+        (rb"\A(.*)step", rb"\1stop", ["step of row 1"]),
+    ],
+    ids=["epoch", "step", "a cell less", "a cell more", "header"],
+)
+def test_a_damaged_row_is_told(
+    old: bytes, new: bytes, told: list[str], whole: Whole, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(whole("epochs"), RUN)
+    rows = b"""epoch,lr,step,train/loss,val/acc,val/loss,epoch_seconds
+0,0.1,1,2.0,,,
+0,,6,,0.5,1.0,
+1,0.1,6,2.0,,,
+"""
+    content = torch.load(LAST, weights_only=True)
+    torch.save({**content, "logs": {**content["logs"], "rows": 3}}, LAST)
+    # What comes after them is dropped, whatever a kill has left of it.
+    torn = b"1,0"
+    (RUN / "metrics.csv").write_bytes(rows + torn)
+    rewind(continuation_of(str(RUN))[0])
+    assert (RUN / "metrics.csv").read_bytes().splitlines() == rows.splitlines()
+    damaged = re.sub(old, new, rows, count=1) + torn
+    assert damaged != rows + torn
+    (RUN / "metrics.csv").write_bytes(damaged)
+    message = refused(capsys, *RESUME, "--trainer.max_epochs", "3")
+    assert f"{RUN / 'metrics.csv'} is damaged" in message
+    for words in told:
+        assert words in message
+    assert (RUN / "metrics.csv").read_bytes() == damaged
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (["fit", "--resume", "nowhere"], ["--resume nowhere", "there is no such directory"]),
         (["fit", "--resume", "x.ckpt"], ["--resume x.ckpt", "give --ckpt_path x.ckpt"]),
-        (["fit", "--resume", "."], ["--resume .", "last.ckpt"]),
+        (["fit", "--resume", "."], ["--resume .", "last.ckpt", "give a run directory"]),
+        (["fit", "--resume", str(CONFIG)], [f"--resume {CONFIG}", f"--config {CONFIG}"]),
+        (["test", "--run", str(CONFIG)], [f"--run {CONFIG}", f"--config {CONFIG}"]),
         (["test", "--resume", "run"], ["--resume run", "test --run run"]),
         (["fit", "--resume", "run", "--ckpt_path", "x.ckpt"], ["--resume and --ckpt_path"]),
     ],
@@ -272,6 +403,7 @@ def test_what_is_no_run_is_refused(words: list[str], told: list[str], capsys: py
     message = refused(capsys, *words)
     for word in told:
         assert word in message
+    assert ("--ckpt_path" in message) == any("ckpt" in word for word in words)
 
 
 @pytest.mark.parametrize(("way", "what"), [("pictures", ".fit"), ("epochs", ".ckpt")])
