@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from pet_cifar.cli.config_files import find_config, run_name, shipped_configs
-from pet_cifar.cli.configs import config_of_checkpoint
+from pet_cifar.cli.configs import config_of_checkpoint, words_of_processes
+from pet_cifar.cli.fit_directory import FitDirectory
 from pet_cifar.cli.main import main
 from pet_cifar.errors import InputError
 from tests.cli.forging import CONFIG, QUIET, forged
@@ -87,3 +88,15 @@ def test_a_checkpoint_waits_for_no_other_machine(own_checkpoint: Path) -> None:
     cli = main(["fit", "--ckpt_path", file, "--trainer.limit_train_batches", "1", *QUIET])
     assert cli is not None
     assert cli.trainer.num_nodes == cli.trainer.world_size == 1
+
+
+def test_the_line_how_to_go_on_names_the_processes(tmp_path: Path) -> None:
+    asked = {"devices": 2, "num_nodes": 1, "strategy": "ddp", "accelerator": "cpu"}
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    directory = FitDirectory([], None, words_of_processes(asked))
+    directory.path = tmp_path
+    line = directory.how_to_go_on("--model.lr", "0.1")
+    assert line is not None
+    assert line.endswith(f"--resume {tmp_path} --trainer.devices 2 --trainer.strategy ddp --model.lr 0.1")
+    assert words_of_processes({"devices": "auto", "num_nodes": 1, "strategy": "auto"}) == []
