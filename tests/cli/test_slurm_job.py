@@ -14,6 +14,7 @@ from pet_cifar.cli.main import main
 from pet_cifar.cli.slurm_job import JOB
 from pet_cifar.runs.continuation import is_finished
 from tests.cli.kills import apart, kill_at, rows_of
+from tests.cli.ranks import SPREAD, together
 from tests.conftest import HOME
 
 pytestmark = [
@@ -159,3 +160,22 @@ def test_a_resume_keeps_whose_run_it_is(stopped_run: Path, restarted: Callable[[
     restarted()
     main(["fit", "--resume", str(RUN)])
     assert stopped_run.read_bytes() == before
+
+
+def test_all_processes_go_on_with_the_same_run_and_pass_over_it_once_it_has_ended(
+    restarted: Callable[[], None],
+) -> None:
+    fit = [*FIT, *SPREAD]
+    kill = [kill_at("on_train_batch_start", 1, 2, signal.SIGTERM)]
+    statuses, _, said = together(fit, fit, callbacks=[kill, []])
+    assert statuses[0] == 128 + signal.SIGTERM, said
+    restarted()
+    statuses, _, said = together(fit, fit)
+    assert statuses == [0, 0], said
+    assert versions(RUN.parent) == ["version_0"]
+    assert validated(RUN) == ["0", "1"]
+    restarted()
+    statuses, _, said = together(fit, fit)
+    assert statuses == [0, 0], said
+    assert said.count(f"{RUN} has come to its end in this job") == 1
+    assert versions(RUN.parent) == ["version_0"]
