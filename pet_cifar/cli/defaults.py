@@ -63,7 +63,7 @@ def scored_run(run: Path, default_root_dir: str | Path | None = None) -> list[Fi
         InputError: A link in the run would lead what is written elsewhere.
     """
     if not is_writable(run):
-        loggers = new_run(run.parent.name, default_root_dir)
+        loggers = new_run(run.parent.name or run.name, default_root_dir)
         places = map(printable, (str(run), loggers[0].log_dir))
         log.warning("%s cannot be written to, so that the results go to %s", *places)
         return loggers

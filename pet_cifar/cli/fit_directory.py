@@ -96,7 +96,8 @@ def loggers_for(asked: RunOptions, net: str, default_root_dir: str | None) -> li
         return scored_run(run, default_root_dir)
     if asked.continued is not None:
         return loggers_of(asked.continued.run)
-    return new_run(asked.name or (run.parent.name if run else net), default_root_dir)
+    # A run that was moved into the working directory lies below no name.
+    return new_run(asked.name or (run.parent.name if run else "") or net, default_root_dir)
 
 
 def loggers_of(run: Path) -> list[FileLogger]:

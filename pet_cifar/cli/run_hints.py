@@ -26,6 +26,20 @@ def before_run(*, on_cpu: bool, compiles: bool, precision: str, chosen: bool) ->
         yield f"this processor gains nothing from bfloat16: --trainer.precision 32-true is faster than {precision}"
 
 
+def on_cores(processes: int, available: int) -> Iterator[str]:
+    """A line where processes on a processor share its cores.
+
+    Args:
+        processes: The number of processes on this machine.
+        available: The number of cores that they may use.
+    """
+    if processes > available:
+        yield (
+            f"{processes} processes share {available} cores and wait for each other; --trainer.devices {available} "
+            "gives each a core of its own"
+        )
+
+
 def on_batch_norm(net: nn.Module, processes: int, *, on_cpu: bool, is_synced: bool) -> Iterator[str]:
     """A line where batch normalization makes several processes train otherwise than one would.
 

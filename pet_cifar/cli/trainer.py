@@ -51,6 +51,7 @@ from pet_cifar.cli.stop_signals import StopSignals
 from pet_cifar.data import ImageDataModule
 from pet_cifar.data.files.download import without_downloads
 from pet_cifar.errors import InputError
+from pet_cifar.hardware import cores
 from pet_cifar.models.summary import summary
 from pet_cifar.names import printable
 from pet_cifar.runs import trusted
@@ -301,7 +302,8 @@ class PetCifarCLI(LightningCLI):
         """Takes a run directory, and prints the net and what its options cost."""
         on_cpu = self.trainer.strategy.root_device.type == "cpu"
         is_synced = bool(self._get(self.config_init, "trainer")["sync_batchnorm"])
-        hints = list(run_hints.on_batch_norm(self.model, self.trainer.world_size, on_cpu=on_cpu, is_synced=is_synced))
+        hints = list(run_hints.on_cores(self.trainer.num_devices, cores()) if on_cpu else ())
+        hints += list(run_hints.on_batch_norm(self.model, self.trainer.world_size, on_cpu=on_cpu, is_synced=is_synced))
         if self.trainer.is_global_zero:
             if self._directory is not None and self.trainer.loggers == self._directory.loggers:
                 self._directory.open()

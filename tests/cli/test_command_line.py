@@ -390,6 +390,12 @@ def test_garbage_is_looked_for_as_usual_once_all_is_imported(monkeypatch: pytest
     assert (gc.get_threshold(), gc.get_freeze_count()) == (usual, 0)
 
 
+def test_more_processes_than_cores_are_told() -> None:
+    (line,) = run_hints.on_cores(9, 2)
+    assert "--trainer.devices 2 " in line
+    assert not list(run_hints.on_cores(2, 2))
+
+
 @pytest.mark.parametrize(
     ("processes", "on_cpu", "is_synced", "told"),
     [
