@@ -8,8 +8,9 @@ import yaml
 
 from pet_cifar.cli.config_files import find_config, run_name, shipped_configs
 from pet_cifar.cli.configs import config_of_checkpoint, words_of_processes
-from pet_cifar.cli.fit_directory import FitDirectory
+from pet_cifar.cli.fit_directory import FitDirectory, loggers_for
 from pet_cifar.cli.main import main
+from pet_cifar.cli.run_options import RunOptions
 from pet_cifar.errors import InputError
 from tests.cli.forging import CONFIG, QUIET, forged
 from tests.cli.ranks import torchrun_environment
@@ -100,3 +101,11 @@ def test_the_line_how_to_go_on_names_the_processes(tmp_path: Path) -> None:
     assert line is not None
     assert line.endswith(f"--resume {tmp_path} --trainer.devices 2 --trainer.strategy ddp --model.lr 0.1")
     assert words_of_processes({"devices": "auto", "num_nodes": 1, "strategy": "auto"}) == []
+
+
+def test_a_run_that_was_moved_here_goes_on_under_a_name() -> None:
+    checkpoint = Path("moved/checkpoints/last.ckpt")
+    checkpoint.parent.mkdir(parents=True)
+    Path("moved/config.yaml").touch()
+    asked = RunOptions(["fit"], ["fit"], "", checkpoint, [], None, None)
+    assert {logger.name for logger in loggers_for(asked, "ResidualCNN", None)} == {"ResidualCNN"}
