@@ -169,8 +169,9 @@ def test_two_runs_are_compared_with_one(tmp_path: Path, monkeypatch: pytest.Monk
     report = Report(["what"], Namespace(output=tmp_path / "figures.json", root=tmp_path), "")
     waiting.side_by_side(1, 2, [], report)
     found = json.loads((tmp_path / "figures.json").read_text())["figures"]
-    assert found["threads that wait: ours"]["lost"] == -1
-    assert found["one run alone, ours beside default"]["lost"] == 1 - 9 / 8
+    for way in ("by itself", "--threads 2", "--threads 2, waiting as by default"):
+        assert found[f"pictures/s, threads: {way}"]["lost"] == -1
+    assert found["one run alone, ours beside the default"]["lost"] == 1 - 9 / 8
 
 
 def test_a_step_of_the_command_line_and_of_a_plain_loop(tmp_path: Path) -> None:

@@ -281,7 +281,10 @@ def test_training_on_features_is_training_on_pictures(until: str, precision: Any
         trainer.fit(model, datamodule=digits(test_fraction=0.75))
         losses.append(float(trainer.callback_metrics["train/loss"]))
     assert losses[0] < 2.2
-    assert losses[0] == pytest.approx(losses[1], rel=3e-3 if precision == "32-true" else 0.02)
+    # A bfloat16 has eight bits, of which the weights lose the last ones at every step where they are kept in it; how
+    # many depends on the processor.
+    near = {"32-true": 3e-3, "bf16-mixed": 0.02, "bf16-true": 0.04}[precision]
+    assert losses[0] == pytest.approx(losses[1], rel=near)
 
 
 @pytest.mark.parametrize(("precision", "last"), [("32-true", False), ("32-true", True), ("bf16-mixed", False)])
