@@ -82,7 +82,7 @@ class LastCheckpoint(ModelCheckpoint):
         if (not wish and trainer.world_size == 1) or not self._saves(trainer):
             return
         loop = trainer.fit_loop.epoch_loop
-        is_whole = not loop._num_ready_batches_reached() and not loop._should_accumulate()
+        is_whole = not loop._num_ready_batches_reached() and not loop._should_accumulate() and not _is_over(trainer)
         if is_whole and self._agree(trainer, wish, batch_idx):
             if _is_validated_next(trainer):
                 self._save_before_a_validation(trainer)
@@ -94,10 +94,10 @@ class LastCheckpoint(ModelCheckpoint):
         """Saves where the run is to stop; when it goes on, the validation begins anew.
 
         A validation may fall into a step that several batches make. What they have added up is in no checkpoint, so
-        that the run stops at the end of that step.
+        that the run stops at the end of that step. The validation behind the last step of all is made to its end.
         """
         batch_idx: int = args[2]
-        if trainer.fit_loop.epoch_loop._should_accumulate():
+        if trainer.fit_loop.epoch_loop._should_accumulate() or _is_over(trainer):
             return
         if self._saves(trainer) and self._agree(trainer, self.stop.signal != 0, batch_idx):
             _validate_again(trainer)
@@ -173,6 +173,15 @@ class LastCheckpoint(ModelCheckpoint):
         if trainer.strategy.reduce_boolean_decision(self.stop.signal != 0, all=False):
             # A process that got no signal of its own stops with the others.
             raise Stopped(self.stop.signal or signal.SIGTERM, is_agreed=True)
+
+
+def _is_over(trainer: Trainer) -> bool:
+    """Whether no step follows, so that a run that goes on would do nothing.
+
+    What is still to be validated and logged then would be lost with a stop.
+    """
+    has_all_steps = trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps
+    return has_all_steps or bool(trainer.should_stop and trainer.fit_loop._can_stop_early)
 
 
 def _is_validated_next(trainer: Trainer) -> bool:

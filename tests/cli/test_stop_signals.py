@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pet_cifar.callbacks.run_loggers import read_rows
 from pet_cifar.callbacks.stop_request import Stopped, StopRequest
 from pet_cifar.cli import stop_signals
 from pet_cifar.cli.stop_signals import StopSignals, requeue
@@ -66,6 +67,23 @@ def test_within_validation_it_does_not_wait_for_the_end_of_it() -> None:
     assert loops["epoch_loop.val_loop.batch_progress"]["current"]["processed"] == 0
     assert apart(["fit", "--resume", str(RUN)])[0] == 0
     assert [row["epoch"] for row in rows_of(RUN) if "val/loss" in row] == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("hook", "batch", "steps"),
+    [
+        ("on_train_batch_start", 2, 10),  # The second epoch is cut after its third step.
+        ("on_train_batch_start", 6, 14),
+        ("on_validation_batch_start", 0, 14),
+    ],
+)
+def test_behind_the_last_step_of_all_nothing_is_lost(hook: str, batch: int, steps: int) -> None:
+    limit = ["--trainer.max_epochs", "-1", "--trainer.max_steps", str(steps)]
+    status, said = apart([*FIT, *limit], kill_at(hook, 1, batch, signal.SIGTERM))
+    assert status == 0, said
+    rows = read_rows(RUN / "metrics.csv")
+    assert [row["epoch"] for row in rows if row["train/loss"]] == ["0", "1"]
+    assert [row["epoch"] for row in rows if row["val/loss"]] == (["0", "1"] if steps == 14 else ["0"])
 
 
 def test_ctrl_c_twice_ends_at_once_also_while_torch_computes() -> None:
