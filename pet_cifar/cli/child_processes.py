@@ -105,11 +105,16 @@ def watch(processes: Sequence[subprocess.Popen[Any]], give_up: Callable[[int, in
             return
         for rank, status in enumerate(statuses, 1):
             if status:
-                since = time.monotonic()
-                while time.monotonic() - since < (MET if distributed.is_initialized() else UNMET):
-                    time.sleep(PERIOD)
+                _let_end()
                 give_up(rank, status)
                 return
+        time.sleep(PERIOD)
+
+
+def _let_end() -> None:
+    """Gives this process the time to end by itself once another has ended."""
+    since = time.monotonic()
+    while time.monotonic() - since < (MET if distributed.is_initialized() else UNMET):
         time.sleep(PERIOD)
 
 
@@ -122,9 +127,7 @@ def watch_first(first: int, speaks: bool) -> None:
     """
     while os.getppid() == first:
         time.sleep(PERIOD)
-    since = time.monotonic()
-    while time.monotonic() - since < (MET if distributed.is_initialized() else UNMET):
-        time.sleep(PERIOD)
+    _let_end()
     if speaks:
         print(f"pet-cifar: error: {rank_failure.without_a_word(0)}", file=sys.stderr, flush=True)
     os._exit(rank_failure.OtherProcessError.status)

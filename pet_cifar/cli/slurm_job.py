@@ -12,7 +12,7 @@ from lightning import Callback, LightningModule, Trainer
 from pet_cifar.callbacks.experiment import read_record
 from pet_cifar.cli.defaults import LOGS
 from pet_cifar.cli.plain_parser import asks_for_help, split_words
-from pet_cifar.data.files.regular import read_regular
+from pet_cifar.data.files.regular import read_json
 from pet_cifar.data.files.replacing import replacing
 from pet_cifar.errors import disk_errors
 from pet_cifar.runs.continuation import has_checkpoint, is_finished
@@ -112,8 +112,8 @@ def _start() -> int:
 def _read(file: Path, job: str) -> _Note | None:
     """What the file says; None where it is of another job, or damaged."""
     try:
-        found = json.loads(read_regular(file))
-    except (OSError, ValueError, RecursionError):
+        found = read_json(file)
+    except (OSError, ValueError):
         return None
     if isinstance(found, dict):
         of, command, start = found.get("job"), found.get("command"), found.get("start")

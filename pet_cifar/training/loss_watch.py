@@ -114,7 +114,7 @@ class LossWatch:
         self._in_a_row += 1
         if self._in_a_row >= LEFT_OUT_IN_A_ROW:
             raise NotFiniteError(
-                f"--model.on_nan skip has left out {self._in_a_row} steps in a row, so that nothing is learned any "
+                f"{SKIP} has left out {self._in_a_row} steps in a row, so that nothing is learned any "
                 f"more: {_describe(module, step)}; give a smaller --model.lr or a longer warmup"
             )
         if self._left_out <= TOLD:
