@@ -35,14 +35,12 @@ class StopSignals(Callback):
 
     Attributes:
         stop: What the run looks at.
-        has_trained: Whether training has begun.
         before_end: Is called before the thread ends the process.
-        first_step: The number of steps that were made before it; None where it has not begun.
+        first_step: The number of steps that were made before training began; None where it has not.
     """
 
     def __init__(self) -> None:
         self.stop = StopRequest()
-        self.has_trained = False
         self.before_end: Callable[[], None] = lambda: None
         self._has_answered = False
         self.first_step: int | None = None
@@ -81,7 +79,6 @@ class StopSignals(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Notes that training has begun, and from where."""
-        self.has_trained = True
         self.first_step = trainer.global_step
 
     def _see(self, reads: int) -> None:

@@ -348,7 +348,7 @@ class PetCifarCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Says where the run is."""
-        has_trained = not self.asked.checkpoint or self._signals.has_trained
+        has_trained = not self.asked.checkpoint or self._signals.first_step is not None
         _print(*last_lines.of_fit(self.trainer, has_trained=has_trained))
 
     def after_validate(self) -> None:
