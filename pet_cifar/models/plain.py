@@ -50,8 +50,9 @@ class PlainCNN(ImageClassifier):
             nn.BatchNorm2d(128),
         )
         self.head = nn.Sequential(
-            Dropout(dropout),
+            # Dropout comes second, so that its mask lies in memory as the dense layer reads it.
             nn.Flatten(),
+            Dropout(dropout),
             nn.Linear(128 * image_size * image_size, self.num_outputs),
         )
         for layer in self.backbone:
