@@ -11,7 +11,7 @@ from pet_cifar.data.files.regular import read_json
 
 RECORD = "run.json"
 CHANGES_NOTHING = {
-    *("seed_everything", "ckpt_path", "run", "resume", "trust", "print_model", "weights_only", "threads"),
+    *("seed_everything", "ckpt_path", "run", "resume", "trust", "print_model", "test", "weights_only", "threads"),
     *("trainer.logger", "trainer.default_root_dir", "trainer.enable_progress_bar", "trainer.enable_model_summary"),
     *("trainer.log_every_n_steps", "trainer.profiler", "trainer.enable_autolog_hparams", "trainer.model_registry"),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.inference_mode"),

@@ -17,7 +17,7 @@ from pet_cifar.errors import InputError
 from pet_cifar.runs.continuation import ends_a_run
 from pet_cifar.runs.directory import read_checkpoint
 
-OF_ONE_CALL = ("config", "ckpt_path", "run", "resume", "trust", "print_model", "seed_everything")
+OF_ONE_CALL = ("config", "ckpt_path", "run", "resume", "trust", "print_model", "test", "seed_everything")
 """Keys of a config that say how a run was called; the seed is compared on its own."""
 
 

@@ -14,12 +14,13 @@ from pet_cifar.training.budget import time_budget
 from pet_cifar.training.ridge import wilson_interval
 
 
-def of_fit(trainer: Trainer, *, has_trained: bool) -> Iterator[str]:
+def of_fit(trainer: Trainer, *, has_trained: bool, tests: bool) -> Iterator[str]:
     """The last lines of `fit`.
 
     Args:
         trainer: Has trained.
         has_trained: Whether it has made a step; a run that goes on from its end makes none.
+        tests: Whether its test comes next.
     """
     log_dir = trainer.log_dir  # The first process tells it the others, so that all ask as often.
     yield from of_scores(trainer)
@@ -28,7 +29,7 @@ def of_fit(trainer: Trainer, *, has_trained: bool) -> Iterator[str]:
     yield f"run directory: {log_dir}"
     if (budget := time_budget(trainer)) is not None:
         yield budget_option.outcome(budget, trainer.global_step)
-    if any(Path(log_dir).glob("checkpoints/*.ckpt")):
+    if not tests and any(Path(log_dir).glob("checkpoints/*.ckpt")):
         yield f"test it with: pet-cifar test --run {shlex.quote(log_dir)}"
     if not has_trained:
         yield nothing_left(trainer)

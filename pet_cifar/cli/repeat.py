@@ -248,7 +248,7 @@ class _Batch:
             # No checkpoint says how many processes a run has.
             again = ["--resume", str(resumed), *run.words_of_processes]
             words = again if resumed else [*run.words, "--seed_everything", str(run.seed)]
-            self._run(["fit", *words], log, device)
+            self._run(["fit", *words, *self._word_of_test(run, device)], log, device)
             known = {one.folder for one in found} - {resumed}
             found = [one for one in find_runs(run) if one.folder not in known]
             if not found:
@@ -257,6 +257,13 @@ class _Batch:
             self._run(["test", "--run", str(found[0].folder)], log, device)
             found = find_runs(run)
         return found[0].accuracy
+
+    def _word_of_test(self, run: "WantedRun", device: str | None) -> list[str]:
+        """The option that tests without another start of Python; a run of several processes has none."""
+        from pet_cifar.cli.processes import visible_devices
+
+        is_single = not run.words_of_processes and (device is not None or len(visible_devices()) < 2)
+        return ["--test"] if is_single else []
 
     def _run(self, words: Sequence[str], log: Path, device: str | None) -> None:
         if self._processes.run(words, log, device):

@@ -19,7 +19,8 @@ class SaveConfig(SaveConfigCallback):
         # These options belong to this one call, so that a run repeated from the file starts anew.
         config["ckpt_path"], config["run"], config["print_model"] = None, None, False
         config["trust"] = None  # No file may trust a module.
-        config.pop("resume", None)  # Only fit has it, and the file is for all verbs.
+        for option in ("resume", "test"):  # Only fit has them, and the file is for all verbs.
+            config.pop(option, None)
         super().__init__(parser, config, **arguments)
         # The parser takes a tenth of a second to write the config, and no epoch changes it.
         self._text = ""

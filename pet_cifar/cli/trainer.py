@@ -27,6 +27,7 @@ from pet_cifar.cli import (
     configs,
     constructors,
     failures,
+    fit_and_test,
     fit_directory,
     last_lines,
     launchers,
@@ -128,6 +129,8 @@ class PetCifarCLI(LightningCLI):
         parser.add_argument("--trust", type=str | None, metavar="MODULE", help=trusted.HELP)
         parser.add_argument("--threads", type=int | None, help=threads.HELP)
         budget_option.add_budget_option(parser)
+        if self.asked.verb == "fit":
+            fit_and_test.add_test_option(parser)
         assert isinstance(parser, Parser)
         parser.prefer_whole_numbers()
         parser.also_takes("trainer.precision", precision.AUTO)
@@ -255,6 +258,8 @@ class PetCifarCLI(LightningCLI):
         launchers.check_launcher(trainer)
         if self.subcommand == "fit":
             launchers.check_checkpoints(trainer)
+        if self.tests:
+            fit_and_test.check_can_test(trainer, has_directory=self._directory is not None)
         if (line := launchers.leave_pictures_out(trainer)) is not None:
             _print(line)
         child_processes.use_watched_launcher(trainer, self._let_go)
@@ -291,6 +296,11 @@ class PetCifarCLI(LightningCLI):
             chosen.append(slurm_job.JobNote(self.asked.typed, lambda: directory.path))
         fit_directory.connect(chosen, self._signals, goes_on=self.asked.continued is not None)
         return chosen
+
+    @property
+    def tests(self) -> bool:
+        """Whether a fit is asked to test what it has trained."""
+        return self.subcommand == "fit" and bool(self._get(self.config, "test"))
 
     def after_instantiate_classes(self) -> None:
         """Prints the net where that is all that is asked for."""
@@ -349,7 +359,7 @@ class PetCifarCLI(LightningCLI):
     def after_fit(self) -> None:
         """Says where the run is."""
         has_trained = not self.asked.checkpoint or self._signals.first_step is not None
-        _print(*last_lines.of_fit(self.trainer, has_trained=has_trained))
+        _print(*last_lines.of_fit(self.trainer, has_trained=has_trained, tests=self.tests))
 
     def after_validate(self) -> None:
         """Says whether all pictures were scored."""
@@ -375,7 +385,7 @@ def run_trainer(
     """Completes the options of one of the Trainer's verbs and runs it.
 
     Args:
-        args: The verb and its options.
+        args: The verb and its options; with ``--test`` a fit is tested at its end.
         callbacks: Callbacks that come after the default ones.
         began: The reading of ``time.monotonic`` when the command began; None takes now.
         said: What of the options another file says, by what the file is; its classes are checked as those of a config.
@@ -383,11 +393,17 @@ def run_trainer(
         own: The run that the command has begun before its SLURM job was requeued.
     """
     log_filters.filter_messages()
+    if own is not None and fit_and_test.is_left(args, own):
+        return run_trainer(fit_and_test.words_of_test(own, {}), callbacks, load=load)
     asked = run_options.complete(args, said, own)
     try:
-        return PetCifarCLI(asked, callbacks, began, load)
+        cli = PetCifarCLI(asked, callbacks, began, load)
     finally:
         asked.let_go()
+    if cli.tests:
+        words = fit_and_test.words_of_test(Path(str(cli.trainer.log_dir)), cli.config_dump["trainer"])
+        run_trainer(words, callbacks, load=load)
+    return cli
 
 
 @rank_zero_only

@@ -43,13 +43,19 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 
 def made_by(commands: list[list[str]]) -> list[str]:
-    """The verbs of the commands, with the seed of a fit."""
-    return [f"fit {words[-1]}" if words[0] == "fit" else words[0] for words in commands]
+    """The verbs of the commands, with the seed of a fit and whether it tests."""
+
+    def told(verb: str, *words: str) -> str:
+        if verb != "fit":
+            return verb
+        return f"fit {words[words.index('--seed_everything') + 1]}{' and test' if '--test' in words else ''}"
+
+    return [told(*words) for words in commands]
 
 
 def test_only_what_is_missing_is_made(commands: list[list[str]], capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of(*REPEAT, "2", *FURTHER) == 0
-    assert made_by(commands) == ["fit 0", "test", "fit 1", "test"]
+    assert made_by(commands) == ["fit 0 and test", "fit 1 and test"]
     told = capsys.readouterr().out
     assert "digits_residual, seed 1: test accuracy" in told
     assert re.search(r"^digits_residual +2 +180 ", told, re.MULTILINE), "the two are compared"
@@ -60,7 +66,7 @@ def test_only_what_is_missing_is_made(commands: list[list[str]], capsys: pytest.
     shutil.rmtree(RUNS / "version_1" / "test")
     shutil.rmtree(RUNS / "version_1" / "checkpoints")
     assert status_of(*REPEAT, "2", *FURTHER) == 0
-    assert made_by(commands) == ["test", "fit 1", "test"]
+    assert made_by(commands) == ["test", "fit 1 and test"]
     assert re.search(r"^digits_residual +2 +180 ", capsys.readouterr().out, re.MULTILINE)
 
     # A damaged checkpoint is none, and other options are another run.
@@ -69,7 +75,7 @@ def test_only_what_is_missing_is_made(commands: list[list[str]], capsys: pytest.
     (RUNS / "version_0" / "checkpoints" / "last.ckpt").write_bytes(b"half of it")
     assert status_of(*REPEAT, "1", *FURTHER) == 0
     assert status_of(*REPEAT, "1", *FURTHER, "--model.lr", "0.003") == 0
-    assert made_by(commands) == ["fit 0", "test", "fit 0", "test"]
+    assert made_by(commands) == ["fit 0 and test", "fit 0 and test"]
 
 
 def test_a_run_goes_on_on_as_many_processes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +92,8 @@ def test_a_run_goes_on_on_as_many_processes(monkeypatch: pytest.MonkeyPatch) -> 
     spread = ("--trainer.devices", "2", "--trainer.strategy", "ddp")
     for processes in (spread, ()):
         assert status_of(*REPEAT, "1", *FURTHER, *processes) == 1
-    assert made == [["fit", "--resume", str(RUNS / "version_0"), *processes] for processes in (spread, ())]
+    # A run of several processes is tested by another one.
+    assert made == [["fit", "--resume", str(RUNS / "version_0"), *words] for words in (spread, ["--test"])]
 
 
 def test_a_run_that_fails_stops_no_other(
@@ -103,7 +110,7 @@ def test_a_run_that_fails_stops_no_other(
     assert "failed: bad, seed 0: " in told
     assert "seed_0.log" in told
     assert re.search(r"^digits_residual +1 +180 ", told, re.MULTILINE)
-    assert made_by(commands)[1:] == ["fit 0", "test"]
+    assert made_by(commands)[1:] == ["fit 0 and test"]
 
 
 def main_config() -> str:
