@@ -15,6 +15,9 @@ from pet_cifar.cli.options import options_of_class
 from pet_cifar.errors import InputError
 from pet_cifar.names import printable
 
+NO_MEMORY = "there is not enough memory for a step"
+"""How the line about it begins, by which it is known from the line of another process as well."""
+
 
 def refusal_of_run(error: Exception, parts: Mapping[str, object]) -> InputError | None:
     """What to tell of an error that came up after all classes were built; None where it is no wrong option.
@@ -44,9 +47,7 @@ def refusal_of_run(error: Exception, parts: Mapping[str, object]) -> InputError 
             "shape than a run gives it; give a checkpoint that a run of this version has written"
         )
     if _is_out_of_memory(error, words):
-        return InputError(
-            "there is not enough memory for a step; give a smaller --data.batch_size or a smaller --data.image_size"
-        )
+        return InputError(f"{NO_MEMORY}; give a smaller --data.batch_size or a smaller --data.image_size")
     if isinstance(error, OSError) and error.filename is None and error.errno in (ENOSPC, EDQUOT, EFBIG):
         return InputError(f"{error.strerror}; make room, or put runs elsewhere: --trainer.default_root_dir DIR")
     if isinstance(error, OSError) and error.filename is not None:

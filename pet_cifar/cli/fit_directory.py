@@ -15,8 +15,10 @@ from pet_cifar.callbacks.run_loggers import RunEvents, RunMetrics
 from pet_cifar.callbacks.stop_request import Stopped
 from pet_cifar.cli import rank_failure
 from pet_cifar.cli.defaults import FileLogger, claim, new_run, scored_run
+from pet_cifar.cli.failures import NO_MEMORY
 from pet_cifar.cli.run_options import RunOptions
 from pet_cifar.cli.stop_signals import StopSignals, requeue
+from pet_cifar.data.datamodule import image_data_of
 from pet_cifar.errors import RunRefusedError
 from pet_cifar.names import printable
 from pet_cifar.runs.continuation import Continuation, lock, rewind
@@ -168,10 +170,14 @@ def _otherwise(error: Exception, trainer: Trainer, signals: StopSignals) -> list
     """
     if signals.first_step is None:
         return None
-    if SKIP in str(error):  # Its kind does not tell: the loss of another process may have ended this one.
+    # The kind of an error does not tell: the loss or the memory of another process may have ended this one.
+    if SKIP in str(error):
         net = trainer.lightning_module
         # --optimizer has a rate of its own.
         if "configure_optimizers" in vars(net) or not isinstance(net, ImageClassifier):
             return SKIP.split()
         return ["--model.lr", f"{net.lr / 10:.3g}"]
+    data = image_data_of(trainer)
+    if NO_MEMORY in str(error) and data is not None:
+        return ["--data.batch_size", str(data.batch_size // 2)] if data.batch_size > 1 else None
     return [] if trainer.global_step > signals.first_step else None

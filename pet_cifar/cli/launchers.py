@@ -7,6 +7,7 @@ from lightning import Callback, Trainer
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 
 from pet_cifar.callbacks.images.base import ImageCallback
 from pet_cifar.errors import InputError
@@ -26,10 +27,17 @@ def is_first_process() -> bool:
 def check_launcher(trainer: Trainer) -> None:
     """Refuses other numbers of machines and processes than the launcher's, of which some would wait for ever.
 
+    Processes that begin anew without the command line would know nothing of what it forbids, such as downloads.
+
     Raises:
-        InputError: The numbers differ.
+        InputError: The numbers differ, or the strategy starts such processes.
     """
     strategy: Any = trainer.strategy
+    if isinstance(strategy.launcher, _MultiProcessingLauncher) and strategy.launcher._start_method != "fork":
+        raise InputError(
+            "--trainer.strategy: processes that are spawned cannot be handed the parts of a run; give "
+            "--trainer.strategy ddp, whose processes read the command themselves"
+        )
     environment = getattr(strategy, "cluster_environment", None)
     own = f"--trainer.num_nodes {trainer.num_nodes} and --trainer.devices {trainer.num_devices}"
     if TorchElasticEnvironment.detect():

@@ -15,6 +15,7 @@ from pet_cifar.cli.diagnosis import option_values
 from pet_cifar.data.files.plain_yaml import read_yaml
 from pet_cifar.data.root import state_directories
 from pet_cifar.errors import InputError
+from pet_cifar.runs.directory import other_run_around
 
 DATA_ROOT = "data.root"
 _NO_PLACES = frozenset({"accelerator", "devices", "mode", "monitor", "precision", "strategy"})
@@ -37,15 +38,22 @@ class Given:
 
 
 def check_places(
-    given: Sequence[Given], final: Mapping[str, Any], words: Sequence[str], checkpoint: Path | None
+    given: Sequence[Given],
+    final: Mapping[str, Any],
+    words: Sequence[str],
+    checkpoint: Path | None,
+    run: Path | None = None,
 ) -> Iterator[str]:
     """Refuses folders outside that a checkpoint names, and tells of those that a config file names.
+
+    The directories of other runs count as outside for callbacks.
 
     Args:
         given: What the files say; the last one wins.
         final: What the run does.
         words: What the user has typed.
         checkpoint: The checkpoint that the user has named; a run may write where its runs lie.
+        run: The directory of the run that goes on in it; None for a new one.
 
     Yields:
         A line for each place outside of the working directory that a config file names.
@@ -65,6 +73,7 @@ def check_places(
                     f"where a run writes; give --{option} on the command line"
                 )
             yield f"{one.source}: --{option} {text} leads out of the working directory, and the run writes there"
+    yield from _other_runs(given, final, typed, run)
     yield from _data_root(given, final, typed)
 
 
@@ -80,6 +89,24 @@ def takes_data_root_of_checkpoint(given: Sequence[Given], final: Mapping[str, An
     if not root or _is_among(DATA_ROOT, root, _typed(words)):
         return False
     return any(one.is_checkpoint for one in _last_that_says(given, DATA_ROOT, root))
+
+
+def _other_runs(
+    given: Sequence[Given], final: Mapping[str, Any], typed: Sequence[tuple[str, str]], run: Path | None
+) -> Iterator[str]:
+    """Does for the directories of other runs what `check_places` does for what lies outside."""
+    for name, text in _texts((final.get("trainer") or {}).get("callbacks"), "trainer.callbacks"):
+        others = [other for place in _places(text) if (other := other_run_around(place, run)) is not None]
+        option = _shown(name)
+        if not others or _is_among(option, text, typed):
+            continue
+        for one in _last_that_says(given, option, text):
+            if one.is_checkpoint:
+                raise InputError(
+                    f"{one.source}: --{option} {text} lies in the run directory {others[0]}, and no checkpoint decides "
+                    f"that a run writes into another; give --{option} on the command line"
+                )
+            yield f"{one.source}: --{option} {text} lies in the run directory {others[0]}, and the run writes there"
 
 
 def _data_root(given: Sequence[Given], final: Mapping[str, Any], typed: Sequence[tuple[str, str]]) -> Iterator[str]:

@@ -174,7 +174,10 @@ class PetCifarCLI(LightningCLI):
             places.Given(source, config, source.startswith(configs.CHECKPOINT))
             for source, config in zip(self.asked.sources, self.given, strict=True)
         ]
-        for line in places.check_places(said, self.config_dump, self.asked.typed, self.asked.checkpoint):
+        continued = self.asked.continued
+        for line in places.check_places(
+            said, self.config_dump, self.asked.typed, self.asked.checkpoint, continued.run if continued else None
+        ):
             _print(line)
         self._downloads = not places.takes_data_root_of_checkpoint(said, self.config_dump, self.asked.typed)
         for line in configs.overridden(self.given, self.config_dump):
@@ -263,7 +266,8 @@ class PetCifarCLI(LightningCLI):
         if (line := launchers.leave_pictures_out(trainer)) is not None:
             _print(line)
         child_processes.use_watched_launcher(trainer, self._let_go)
-        use_hashed_checkpoints(trainer)
+        is_typed = any("dirpath" in word for word in self.asked.typed)
+        use_hashed_checkpoints(trainer, spares_other_runs=self.asked.goes_on and not is_typed)
         if (line := batch_size.keep_pictures_a_step(self.asked, self.datamodule, trainer)) is not None:
             _print(line)
         return trainer

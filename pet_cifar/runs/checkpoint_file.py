@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,6 +14,7 @@ from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, ModelParalle
 from pet_cifar.data.files.regular import check_regular
 from pet_cifar.data.files.replacing import replacing
 from pet_cifar.errors import InputError, disk_errors
+from pet_cifar.runs.directory import other_run_around
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 MARK = b"pet-cifar sha256 "
@@ -27,7 +29,30 @@ class HashedCheckpoints(TorchCheckpointIO):
     """Lightning's checkpoint files, written beside their place, flushed to the disk and then moved there.
 
     The one that a new ``last.ckpt`` replaces is kept as ``previous.ckpt``.
+
+    Args:
+        spares: Gives the directory of the run that must not write into others, since a file has named its callbacks;
+            None where the user has.
     """
+
+    def __init__(self, spares: Callable[[], str | None] | None = None) -> None:
+        super().__init__()
+        self._spares = spares
+
+    def _check(self, path: Path) -> None:
+        """Refuses to replace or to delete the checkpoint of another run.
+
+        Raises:
+            InputError: The file lies in the directory of another run.
+        """
+        if self._spares is None:
+            return
+        own = self._spares()
+        if (other := other_run_around(path, Path(own) if own else None)) is not None:
+            raise InputError(
+                f"{path} lies in the run directory {other}, and no checkpoint that a run goes on from decides that it "
+                "writes into another run; give callbacks without that dirpath: --trainer.callbacks []"
+            )
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Writes a checkpoint; what stood there before stays where that fails.
@@ -39,6 +64,7 @@ class HashedCheckpoints(TorchCheckpointIO):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
         path = Path(path)
+        self._check(path)
         kept_as = path.with_name(PREVIOUS) if path.name == LAST else None
         with disk_errors(path, "; the checkpoint before it is whole"):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,16 +82,29 @@ class HashedCheckpoints(TorchCheckpointIO):
         elif Path(path).is_dir():
             raise InputError(f"{path} is a directory, where a checkpoint belongs; move it away")
         else:
+            self._check(Path(path))
             Path(path).unlink(missing_ok=True)
 
 
-def use_hashed_checkpoints(trainer: Trainer) -> None:
-    """Lets a trainer write such files, unless its strategy or the user has a way of its own."""
+def use_hashed_checkpoints(trainer: Trainer, *, spares_other_runs: bool = False) -> None:
+    """Lets a trainer write such files, unless its strategy or the user has a way of its own.
+
+    Args:
+        trainer: Writes them.
+        spares_other_runs: Whether it must not write into the directories of other runs.
+    """
     strategy = trainer.strategy
     # Those that divide a net write whole checkpoints by it, and divided ones in a way of their own.
     takes_one = DDPStrategy | SingleDeviceStrategy | FSDPStrategy | ModelParallelStrategy
     if isinstance(strategy, takes_one) and type(strategy.checkpoint_io) is TorchCheckpointIO:
-        strategy.checkpoint_io = HashedCheckpoints()
+        # Only the first process writes, and asks for its own directory; the others would wait for an answer.
+        strategy.checkpoint_io = HashedCheckpoints((lambda: _run_of(trainer)) if spares_other_runs else None)
+
+
+def _run_of(trainer: Trainer) -> str | None:
+    """The directory that a trainer's first logger writes to, which one process may ask for alone."""
+    logger = trainer.logger
+    return getattr(logger, "log_dir", None) or getattr(logger, "save_dir", None)
 
 
 class _HashedFile:

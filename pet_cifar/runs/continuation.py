@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
 from lightning.pytorch.utilities import rank_zero_only
 
 from pet_cifar.callbacks.last_checkpoint import LastCheckpoint
 from pet_cifar.callbacks.run_loggers import drawn_files, read_rows, write_rows
+from pet_cifar.data.files.plain_tensors import read_tensors
 from pet_cifar.data.links import refuse_links
 from pet_cifar.errors import InputError, disk_errors
 from pet_cifar.runs.checkpoint_file import LAST, PREVIOUS
@@ -124,10 +124,14 @@ def _otherwise(run: Path) -> str:
 
 
 def _is_log_position(logs: object) -> bool:
-    if not isinstance(logs, dict) or not isinstance(logs.get("rows", 0), int):
+    if not isinstance(logs, dict) or not _is_count(logs.get("rows", 0)):
         return False
     sizes = logs.get("bytes", {})
-    return isinstance(sizes, dict) and all(isinstance(key, str) and type(size) is int for key, size in sizes.items())
+    return isinstance(sizes, dict) and all(isinstance(key, str) and _is_count(size) for key, size in sizes.items())
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0
 
 
 @rank_zero_only
@@ -159,7 +163,7 @@ def is_finished(run: Path) -> bool:
     """Whether the last checkpoint of a run was saved at its end; a damaged one was not."""
     try:
         # The weights are mapped and not read.
-        content = torch.load(run / "checkpoints" / LAST, map_location="cpu", weights_only=True, mmap=True)
+        content = read_tensors(run / "checkpoints" / LAST, mapped=True)
     # torch raises different errors for different kinds of damage; what is wrong is told where the run is taken.
     except Exception:
         return False

@@ -303,6 +303,8 @@ def test_after_a_loss_that_is_not_finite_another_rate_is_named(
         (InputError("process 1 of 2 has failed: the training loss is nan; or --model.on_nan skip"), ["--model.lr"]),
         (RunRefusedError("the budget of 10 s is shorter than one epoch"), None),
         (InputError("cannot write last.ckpt: No space left on device"), []),
+        (MemoryError(), ["--data.batch_size"]),
+        (InputError("process 1 of 2 has failed: there is not enough memory for a step"), ["--data.batch_size"]),
     ],
 )
 def test_how_a_run_goes_on_that_others_or_a_budget_have_ended(
@@ -322,6 +324,28 @@ def test_how_a_run_goes_on_that_others_or_a_budget_have_ended(
     assert len(lines) == (told is not None)
     if told is not None:
         assert shlex.split(lines[0])[7:8] == told
+
+
+@pytest.mark.parametrize("step", [4, 6], ids=["the first step of the new process", "a later step"])
+def test_after_a_step_that_lacks_memory_smaller_batches_are_named(
+    step: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    size = fit().datamodule.batch_size
+    own = ResidualCNN.loss
+
+    def loss(self: ResidualCNN, logits: torch.Tensor, *args: Any) -> Any:
+        if self.training and len(logits) == size and self.trainer.global_step >= step:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        return own(self, logits, *args)
+
+    monkeypatch.setattr(ResidualCNN, "loss", loss)
+    with pytest.raises(SystemExit):
+        main(["fit", "--resume", str(STOPPED), "--trainer.max_epochs", "2"])
+    (how,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("go on with: ")]
+    words = shlex.split(how.removeprefix("go on with: pet-cifar "))
+    assert words == ["fit", "--resume", str(STOPPED), "--data.batch_size", str(size // 2)]
+    main([*words, "--trainer.max_epochs", "2"])
+    assert "test it with" in capsys.readouterr().out
 
 
 @pytest.mark.filterwarnings("ignore:`training_step` returned `None`")

@@ -220,3 +220,8 @@ def test_two_machines_on_the_loopback() -> None:
     assert [one.returncode for one in started] == [0, 0], said
     assert sum("run directory: " in text for text in said) == 1
     assert [path.name for path in Path("lightning_logs/digits_residual").iterdir()] == ["version_0"]
+
+
+def test_processes_that_are_spawned_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp_spawn"]
+    assert "--trainer.strategy ddp," in refused(capsys, "fit", "--config", "digits_residual", *words)

@@ -81,6 +81,37 @@ def test_a_checkpoint_leads_nowhere(
     assert sorted(Path("..").iterdir()) == before
 
 
+@pytest.mark.parametrize("way", ["dirpath", "directory", "filename", "a name that follows the epoch", "a config"])
+def test_no_other_run_is_written_into(
+    way: str, own_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = Path("lightning_logs/other/version_1")
+    (other / "checkpoints").mkdir(parents=True)
+    kept = {other / name: name.encode() for name in ("config.yaml", "run.json", "checkpoints/best.ckpt")}
+    for path, content in kept.items():
+        path.write_bytes(content)
+    arguments = {
+        "dirpath": {"dirpath": str(other / "checkpoints"), "filename": "best"},
+        "filename": {"dirpath": "lightning_logs", "filename": "other/version_1/checkpoints/best"},
+        "a name that follows the epoch": {
+            **{"dirpath": "lightning_logs/other", "filename": "version_{epoch}/checkpoints/best"},
+            "auto_insert_metric_name": False,
+        },
+    }.get(way, {"directory": str(other)})
+    cls = "RunRecord" if "directory" in arguments else "ModelCheckpoint"
+    named = {"class_path": cls, "init_args": {"enable_version_counter": False, **arguments}}
+    if cls == "RunRecord":
+        del named["init_args"]["enable_version_counter"]
+    if way == "a config":
+        main(["fit", "--config", written({"trainer": CONFIG["trainer"] | {"callbacks": [named]}}), *SHORT])
+        assert f"lies in the run directory {other.resolve()}" in capsys.readouterr().out
+        return
+    file = with_trainer(own_checkpoint, {"callbacks": [named]})
+    line = refused(capsys, "fit", "--ckpt_path", file, *SHORT)
+    assert f"lies in the run directory {other.resolve()}" in line
+    assert {path: path.read_bytes() for path in other.rglob("*") if path.is_file()} == kept
+
+
 def test_what_is_typed_wins_and_stays_at_hand(own_checkpoint: Path, tmp_path: Path) -> None:
     file = with_trainer(own_checkpoint, {"default_root_dir": "/nowhere/at/all"})
     assert status_of("fit", "--ckpt_path", file, "--trainer.default_root_dir", ".", *SHORT) == 0

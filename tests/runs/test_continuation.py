@@ -387,6 +387,16 @@ def test_a_damaged_row_is_told(
     assert (RUN / "metrics.csv").read_bytes() == damaged
 
 
+@pytest.mark.parametrize("logs", [{"rows": -1}, {"rows": True}, {"rows": 0, "bytes": {"events": -1}}])
+def test_a_place_in_the_logs_that_is_no_count_is_refused(
+    logs: dict[str, Any], whole: Whole, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(whole("epochs"), RUN)
+    torch.save({**torch.load(LAST, weights_only=True), "logs": logs}, LAST)
+    (RUN / "metrics.csv").unlink()
+    assert "go on in a new directory" in refused(capsys, *RESUME, "--trainer.max_epochs", "3")
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

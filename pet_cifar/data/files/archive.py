@@ -24,8 +24,8 @@ from pet_cifar.names import printable
 T = TypeVar("T")
 
 _CHUNK = 1 << 20
-# This is the longest that the end record of a zip archive can be.
-_ZIP_END = 22 + 0xFFFF
+# These are the longest that the end record of a zip archive can be, and what stands before it for a large archive.
+_ZIP_END, _ZIP64_END = 22 + 0xFFFF, 76
 _DEEPEST, _LONGEST = 32, 240
 """How many folders a member may lie in, and how many letters a part of its name may have; no dataset comes near."""
 _RATIO, _SMALL = 200, 10**7
@@ -79,11 +79,11 @@ class _Entry(NamedTuple):
 
 
 def _zip_entries(stream: BinaryIO) -> Iterator[_Entry]:
-    stream.seek(-min(stream.seek(0, 2), _ZIP_END), 2)
+    stream.seek(-min(stream.seek(0, 2), _ZIP_END + _ZIP64_END), 2)
     end = stream.read()
     place = end.rfind(b"PK\5\6")
     # zipfile keeps the whole list in memory. Each member takes at least 46 bytes of it.
-    if 0 <= place < len(end) - 16 and struct.unpack_from("<I", end, place + 12)[0] > 46 * _MAX_ENTRIES:
+    if 0 <= place < len(end) - 16 and _length_of_list(end, place) > 46 * _MAX_ENTRIES:
         raise _too_many(Path(stream.name))
     with zipfile.ZipFile(stream) as archive:
         # zipfile neither compares the number of members with the one announced nor minds a broken name
@@ -99,6 +99,21 @@ def _zip_entries(stream: BinaryIO) -> Iterator[_Entry]:
             regular = kind in (0, stat.S_IFREG) and not info.flag_bits & 1
             if not info.filename.endswith("/"):
                 yield _Entry(info.filename, regular, partial(archive.open, info))
+
+
+def _length_of_list(end: bytes, place: int) -> int:
+    """The bytes of a zip archive's list of members, which zipfile reads at once.
+
+    Args:
+        end: The end of the archive.
+        place: Where its end record begins.
+    """
+    length: int
+    if place >= _ZIP64_END and end.startswith(b"PK\6\7", place - 20):  # zipfile then follows the longer record.
+        (length,) = struct.unpack_from("<Q", end, place - _ZIP64_END + 40)
+    else:
+        (length,) = struct.unpack_from("<I", end, place + 12)
+    return length
 
 
 def _tar_entries(stream: BinaryIO) -> Iterator[_Entry]:

@@ -328,6 +328,25 @@ def test_more_members_than_any_data_set_has_are_refused(
         run(archive, tmp_path / "into", every)
 
 
+def test_a_list_that_is_long_by_the_longer_end_record_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = tmp_path / "a.zip"
+    with monkeypatch.context() as few, zipfile.ZipFile(archive, "w") as file:
+        few.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 1)  # More files than this need the longer record.
+        for number in range(30):
+            file.writestr(f"set/{number}", b"")
+    whole = bytearray(archive.read_bytes())
+    whole[-10:-6] = bytes(4)  # The shorter one says that the list has no bytes.
+    archive.write_bytes(whole)
+    with zipfile.ZipFile(archive) as file:
+        assert len(file.infolist()) == 30
+    monkeypatch.setattr(zipfile, "ZipFile", lambda stream: pytest.fail("the list was read"))
+    monkeypatch.setattr(module, "_MAX_ENTRIES", 2)
+    with pytest.raises(InputError, match="lists more than 2 files"):
+        unpack_zip(archive, tmp_path / "into", every)
+
+
 def header(kind: bytes, size: int) -> bytes:
     """A block that begins a member of a tar archive."""
     info = tarfile.TarInfo("set/0.jpg")
