@@ -41,6 +41,7 @@ from pet_cifar.training.optimizer import (
     build_optimizer,
     can_fuse,
     decay_groups,
+    is_in_bfloat16,
 )
 from pet_cifar.training.prediction import Prediction
 from pet_cifar.training.state_dicts import adopt_weights
@@ -483,7 +484,8 @@ class ImageClassifier(LightningModule):
         options = self.optimizer_options
         groups = options.arranged(self.parameter_groups())
         fused = can_fuse(options.name, self._trainer, self.device)
-        optimizer = build_optimizer(options.name, groups, self.lr, options.momentum, fused=fused)
+        bfloat16 = is_in_bfloat16(self._trainer)
+        optimizer = build_optimizer(options.name, groups, self.lr, options.momentum, fused=fused, bfloat16=bfloat16)
         self._scheduled_lr = self.lr
         return {
             "optimizer": optimizer,

@@ -32,10 +32,12 @@ class Muon(Optimizer):
             filters, which have no weight decay, because they are scaled; see `with_filters_apart`.
         lr: The learning rate of groups that have none.
         momentum: The momentum of what are no filters; filters have `FILTER_MOMENTUM`, unless their group has its own.
+        bfloat16: Whether steps are made orthogonal in bfloat16 on a processor as well, as on a GPU.
     """
 
-    def __init__(self, groups: list[dict[str, Any]], lr: float, momentum: float) -> None:
+    def __init__(self, groups: list[dict[str, Any]], lr: float, momentum: float, *, bfloat16: bool = False) -> None:
         super().__init__(groups, {"lr": lr, "momentum": momentum, "weight_decay": 0.0, "orthogonal": False})
+        self._bfloat16 = bfloat16
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -64,9 +66,12 @@ class Muon(Optimizer):
             if group["orthogonal"]:
                 for parameter in parameters:
                     parameter.mul_(len(parameter) ** 0.5 / parameter.norm().clamp_min(1e-7))
-                steps = tuple(map(_orthogonal_filters, steps))
+                steps = tuple(self._orthogonal_filters(one) for one in steps)
             torch._foreach_add_(parameters, steps, alpha=-group["lr"])
         return loss
+
+    def _orthogonal_filters(self, step: Tensor) -> Tensor:
+        return orthogonal(step.flatten(1), bfloat16=self._bfloat16).view(step.shape).to(step.dtype)
 
     def _buffer(self, parameter: Tensor) -> Tensor:
         state = self.state[parameter]
@@ -93,11 +98,7 @@ def with_filters_apart(groups: list[dict[str, Any]], filter_lr_factor: float) ->
     return [group for group in divided if group["params"]]
 
 
-def _orthogonal_filters(step: Tensor) -> Tensor:
-    return orthogonal(step.flatten(1)).view(step.shape).to(step.dtype)
-
-
-def orthogonal(matrix: Tensor) -> Tensor:
+def orthogonal(matrix: Tensor, *, bfloat16: bool = False) -> Tensor:
     """A matrix with the same singular vectors whose singular values are between about 0.6 and 1.2.
 
     It is made by three steps of the Newton-Schulz iteration. Directions whose singular value is less than a hundredth
@@ -105,12 +106,13 @@ def orthogonal(matrix: Tensor) -> Tensor:
 
     Args:
         matrix: Shape (rows, columns).
+        bfloat16: Whether it is made in bfloat16 on a processor as well.
 
     Returns:
-        Shape (rows, columns): bfloat16 on a GPU, else float32.
+        Shape (rows, columns): bfloat16 on a GPU and where it was asked for, else float32.
     """
     first, third, fifth = COEFFICIENTS
-    found: Tensor = matrix.to(torch.bfloat16 if matrix.is_cuda else torch.float32)
+    found: Tensor = matrix.to(torch.bfloat16 if matrix.is_cuda or bfloat16 else torch.float32)
     if is_tall := matrix.shape[0] > matrix.shape[1]:
         found = found.T
     found = found / (found.norm() + 1e-7)

@@ -97,8 +97,13 @@ def can_fuse(name: OptimizerName, trainer: Trainer | None, device: torch.device)
     return device.type in ("cpu", "cuda") and not clips and not ((scales or divides) and name == "sgd")
 
 
+def is_in_bfloat16(trainer: Trainer | None) -> bool:
+    """Whether a trainer multiplies matrices in bfloat16, so that an optimizer may do so as well."""
+    return trainer is not None and str(trainer.precision).startswith("bf16")
+
+
 def build_optimizer(
-    name: OptimizerName, groups: Groups, lr: float, momentum: float, *, fused: bool
+    name: OptimizerName, groups: Groups, lr: float, momentum: float, *, fused: bool, bfloat16: bool = False
 ) -> torch.optim.Optimizer:
     """Builds the optimizer over groups that may have learning rates of their own.
 
@@ -110,11 +115,12 @@ def build_optimizer(
         momentum: The momentum of ``sgd`` and ``rmsprop``, and of what are no filters under ``muon``.
         fused: Makes a step in one pass over the memory instead of one pass for each operation; ``rmsprop`` and
             ``muon`` have no such form.
+        bfloat16: Whether ``muon`` multiplies its matrices in bfloat16.
     """
     # With None torch chooses among its other forms.
     form = True if fused else None
     if name == "muon":
-        return Muon(groups, lr, momentum)
+        return Muon(groups, lr, momentum, bfloat16=bfloat16)
     if name == "rmsprop":
         return torch.optim.RMSprop(groups, lr, momentum=momentum)
     if name == "adamw":

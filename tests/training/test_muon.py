@@ -1,7 +1,7 @@
 """Muon: orthogonal steps for filters, SGD for the rest."""
 
 import copy
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -25,6 +25,25 @@ def test_a_matrix_becomes_about_orthogonal_and_keeps_its_singular_vectors(shape:
     # The matrix of 8 x 8 has a direction that is 37 times weaker than its strongest one.
     assert bool((values.diagonal() > (0.55 if shape != (8, 8) else 0.2)).all())
     assert bool((values.diagonal() < 1.3).all())
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "32-true"])
+def test_steps_are_made_orthogonal_in_the_precision_of_the_run(
+    precision: Literal["bf16-mixed", "32-true"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    types: list[torch.dtype] = []
+
+    def look(matrix: torch.Tensor, *, bfloat16: bool) -> torch.Tensor:
+        types.append((made := orthogonal(matrix, bfloat16=bfloat16)).dtype)
+        return made
+
+    monkeypatch.setattr("pet_cifar.training.muon.orthogonal", look)
+    trainer = quiet_trainer(max_epochs=1, limit_train_batches=2, limit_val_batches=0, precision=precision)
+    trainer.fit(ResidualCNN(widths=[8], optimizer="muon"), DigitsDataModule())
+    assert set(types) == {torch.bfloat16 if precision == "bf16-mixed" else torch.float32}
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.randn(16, 27, generator=generator)
+    torch.testing.assert_close(orthogonal(matrix, bfloat16=True).float(), orthogonal(matrix), atol=0.05, rtol=0.05)
 
 
 def test_nothing_to_learn_makes_no_step() -> None:
