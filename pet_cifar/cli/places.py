@@ -15,7 +15,7 @@ from pet_cifar.cli.diagnosis import option_values
 from pet_cifar.data.files.plain_yaml import read_yaml
 from pet_cifar.data.root import state_directories
 from pet_cifar.errors import InputError
-from pet_cifar.runs.directory import other_run_around
+from pet_cifar.runs.other_runs import other_run_around
 
 DATA_ROOT = "data.root"
 _NO_PLACES = frozenset({"accelerator", "devices", "mode", "monitor", "precision", "strategy"})

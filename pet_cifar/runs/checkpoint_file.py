@@ -14,7 +14,7 @@ from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, ModelParalle
 from pet_cifar.data.files.regular import check_regular
 from pet_cifar.data.files.replacing import replacing
 from pet_cifar.errors import InputError, disk_errors
-from pet_cifar.runs.directory import other_run_around
+from pet_cifar.runs.other_runs import other_run_around
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 MARK = b"pet-cifar sha256 "
