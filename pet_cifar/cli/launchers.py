@@ -11,12 +11,15 @@ from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcess
 
 from pet_cifar.callbacks.images.base import ImageCallback
 from pet_cifar.errors import InputError
+from pet_cifar.hardware import cores
 
 _RANKS = (
     *("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID"),
     *("JSM_NAMESPACE_RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK"),
 )
 """The environment variables by which launchers, and Lightning itself, give a process its number."""
+MOST_A_CORE = 16
+"""How many processes of a run share a core at most: a config may come from anyone, and each takes half a gigabyte."""
 
 
 def is_first_process() -> bool:
@@ -30,13 +33,19 @@ def check_launcher(trainer: Trainer) -> None:
     Processes that begin anew without the command line would know nothing of what it forbids, such as downloads.
 
     Raises:
-        InputError: The numbers differ, or the strategy starts such processes.
+        InputError: The numbers differ, the strategy starts such processes, or there are more of them than memory.
     """
     strategy: Any = trainer.strategy
     if isinstance(strategy.launcher, _MultiProcessingLauncher) and strategy.launcher._start_method != "fork":
         raise InputError(
             "--trainer.strategy: processes that are spawned cannot be handed the parts of a run; give "
             "--trainer.strategy ddp, whose processes read the command themselves"
+        )
+    most = MOST_A_CORE * cores()
+    if trainer.num_devices > most and strategy.root_device.type == "cpu":
+        raise InputError(
+            f"--trainer.devices {trainer.num_devices}: these processes would share {cores()} cores, and a run takes at "
+            f"most {most} there; give --trainer.devices {cores()}"
         )
     environment = getattr(strategy, "cluster_environment", None)
     own = f"--trainer.num_nodes {trainer.num_nodes} and --trainer.devices {trainer.num_devices}"

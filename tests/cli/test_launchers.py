@@ -22,6 +22,7 @@ from pet_cifar.cli.launchers import check_checkpoints
 from pet_cifar.cli.main import main
 from pet_cifar.cli.trainer import PetCifarCLI
 from pet_cifar.errors import InputError
+from pet_cifar.hardware import cores
 from tests.cli.commands import refused
 from tests.cli.ranks import free_port, torchrun_environment
 from tests.conftest import HOME
@@ -225,3 +226,10 @@ def test_two_machines_on_the_loopback() -> None:
 def test_processes_that_are_spawned_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp_spawn"]
     assert "--trainer.strategy ddp," in refused(capsys, "fit", "--config", "digits_residual", *words)
+
+
+def test_more_processes_than_a_machine_has_memory_for_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--trainer.accelerator", "cpu", "--trainer.devices", "100000"]
+    line = refused(capsys, "fit", "--config", "digits_residual", *words)
+    assert "--trainer.devices 100000: " in line
+    assert line.endswith(f"give --trainer.devices {cores()}")
