@@ -8,8 +8,8 @@ pictures: the bare forward pass of its frozen layers (a plain PyTorch loop over 
 the config's size, in the same precision and layout), and our whole pass, which reads the pictures, computes the
 features and writes them. The table shows medians. Unless ``--pass-only`` is given, the config is then trained once with
 nothing kept from before. The time of the first epoch, which waits for pictures and features, stands beside that of the
-slowest later one. Last, a user's ``pet-cifar fit`` and ``pet-cifar test --run`` count from the start of the first
-process to the end of the second one, with nothing but the data as it was downloaded.
+slowest later one. Last, a user's ``pet-cifar fit --test`` counts from the start of its process to its end, with nothing
+but the data as it was downloaded.
 """
 
 import tempfile
@@ -144,7 +144,7 @@ def whole(config: Path, data: Path, weights: str | None, precision: Precision) -
     with tempfile.TemporaryDirectory(prefix="pet_cifar_whole_") as temporary:
         link(data, Path(temporary))
         done = run(config, temporary, 0, options)
-    return float(done["fit_seconds"] + done["test_seconds"])
+    return float(done["seconds"])
 
 
 def main() -> None:
