@@ -8,8 +8,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: quickstart test coverage test-slow test-floors torture fuzz exercise pictures keras
 
 quickstart: $(INSTALLED)
-	$(BIN)/pet-cifar fit --config configs/digits_residual.yaml
-	$(BIN)/pet-cifar test --run lightning_logs/digits_residual
+	$(BIN)/pet-cifar fit --config configs/digits_residual.yaml --test
 
 test: $(INSTALLED)
 	$(BIN)/ruff check .
