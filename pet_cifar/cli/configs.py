@@ -150,6 +150,8 @@ def overridden(configs: Sequence[Mapping[str, Any]], final: Mapping[str, Any]) -
     last = dict(flatten(final))
     for config in configs:
         for key, old in flatten(config):
+            if isinstance(old, str) and f"{key}.class_path" in last:
+                key = f"{key}.class_path"  # A class without arguments may be a word.
             new = last.get(key)
             if key == "trainer.callbacks":
                 callbacks, final_callbacks = ([one] if isinstance(one, dict | str) else one or [] for one in (old, new))

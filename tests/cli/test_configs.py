@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from pet_cifar.cli.config_files import find_config, run_name, shipped_configs
-from pet_cifar.cli.configs import config_of_checkpoint, words_of_processes
+from pet_cifar.cli.configs import config_of_checkpoint, overridden, words_of_processes
 from pet_cifar.cli.fit_directory import FitDirectory, loggers_for
 from pet_cifar.cli.main import main
 from pet_cifar.cli.run_options import RunOptions
@@ -109,3 +109,11 @@ def test_a_run_that_was_moved_here_goes_on_under_a_name() -> None:
     Path("moved/config.yaml").touch()
     asked = RunOptions(["fit"], ["fit"], "", checkpoint, [], None, None)
     assert {logger.name for logger in loggers_for(asked, "ResidualCNN", None)} == {"ResidualCNN"}
+
+
+def test_a_class_that_a_config_names_by_a_word_alone_is_compared_with_the_one_that_is_built() -> None:
+    final = {"model": {"class_path": "pet_cifar.models.ResidualCNN", "init_args": {"lr": 0.1}}}
+    assert list(overridden([{"model": "ResidualCNN"}], final)) == []
+    assert list(overridden([{"model": "PlainCNN"}], final)) == [
+        "overridden: --model PlainCNN -> pet_cifar.models.ResidualCNN"
+    ]
