@@ -83,6 +83,14 @@ def test_processes_that_torchrun_has_started_are_taken(
     assert "strategy" not in config_of_checkpoint(spawns, "fit", "the config in a.ckpt")["trainer"]
 
 
+def test_no_line_asks_for_an_option_that_is_typed(caplog: pytest.LogCaptureFixture) -> None:
+    content = {"config": yaml.safe_dump(CONFIG | {"trainer": {"devices": 2, "strategy": "ddp"}})}
+    words = ["--trainer.devices", "2", "--model.lr", "0.1"]
+    config_of_checkpoint(content, "fit", "the config in FILE", words=words)
+    assert "--trainer.strategy is not taken out of a checkpoint" in caplog.text
+    assert "--trainer.devices" not in caplog.text
+
+
 def test_a_checkpoint_waits_for_no_other_machine(own_checkpoint: Path) -> None:
     trainer = {"num_nodes": 2, "strategy": "ddp", "accelerator": "cpu", "devices": 1, "max_epochs": 2}
     file = forged(own_checkpoint, config=yaml.safe_dump(CONFIG | {"trainer": trainer}))
