@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from pet_cifar.callbacks.experiment import flatten
 from pet_cifar.cli import callback_options
+from pet_cifar.cli.plain_parser import split_words
 from pet_cifar.data.files.plain_yaml import check_plain, read_yaml, read_yaml_file
 from pet_cifar.data.manifest_report import warn_line
 from pet_cifar.errors import InputError
@@ -42,7 +43,12 @@ def source_of(checkpoint: Path) -> str:
 
 
 def config_of_checkpoint(
-    checkpoint: Mapping[str, Any], verb: str, source: str, *, goes_on: bool = False
+    checkpoint: Mapping[str, Any],
+    verb: str,
+    source: str,
+    *,
+    goes_on: bool = False,
+    words: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The config that a checkpoint carries, without what a stranger's checkpoint must not decide.
 
@@ -52,6 +58,7 @@ def config_of_checkpoint(
             other verbs take only the net, the data, the seed, and a precision that every machine can compute in.
         source: What the config is, for the message, such as ``the config in FILE``.
         goes_on: Whether the run goes on in its own directory, for which it has the time that is left of its budget.
+        words: The options that the user has typed, which no line asks for.
 
     Raises:
         InputError: It is no YAML, or has another shape.
@@ -74,8 +81,9 @@ def config_of_checkpoint(
         plain = {key for key, value in trainer.items() if _is_plain(value) and _is_taken(value, alone.get(key))}
         others = [key for key, value in trainer.items() if value is not None and key not in (*plain, "callbacks")]
         taken["trainer"] = {key: value for key, value in trainer.items() if key not in others}
-        for key in others:
-            warn_line(f"{source}: --trainer.{key} is not taken out of a checkpoint; give it again where you need it")
+        for option in (f"--trainer.{key}" for key in others):
+            if not split_words(words, option)[0]:
+                warn_line(f"{source}: {option} is not taken out of a checkpoint; give it again where you need it")
     hyper_parameters = checkpoint.get("hyper_parameters") or {}
     # The checkpoint holds all weights, so the net must not ask for the file of its pretrained weights again.
     init_args.update({key: hyper_parameters[key] for key in init_args if key in hyper_parameters})
@@ -150,6 +158,8 @@ def overridden(configs: Sequence[Mapping[str, Any]], final: Mapping[str, Any]) -
     last = dict(flatten(final))
     for config in configs:
         for key, old in flatten(config):
+            if isinstance(old, str) and f"{key}.class_path" in last:
+                key = f"{key}.class_path"  # A class without arguments may be a word.
             new = last.get(key)
             if key == "trainer.callbacks":
                 callbacks, final_callbacks = ([one] if isinstance(one, dict | str) else one or [] for one in (old, new))

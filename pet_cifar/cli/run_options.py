@@ -127,7 +127,7 @@ def _completed(
         source = configs.source_of(checkpoint)
         content = content or directory.read_checkpoint(checkpoint)
         processes = content.get("processes")
-        own = configs.config_of_checkpoint(content, verb, source, goes_on=continued is not None)
+        own = configs.config_of_checkpoint(content, verb, source, goes_on=continued is not None, words=words)
         if own:
             words = ["--config", json.dumps(own), *words]
             given.insert(0, (source, own))

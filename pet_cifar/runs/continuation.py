@@ -5,6 +5,7 @@ import logging
 import math
 import re
 import shlex
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,13 +62,15 @@ def continuation_of(path: str, *, holds: bool = True) -> tuple[Continuation, dic
         The run that goes on, and what its checkpoint holds.
 
     Raises:
-        InputError: There is no such run, another process trains in it, no checkpoint of it is whole, or it is of an
-            earlier version.
+        InputError: There is no such run, it cannot be written to, another process trains in it, no checkpoint of it is
+            whole, or it is of an earlier version.
     """
     run = _find(path)
     refuse_links(run.rglob("*"), f"--resume {run}: ")
     if not has_checkpoint(run):
         raise InputError(f"--resume {run}: no {LAST} in {run / 'checkpoints'}; {_otherwise(run)}")
+    if holds:
+        _check_writable(run)
     held = lock(run) if holds else None
     try:
         checkpoint, content = _newest(run)
@@ -76,6 +79,13 @@ def continuation_of(path: str, *, holds: bool = True) -> tuple[Continuation, dic
             held.release()
         raise
     return Continuation(run, checkpoint, content["logs"], held), content
+
+
+def _check_writable(run: Path) -> None:
+    """Refuses a run on a read-only disk, or one of somebody else; it is tried, since permissions do not tell all."""
+    newest = next(path for name in (LAST, PREVIOUS) if (path := run / "checkpoints" / name).is_file())
+    with disk_errors(run, f", or go on in a new directory: {in_a_new_directory(newest)}"):
+        tempfile.TemporaryFile(dir=run).close()
 
 
 def has_checkpoint(run: Path) -> bool:

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from pet_cifar.cli.config_files import find_config, run_name, shipped_configs
-from pet_cifar.cli.configs import config_of_checkpoint, words_of_processes
+from pet_cifar.cli.configs import config_of_checkpoint, overridden, words_of_processes
 from pet_cifar.cli.fit_directory import FitDirectory, loggers_for
 from pet_cifar.cli.main import main
 from pet_cifar.cli.run_options import RunOptions
@@ -83,6 +83,14 @@ def test_processes_that_torchrun_has_started_are_taken(
     assert "strategy" not in config_of_checkpoint(spawns, "fit", "the config in a.ckpt")["trainer"]
 
 
+def test_no_line_asks_for_an_option_that_is_typed(caplog: pytest.LogCaptureFixture) -> None:
+    content = {"config": yaml.safe_dump(CONFIG | {"trainer": {"devices": 2, "strategy": "ddp"}})}
+    words = ["--trainer.devices", "2", "--model.lr", "0.1"]
+    config_of_checkpoint(content, "fit", "the config in FILE", words=words)
+    assert "--trainer.strategy is not taken out of a checkpoint" in caplog.text
+    assert "--trainer.devices" not in caplog.text
+
+
 def test_a_checkpoint_waits_for_no_other_machine(own_checkpoint: Path) -> None:
     trainer = {"num_nodes": 2, "strategy": "ddp", "accelerator": "cpu", "devices": 1, "max_epochs": 2}
     file = forged(own_checkpoint, config=yaml.safe_dump(CONFIG | {"trainer": trainer}))
@@ -109,3 +117,11 @@ def test_a_run_that_was_moved_here_goes_on_under_a_name() -> None:
     Path("moved/config.yaml").touch()
     asked = RunOptions(["fit"], ["fit"], "", checkpoint, [], None, None)
     assert {logger.name for logger in loggers_for(asked, "ResidualCNN", None)} == {"ResidualCNN"}
+
+
+def test_a_class_that_a_config_names_by_a_word_alone_is_compared_with_the_one_that_is_built() -> None:
+    final = {"model": {"class_path": "pet_cifar.models.ResidualCNN", "init_args": {"lr": 0.1}}}
+    assert list(overridden([{"model": "ResidualCNN"}], final)) == []
+    assert list(overridden([{"model": "PlainCNN"}], final)) == [
+        "overridden: --model PlainCNN -> pet_cifar.models.ResidualCNN"
+    ]

@@ -7,9 +7,11 @@ import resource
 import shlex
 import shutil
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
+from errno import EROFS
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -414,6 +416,21 @@ def test_what_is_no_run_is_refused(words: list[str], told: list[str], capsys: py
     for word in told:
         assert word in message
     assert ("--ckpt_path" in message) == any("ckpt" in word for word in words)
+
+
+def test_a_run_that_cannot_be_written_to_is_refused(
+    whole: Whole, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(whole("epochs"), RUN)
+
+    def refuse(**_: object) -> NoReturn:
+        # Root may write everywhere, so that no permission stands in for a read-only disk.
+        raise OSError(EROFS, os.strerror(EROFS))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    message = refused(capsys, *RESUME, "--trainer.max_epochs", "9")
+    assert f"cannot write {RUN}: Read-only file system" in message
+    assert f"in a new directory: pet-cifar fit --ckpt_path {RUN / 'checkpoints' / 'last.ckpt'}" in message
 
 
 @pytest.mark.parametrize(("way", "what"), [("pictures", ".fit"), ("epochs", ".ckpt")])
