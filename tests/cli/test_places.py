@@ -90,18 +90,17 @@ def test_no_other_run_is_written_into(
     kept = {other / name: name.encode() for name in ("config.yaml", "run.json", "checkpoints/best.ckpt")}
     for path, content in kept.items():
         path.write_bytes(content)
-    arguments = {
+    ways: dict[str, dict[str, Any]] = {
         "dirpath": {"dirpath": str(other / "checkpoints"), "filename": "best"},
         "filename": {"dirpath": "lightning_logs", "filename": "other/version_1/checkpoints/best"},
         "a name that follows the epoch": {
             **{"dirpath": "lightning_logs/other", "filename": "version_{epoch}/checkpoints/best"},
             "auto_insert_metric_name": False,
         },
-    }.get(way, {"directory": str(other)})
-    cls = "RunRecord" if "directory" in arguments else "ModelCheckpoint"
-    named = {"class_path": cls, "init_args": {"enable_version_counter": False, **arguments}}
-    if cls == "RunRecord":
-        del named["init_args"]["enable_version_counter"]
+    }
+    named: dict[str, Any] = {"class_path": "RunRecord", "init_args": {"directory": str(other)}}
+    if way in ways:
+        named = {"class_path": "ModelCheckpoint", "init_args": {"enable_version_counter": False, **ways[way]}}
     if way == "a config":
         main(["fit", "--config", written({"trainer": CONFIG["trainer"] | {"callbacks": [named]}}), *SHORT])
         assert f"lies in the run directory {other.resolve()}" in capsys.readouterr().out

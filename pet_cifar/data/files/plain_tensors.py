@@ -62,7 +62,7 @@ def _check_parts(file: BinaryIO, size: int) -> None:
         if unpacked > size:
             raise ValueError(f"its parts unpack to {unpacked} bytes, and the file has {size}")
         # Python finds the list of parts by its length from the end, torch by the place that the end tells.
-        if archive.start_dir != _told_place(file, size):  # type: ignore[attr-defined]
+        if archive.start_dir != _told_place(file, size):
             raise ValueError("its list of parts is not where its end says")
         # torch takes capitals for small letters.
         pickles = [part for part in archive.infolist() if part.filename.lower().endswith("data.pkl")]

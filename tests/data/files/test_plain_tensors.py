@@ -33,8 +33,8 @@ def forge(way: str, path: Path) -> None:
         torch.save({"state_dict": {"weight": torch.zeros(1).expand(CLAIMED)}}, path)
         return
     if way.startswith("bytes"):
-        content = {"state_dict": {}, "x": _ManyBytes()}
-        torch.save(content, path, _use_new_zipfile_serialization=way == "bytes in a part")
+        forged = {"state_dict": {}, "x": _ManyBytes()}
+        torch.save(forged, path, _use_new_zipfile_serialization=way == "bytes in a part")
         return
     torch.save({"state_dict": {"weight": torch.zeros(4)}}, path)
     with zipfile.ZipFile(path) as archive:
