@@ -25,6 +25,8 @@ def find_config(name: str) -> Path:
     Raises:
         InputError: There is neither.
     """
+    if not name:
+        raise InputError("--config is empty; give a file or the name of a config, such as digits_residual")
     check_local("--config", name)
     path = Path(name)
     try:

@@ -10,6 +10,9 @@ from zipfile import is_zipfile
 
 from pet_cifar.errors import InputError, check_local, did_you_mean
 
+PARTS = ("state_dict", "hyper_parameters", "callbacks")
+"""What of a checkpoint is a mapping."""
+
 
 def find_run(path: str | Path) -> Path:
     """The run directory that ``path`` is, or the newest one among the runs of a config.
@@ -167,6 +170,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             "numbers and strings"
         ) from error
     if isinstance(checkpoint, dict) and _is_checkpoint(checkpoint):
+        for name in PARTS:
+            if name in checkpoint and not isinstance(checkpoint[name], Mapping):
+                kind = type(checkpoint[name]).__name__
+                raise InputError(
+                    f"{path} is no checkpoint of a run: its {name} is of the type {kind}, and not a mapping; give one "
+                    "from a run's checkpoints directory"
+                )
         return checkpoint
     inner = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, dict) else {}
     if isinstance(inner, dict) and inner and all(isinstance(value, torch.Tensor) for value in inner.values()):
@@ -180,9 +190,4 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 def _is_checkpoint(content: Mapping[str, Any]) -> bool:
     """Whether Lightning has written the content; other training scripts may use the word ``state_dict`` as well."""
-    parts = [content[name] for name in ("state_dict", "hyper_parameters", "callbacks") if name in content]
-    return (
-        "state_dict" in content
-        and ("pytorch-lightning_version" in content or "hyper_parameters" in content)
-        and all(isinstance(part, Mapping) for part in parts)
-    )
+    return "state_dict" in content and ("pytorch-lightning_version" in content or "hyper_parameters" in content)

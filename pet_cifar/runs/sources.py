@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pet_cifar.data.files.regular import MAX_BYTES, read_regular
 from pet_cifar.data.files.walk import SYSTEM_FILES, is_hidden, walk
-from pet_cifar.data.manifest import PICTURE_SUFFIXES, natural_key
+from pet_cifar.data.manifest import PICTURE_SUFFIXES, is_listing, natural_key
 from pet_cifar.data.pixels.decode import starts_like_a_picture
 from pet_cifar.errors import InputError
 from pet_cifar.names import printable
@@ -151,7 +151,7 @@ def _of_folder(folder: Path, passed_over: list[str]) -> Iterator[Source]:
         if _looks_like_a_picture(folder / path):
             count += 1
             yield Source(str(folder / path), folder / path)
-        elif Path(path).name not in SYSTEM_FILES:
+        elif Path(path).name not in SYSTEM_FILES and not (path.endswith(".csv") and is_listing(folder / path)):
             passed_over.append(str(folder / path))
     if not count:
         raise InputError(

@@ -64,6 +64,7 @@ def of(text: str) -> list[str]:
         (["fit", "digits_residual"], ["--config digits_residual"]),
         (of("--model.lr"), ["--model.lr needs a value"]),
         (["fit", "--config"], ["--config needs a value"]),
+        (["fit", "--config", ""], ["--config is empty", "digits_residual"]),
         # Classes
         (of("--model ResidualCN"), ["--model ResidualCN", "did you mean ResidualCNN?"]),
         (of("--model resnet18"), ["--model TimmClassifier --model.name resnet18"]),

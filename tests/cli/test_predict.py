@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from pet_cifar.cli.main import main
+from pet_cifar.data.manifest import write_csv
 from tests.cli.commands import status_of
 from tests.runs.conftest import digits_run as digits_run
 from tests.runs.conftest import pictures as pictures
@@ -220,6 +221,18 @@ def test_what_lies_in_its_folder_stays_under_its_name(digits_run: Path, pictures
     names = sorted(path.name for path in Path("new").rglob("*.png"))
     assert predict(digits_run, "new", "--move", "new/sorted") == 0
     assert sorted(path.name for path in Path("new").rglob("*.png")) == names
+
+
+def test_the_list_of_a_folders_pictures_is_passed_over_in_silence(
+    digits_run: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(pictures, "new")
+    write_csv([], Path("new/manifest.csv"))
+    Path("new/notes.csv").write_text("a,b\n")
+    assert predict(digits_run, "new", "--output", "out.csv") == 0
+    told = capsys.readouterr().err
+    assert "new/notes.csv" in told
+    assert "manifest.csv" not in told
 
 
 def test_a_file_that_is_named_in_two_ways_counts_once(digits_run: Path, pictures: Path) -> None:

@@ -125,6 +125,14 @@ def test_bare_weights_are_told_from_a_checkpoint_with_the_way_out(wrapper: str |
     assert "--model.weights 'my net.pth'" in message
 
 
+@pytest.mark.parametrize("part", ["state_dict", "hyper_parameters", "callbacks"])
+def test_a_part_of_another_shape_is_named(part: str) -> None:
+    content = {"state_dict": {"weight": torch.zeros(2)}, "hyper_parameters": {}, "callbacks": {}, part: [1]}
+    torch.save({**content, "pytorch-lightning_version": "2.6"}, "run.ckpt")
+    message = refusal(Path("run.ckpt"))
+    assert f"its {part} is of the type list" in message
+
+
 def test_a_missing_checkpoint_is_refused() -> None:
     assert "there is no such file" in refusal(Path("nowhere.ckpt"))
 
