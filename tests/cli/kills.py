@@ -4,6 +4,7 @@ import csv
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 from lightning import Callback
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event
+from tqdm import tqdm
 
 from pet_cifar.cli.main import main
 
@@ -77,6 +79,11 @@ class Apart:
             time.sleep(0.001)
 
 
+def take_own_lock() -> None:
+    """Gives a fork a lock of its own for progress bars; one that is killed while it draws would keep that of all."""
+    tqdm.set_lock(threading.RLock())
+
+
 def begin(work: Callable[[], object], output: Path) -> Apart:
     """Does some work in a fork of this process, which it may kill.
 
@@ -88,6 +95,7 @@ def begin(work: Callable[[], object], output: Path) -> Apart:
     child = os.fork()
     if child == 0:
         status = 70
+        take_own_lock()
         try:
             number = os.open(output, os.O_WRONLY | os.O_CREAT)
             os.dup2(number, 1)

@@ -12,6 +12,7 @@ from pathlib import Path
 from lightning import Callback
 
 from pet_cifar.cli.main import main
+from tests.cli.kills import take_own_lock
 
 SPREAD = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
 ALONE = ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.strategy", "auto"]
@@ -96,6 +97,7 @@ def _run(
     before: Sequence[Callable[[], None]],
 ) -> None:
     status = 70
+    take_own_lock()
     try:
         for number in (1, 2):
             os.dup2(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
