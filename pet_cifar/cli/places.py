@@ -64,15 +64,8 @@ def check_places(
     own = [Path.cwd(), *([_root_of(checkpoint)] if checkpoint is not None else [])]
     typed = _typed(words)
     for option, text in outside(final.get("trainer"), "trainer", own):
-        if _is_among(option, text, typed):
-            continue
-        for one in _last_that_says(given, option, text):
-            if one.is_checkpoint:
-                raise InputError(
-                    f"{one.source}: --{option} {text} leads out of the working directory, and no checkpoint decides "
-                    f"where a run writes; give --{option} on the command line"
-                )
-            yield f"{one.source}: --{option} {text} leads out of the working directory, and the run writes there"
+        if not _is_among(option, text, typed):
+            yield from _refused_or_told(given, option, text, "leads out of the working directory", "where a run writes")
     yield from _other_runs(given, final, typed, run)
     yield from _data_root(given, final, typed)
 
@@ -98,15 +91,20 @@ def _other_runs(
     for name, text in _texts((final.get("trainer") or {}).get("callbacks"), "trainer.callbacks"):
         others = [other for place in _places(text) if (other := other_run_around(place, run)) is not None]
         option = _shown(name)
-        if not others or _is_among(option, text, typed):
-            continue
-        for one in _last_that_says(given, option, text):
-            if one.is_checkpoint:
-                raise InputError(
-                    f"{one.source}: --{option} {text} lies in the run directory {others[0]}, and no checkpoint decides "
-                    f"that a run writes into another; give --{option} on the command line"
-                )
-            yield f"{one.source}: --{option} {text} lies in the run directory {others[0]}, and the run writes there"
+        if others and not _is_among(option, text, typed):
+            where = f"lies in the run directory {others[0]}"
+            yield from _refused_or_told(given, option, text, where, "that a run writes into another")
+
+
+def _refused_or_told(given: Sequence[Given], option: str, text: str, where: str, decision: str) -> Iterator[str]:
+    """Refuses a place that a checkpoint names, and tells of one that a config file names."""
+    for one in _last_that_says(given, option, text):
+        if one.is_checkpoint:
+            raise InputError(
+                f"{one.source}: --{option} {text} {where}, and no checkpoint decides {decision}; give --{option} on "
+                "the command line"
+            )
+        yield f"{one.source}: --{option} {text} {where}, and the run writes there"
 
 
 def _data_root(given: Sequence[Given], final: Mapping[str, Any], typed: Sequence[tuple[str, str]]) -> Iterator[str]:

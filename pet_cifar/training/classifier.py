@@ -326,7 +326,7 @@ class ImageClassifier(LightningModule):
         features = self.backbone(self.normalized(image))
         if self.memory_format is torch.channels_last and features.requires_grad and features.ndim == 4:
             # A head that flattens hands back a gradient in the other order, for which torch 2.15's batch norm has no
-            # fast form: that of the plain CIFAR net took ten times as long as everything else in the step.
+            # fast form: that of the plain CIFAR net took 72 % of its step in bfloat16.
             features.register_hook(_in_channels_last)
         return cast(Tensor, self.head(features))
 
