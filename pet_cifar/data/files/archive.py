@@ -18,14 +18,13 @@ from typing import IO, BinaryIO, NamedTuple, Self, TypeVar
 from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore]
 
 from pet_cifar.data.files.locking import locked
+from pet_cifar.data.files.zip_end import read_zip_end
 from pet_cifar.errors import InputError, disk_errors
 from pet_cifar.names import printable
 
 T = TypeVar("T")
 
 _CHUNK = 1 << 20
-# These are the longest that the end record of a zip archive can be, and what stands before it for a large archive.
-_ZIP_END, _ZIP64_END = 22 + 0xFFFF, 76
 _DEEPEST, _LONGEST = 32, 240
 """How many folders a member may lie in, and how many letters a part of its name may have; no dataset comes near."""
 _RATIO, _SMALL = 200, 10**7
@@ -79,18 +78,14 @@ class _Entry(NamedTuple):
 
 
 def _zip_entries(stream: BinaryIO) -> Iterator[_Entry]:
-    stream.seek(-min(stream.seek(0, 2), _ZIP_END + _ZIP64_END), 2)
-    end = stream.read()
-    place = end.rfind(b"PK\5\6")
+    end = read_zip_end(stream)
     # zipfile keeps the whole list in memory. Each member takes at least 46 bytes of it.
-    if 0 <= place < len(end) - 16 and _length_of_list(end, place) > 46 * _MAX_ENTRIES:
+    if end and end.length > 46 * _MAX_ENTRIES:
         raise _too_many(Path(stream.name))
     with zipfile.ZipFile(stream) as archive:
         # zipfile neither compares the number of members with the one announced nor minds a broken name
-        (announced,) = struct.unpack_from("<H", end, place + 10)
-        # 0xFFFF says that there are too many members for this field.
-        if announced not in (0xFFFF, len(archive.infolist()) & 0xFFFF):
-            raise zipfile.BadZipFile(f"{len(archive.infolist())} of {announced} members are listed")
+        if end and end.count not in (0xFFFF, len(archive.infolist()) & 0xFFFF):
+            raise zipfile.BadZipFile(f"{len(archive.infolist())} of {end.count} members are listed")
         for info in archive.infolist():
             if "\0" in info.orig_filename:
                 raise zipfile.BadZipFile(f"broken name {info.orig_filename!r}")
@@ -99,21 +94,6 @@ def _zip_entries(stream: BinaryIO) -> Iterator[_Entry]:
             regular = kind in (0, stat.S_IFREG) and not info.flag_bits & 1
             if not info.filename.endswith("/"):
                 yield _Entry(info.filename, regular, partial(archive.open, info))
-
-
-def _length_of_list(end: bytes, place: int) -> int:
-    """The bytes of a zip archive's list of members, which zipfile reads at once.
-
-    Args:
-        end: The end of the archive.
-        place: Where its end record begins.
-    """
-    length: int
-    if place >= _ZIP64_END and end.startswith(b"PK\6\7", place - 20):  # zipfile then follows the longer record.
-        (length,) = struct.unpack_from("<Q", end, place - _ZIP64_END + 40)
-    else:
-        (length,) = struct.unpack_from("<I", end, place + 12)
-    return length
 
 
 def _tar_entries(stream: BinaryIO) -> Iterator[_Entry]:

@@ -1,7 +1,6 @@
 """Reads files of torch that may come from anyone, into no more memory than they have bytes."""
 
 import mmap
-import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,12 +10,10 @@ import torch
 from torch import Tensor
 
 from pet_cifar.data.files.regular import check_regular
+from pet_cifar.data.files.zip_end import read_zip_end
 
-_ZIP, _END, _LOCATOR = b"PK\3\4", b"PK\5\6", b"PK\6\7"
-"""How a zip file begins, and how two parts of its end do: the last one, and the one that tells of a large list."""
-_LONGEST_END = 22 + 0xFFFF
-_END_64 = 76
-"""The bytes before the last part that tell of a large list of parts."""
+_ZIP = b"PK\3\4"
+"""How a zip file begins."""
 _BYTES = b"\nbytearray\n"
 """How a pickle names the one class among those that torch allows of which a number makes as many bytes."""
 
@@ -62,25 +59,12 @@ def _check_parts(file: BinaryIO, size: int) -> None:
         if unpacked > size:
             raise ValueError(f"its parts unpack to {unpacked} bytes, and the file has {size}")
         # Python finds the list of parts by its length from the end, torch by the place that the end tells.
-        if archive.start_dir != _told_place(file, size):
+        end = read_zip_end(file)
+        if end is None or archive.start_dir != end.start:
             raise ValueError("its list of parts is not where its end says")
         # torch takes capitals for small letters.
         pickles = [part for part in archive.infolist() if part.filename.lower().endswith("data.pkl")]
         _refuse_bytes(any(_BYTES in archive.read(part) for part in pickles))
-
-
-def _told_place(file: BinaryIO, size: int) -> int | None:
-    """Where the list of a zip file's parts begins by what its end says; None where two ends contradict each other."""
-    begin = file.seek(max(0, size - _LONGEST_END - _END_64))
-    tail = file.read()
-    end = tail.rfind(_END)
-    place: int
-    if end >= _END_64 and tail[end - 20 : end].startswith(_LOCATOR):
-        (large,) = struct.unpack_from("<Q", tail, end - 12)
-        (place,) = struct.unpack_from("<Q", tail, end - _END_64 + 48)
-        return place if large == begin + end - _END_64 else None
-    (place,) = struct.unpack_from("<I", tail, end + 16)
-    return place
 
 
 def _refuse_bytes(found: bool) -> None:
