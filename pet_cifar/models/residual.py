@@ -4,7 +4,8 @@ Blocks as in He et al., "Deep Residual Learning for Image Recognition" (arXiv 15
 two 3x3 convolutions, each with batch norm, around a shortcut that is a 1x1 projection where the shape changes (their
 option B). Deviations: the net halves the resolution by max-pooling right after the first convolution and by pooling
 before a stage instead of by strides, and is wide and shallow where theirs is narrow and deep; so that a picture costs
-less than in the plain net.
+less than in the plain net. With ``transitions`` it looks at the full resolution twice, and all its shortcuts are
+identities, as in the ResNet-9 of Page, "How to Train Your ResNet" (myrtle.ai, 2018), at a third of its widths.
 """
 
 from typing import Any
@@ -40,8 +41,16 @@ class ResidualBlock(nn.Module):
         return out
 
 
+def _convolution(in_channels: int, out_channels: int, *, pools: bool) -> list[nn.Module]:
+    layers = [nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False), nn.BatchNorm2d(out_channels)]
+    # Pooling before the ReLU gives the same numbers for a quarter of the work.
+    return [*layers, *([nn.MaxPool2d(2)] if pools else []), nn.ReLU(inplace=True)]
+
+
 class ResidualCNN(ImageClassifier):
     """A convolution, then a pooling and residual blocks for each width, then the mean over all places.
+
+    With ``transitions`` it is a convolution, then for each width a convolution, a pooling and residual blocks.
 
     Args:
         num_classes: The number of classes; 2 gives one logit.
@@ -49,6 +58,8 @@ class ResidualCNN(ImageClassifier):
         image_size: The side of the pictures in pixels, at least 8 for three widths.
         widths: The channels of each stage; null takes 64, 128, 256. The resolution halves before each.
         blocks: The number of residual blocks in a stage.
+        transitions: Whether a 3x3 convolution with batch norm brings the channels to a stage's width, and a pooling
+            follows it, before its blocks. The first convolution then has a quarter of the first width.
         training: The other arguments of `ImageClassifier`.
     """
 
@@ -59,6 +70,7 @@ class ResidualCNN(ImageClassifier):
         image_size: int = 32,
         widths: list[int] | None = None,
         blocks: int = 1,
+        transitions: bool = False,
         **training: Any,
     ) -> None:
         super().__init__(num_classes=num_classes, num_channels=num_channels, image_size=image_size, **training)
@@ -69,20 +81,16 @@ class ResidualCNN(ImageClassifier):
                 f"image_size is {image_size}; ResidualCNN halves it {len(widths)} times and needs at least "
                 f"{2 ** len(widths)} pixels"
             )
-        stem = [
-            nn.Conv2d(num_channels, widths[0], 3, padding=1, bias=False),
-            nn.BatchNorm2d(widths[0]),
-            # Pooling before the ReLU gives the same numbers for a quarter of the work.
-            nn.MaxPool2d(2),
-            nn.ReLU(inplace=True),
-        ]
-        stages: list[nn.Module] = []
-        previous = widths[0]
+        previous = max(1, widths[0] // 4) if transitions else widths[0]
+        layers = _convolution(num_channels, previous, pools=not transitions)
         for number, width in enumerate(widths):
-            if number:
-                stages.append(nn.MaxPool2d(2))
-            for _ in range(blocks):
-                stages.append(ResidualBlock(previous, width))
+            if transitions:
+                layers += _convolution(previous, width, pools=True)
                 previous = width
-        self.backbone = nn.Sequential(*stem, *stages)
+            elif number:
+                layers.append(nn.MaxPool2d(2))
+            for _ in range(blocks):
+                layers.append(ResidualBlock(previous, width))
+                previous = width
+        self.backbone = nn.Sequential(*layers)
         self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(previous, self.num_outputs))

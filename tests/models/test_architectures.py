@@ -137,6 +137,23 @@ def test_each_width_halves_the_resolution(net: type[ResidualCNN | InceptionCNN])
     assert model.backbone(torch.rand(2, 3, 20, 20)).shape == (2, 16, 5, 5)
 
 
+def test_transitions_widen_before_each_pooling_and_leave_the_shortcuts_alone() -> None:
+    model = ResidualCNN(transitions=True)
+    convolutions = [layer for layer in model.backbone.children() if isinstance(layer, nn.Conv2d)]
+    assert [(layer.in_channels, layer.out_channels) for layer in convolutions] == [
+        (3, 16),
+        (16, 64),
+        (64, 128),
+        (128, 256),
+    ]
+    blocks = [layer for layer in model.modules() if isinstance(layer, ResidualBlock)]
+    assert len(blocks) == 3
+    assert all(isinstance(block.shortcut, nn.Identity) for block in blocks)
+    assert model.backbone(torch.rand(2, 3, 32, 32)).shape == (2, 256, 4, 4)
+    assert trained(model) == 1_931_866
+    assert forward_flops(model) < forward_flops(PlainCNN())
+
+
 @pytest.mark.parametrize("net", [ResidualCNN, InceptionCNN])
 def test_blocks_says_how_many_blocks_a_stage_has(net: type[ResidualCNN | InceptionCNN]) -> None:
     model = net(widths=[8, 16], blocks=3)
