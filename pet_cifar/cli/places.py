@@ -61,7 +61,7 @@ def check_places(
     Raises:
         InputError: A checkpoint names such a place.
     """
-    own = [Path.cwd(), *([_root_of(checkpoint)] if checkpoint is not None else [])]
+    own = [Path.cwd(), *([folder_of_logs(checkpoint)] if checkpoint is not None else [])]
     typed = _typed(words)
     for option, text in outside(final.get("trainer"), "trainer", own):
         if not _is_among(option, text, typed):
@@ -178,9 +178,9 @@ def _expanded(text: str) -> Path:
     return Path(os.path.expanduser(os.path.expandvars(text)))  # noqa: PTH111 - a Path refuses the ~ of nobody
 
 
-def _root_of(checkpoint: Path) -> Path:
-    """The folder of ``lightning_logs`` for a checkpoint in a run directory, else the folder that it lies in."""
-    folders = list(checkpoint.absolute().parents)
+def folder_of_logs(file: Path) -> Path:
+    """The folder of ``lightning_logs`` for a file in a run directory, else the folder that it lies in."""
+    folders = list(file.absolute().parents)
     logs = [place for place, folder in enumerate(folders) if folder.name == "lightning_logs"]
     return folders[logs[0] + 1] if logs else folders[0]
 

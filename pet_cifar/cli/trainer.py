@@ -45,6 +45,7 @@ from pet_cifar.cli import (
     trust,
 )
 from pet_cifar.cli.defaults import default_callbacks, replaces
+from pet_cifar.cli.moved_data import with_place_of_data
 from pet_cifar.cli.parser import Parser, check_values
 from pet_cifar.cli.ranks_agree import RanksAgree
 from pet_cifar.cli.save_config import SaveConfig
@@ -402,6 +403,10 @@ def run_trainer(
     asked = run_options.complete(args, said, own)
     try:
         cli = PetCifarCLI(asked, callbacks, began, load)
+    except InputError as error:
+        if (other := with_place_of_data(error, asked)) is not None:
+            raise other from error
+        raise
     finally:
         asked.let_go()
     if cli.tests:

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,12 +11,14 @@ from lightning import Trainer
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, ModelParallelStrategy, SingleDeviceStrategy
 
+from pet_cifar.data.files.plain_tensors import read_tensors
 from pet_cifar.data.files.regular import check_regular
 from pet_cifar.data.files.replacing import replacing
 from pet_cifar.errors import InputError, disk_errors
 from pet_cifar.runs.other_runs import other_run_around
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+BEST, BEST_BEFORE = "best.ckpt", "best_before.ckpt"
 MARK = b"pet-cifar sha256 "
 LENGTH = len(MARK) + 64
 """The hash stands at the end of the file, where the format (zip) allows a comment that torch does not read."""
@@ -28,7 +30,9 @@ SIGN, END = b"PK\5\6", 22
 class HashedCheckpoints(TorchCheckpointIO):
     """Lightning's checkpoint files, written beside their place, flushed to the disk and then moved there.
 
-    The one that a new ``last.ckpt`` replaces is kept as ``previous.ckpt``.
+    The one that a new ``last.ckpt`` replaces is kept as ``previous.ckpt``. The best one that ``last.ckpt`` knows of is
+    kept as ``best_before.ckpt`` from a new ``best.ckpt`` until the next ``last.ckpt``, because a run that goes on from
+    ``last.ckpt`` may not come to the new one again.
 
     Args:
         spares: Gives the directory of the run that must not write into others, since a file has named its callbacks;
@@ -65,11 +69,16 @@ class HashedCheckpoints(TorchCheckpointIO):
             return
         path = Path(path)
         self._check(path)
+        best_before = path.with_name(BEST_BEFORE)
         kept_as = path.with_name(PREVIOUS) if path.name == LAST else None
+        if path.name == BEST and path.with_name(LAST).is_file() and not best_before.exists():
+            kept_as = best_before
         with disk_errors(path, "; the checkpoint before it is whole"):
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path, kept_as) as file:
                 _write(checkpoint, file)
+            if path.name == LAST:
+                best_before.unlink(missing_ok=True)
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Deletes a file; Lightning's own would also delete a directory and all that is in it.
@@ -161,3 +170,40 @@ def check_hash(path: Path) -> None:
     found.update(bytes(2))
     if rest[END - 4 :] != MARK + found.hexdigest().encode():
         raise InputError(f"{path} is damaged: its content does not fit its hash; give another checkpoint")
+
+
+def glanced_at(path: Path) -> Mapping[str, Any]:
+    """What a checkpoint holds, of which the weights are mapped and not read; nothing where it is damaged."""
+    try:
+        content = read_tensors(path, mapped=True)
+    # torch raises different errors for different kinds of damage; what is wrong is told where the file is used.
+    except Exception:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def keep_best(checkpoint: Path) -> None:
+    """Puts the best net back that a checkpoint knows of, where a later one stands in its place.
+
+    A run that goes on from the checkpoint may come to another net than the later one, as with other options.
+
+    Args:
+        checkpoint: What the run goes on from.
+
+    Raises:
+        OSError: A file cannot be moved.
+    """
+    best, before = checkpoint.with_name(BEST), checkpoint.with_name(BEST_BEFORE)
+    if not before.is_file():
+        return
+    step = glanced_at(checkpoint).get("global_step")
+    if not _is_up_to(best, step) and _is_up_to(before, step):
+        before.replace(best)
+    else:
+        before.unlink()
+
+
+def _is_up_to(path: Path, step: object) -> bool:
+    """Whether a checkpoint is whole and was saved at a step or before; one that is not there was not."""
+    found = glanced_at(path).get("global_step") if path.is_file() else None
+    return isinstance(found, int) and isinstance(step, int) and found <= step

@@ -16,10 +16,9 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from pet_cifar.callbacks.last_checkpoint import LastCheckpoint
 from pet_cifar.callbacks.run_loggers import drawn_files, read_rows, write_rows
-from pet_cifar.data.files.plain_tensors import read_tensors
 from pet_cifar.data.links import refuse_links
 from pet_cifar.errors import InputError, disk_errors
-from pet_cifar.runs.checkpoint_file import LAST, PREVIOUS
+from pet_cifar.runs.checkpoint_file import LAST, PREVIOUS, glanced_at, keep_best
 from pet_cifar.runs.directory import check_resumed, read_checkpoint, start_anew
 
 log = logging.getLogger(__name__)
@@ -171,13 +170,7 @@ def _find(text: str) -> Path:
 
 def is_finished(run: Path) -> bool:
     """Whether the last checkpoint of a run was saved at its end; a damaged one was not."""
-    try:
-        # The weights are mapped and not read.
-        content = read_tensors(run / "checkpoints" / LAST, mapped=True)
-    # torch raises different errors for different kinds of damage; what is wrong is told where the run is taken.
-    except Exception:
-        return False
-    return isinstance(content, dict) and ends_a_run(content)
+    return ends_a_run(glanced_at(run / "checkpoints" / LAST))
 
 
 def ends_a_run(checkpoint: Mapping[str, Any]) -> bool:
@@ -198,6 +191,9 @@ def ends_a_run(checkpoint: Mapping[str, Any]) -> bool:
 def rewind(found: Continuation) -> None:
     """Drops what the logs of a run hold beyond its checkpoint, because the run makes it again.
 
+    A ``best.ckpt`` that was saved later gives way to the one that the checkpoint knows of: with other options the run
+    may come to another net.
+
     Raises:
         InputError: A log is damaged, is shorter than it was at the checkpoint, or cannot be written.
     """
@@ -209,6 +205,7 @@ def rewind(found: Continuation) -> None:
             _keep_rows(run / "metrics.csv", int(found.logs["rows"]), otherwise)
         if "bytes" in found.logs:
             _keep_bytes(run, found.logs["bytes"], otherwise)
+        keep_best(found.checkpoint)
 
 
 def _put_back_or_leave(checkpoint: Path) -> str:

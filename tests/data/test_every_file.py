@@ -125,6 +125,21 @@ def test_a_file_that_is_replaced_under_its_size_and_date_is_read_again(tmp_path:
     assert before.fingerprint != after.fingerprint
 
 
+def test_a_picture_that_is_replaced_under_its_size_and_date_after_the_check_is_refused(tmp_path: Path) -> None:
+    pets = write_cats_dogs(tmp_path) / "PetImages"
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    file = pets / "Cat/0.bmp"
+    Image.fromarray(pixels).save(file)
+    data, status = cats(tmp_path), file.stat()
+    record = next(one for one in data.listed if one.path == "Cat/0.bmp")
+    assert data.read(record).max() == 0
+    Image.fromarray(255 - pixels).save(file)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert (file.stat().st_size, file.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+    with pytest.raises(InputError, match=r"Cat/0\.bmp was changed after the pictures were checked; put it back"):
+        data.read(record)
+
+
 # Each split by itself
 
 

@@ -10,6 +10,7 @@ from tests.cli.kills import events_of, rows_of
 NAME = Path("lightning_logs") / "digits_residual"
 RUN = NAME / "version_0"
 LAST, PREVIOUS = RUN / "checkpoints" / "last.ckpt", RUN / "checkpoints" / "previous.ckpt"
+BEST, BEST_BEFORE = RUN / "checkpoints" / "best.ckpt", RUN / "checkpoints" / "best_before.ckpt"
 WITHOUT_PICTURES = ["--trainer.callbacks+", "Board", "--trainer.callbacks.max_megabytes", "0"]
 FIT = [
     *("fit", "--config", "digits_residual", "--model.widths", "[4]", "--data.batch_size", "200"),

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,7 +11,13 @@ import pytest
 import torch
 
 from pet_cifar.errors import InputError
-from pet_cifar.runs.checkpoint_file import LENGTH, HashedCheckpoints, check_hash, use_hashed_checkpoints
+from pet_cifar.runs.checkpoint_file import (
+    LENGTH,
+    HashedCheckpoints,
+    check_hash,
+    keep_best,
+    use_hashed_checkpoints,
+)
 from pet_cifar.runs.directory import read_checkpoint
 from tests.conftest import quiet_trainer
 
@@ -57,10 +64,51 @@ def test_one_of_an_earlier_version_has_no_hash(tmp_path: Path) -> None:
 
 def test_the_one_before_the_last_is_kept(tmp_path: Path) -> None:
     for number in range(3):
-        saved(tmp_path / "last.ckpt", {**CONTENT, "global_step": number})
         saved(tmp_path / "best.ckpt", {**CONTENT, "global_step": number})
+        saved(tmp_path / "last.ckpt", {**CONTENT, "global_step": number})
     steps = {path.name: torch.load(path)["global_step"] for path in tmp_path.iterdir()}
     assert steps == {"last.ckpt": 2, "previous.ckpt": 1, "best.ckpt": 2}
+
+
+def test_the_best_one_that_the_last_one_knows_of_is_kept_until_the_next_last_one(tmp_path: Path) -> None:
+    last, best = tmp_path / "last.ckpt", tmp_path / "best.ckpt"
+    before = tmp_path / "best_before.ckpt"
+
+    def steps() -> dict[str, int]:
+        return {path.name: torch.load(path)["global_step"] for path in (last, best, before) if path.exists()}
+
+    def save(path: Path, step: int) -> Path:
+        return saved(path, {**CONTENT, "global_step": step})
+
+    for step in (1, 2):
+        save(best, step)
+        assert not before.exists()
+    save(last, 2)
+    for step in (4, 6):
+        save(best, step)
+        assert steps() == {"last.ckpt": 2, "best.ckpt": step, "best_before.ckpt": 2}
+    keep_best(last)
+    assert steps() == {"last.ckpt": 2, "best.ckpt": 2}
+    # A kill may come before there is a new best one, and before the one that was kept is gone.
+    best.replace(before)
+    keep_best(last)
+    assert steps() == {"last.ckpt": 2, "best.ckpt": 2}
+    shutil.copy(best, before)
+    save(best, 4)
+    shutil.copy(best, last)
+    keep_best(last)
+    assert steps() == {"last.ckpt": 4, "best.ckpt": 4}
+    # What is damaged replaces nothing, and a whole one replaces it.
+    before.write_bytes(b"torn")
+    keep_best(last)
+    assert steps() == {"last.ckpt": 4, "best.ckpt": 4}
+    best.replace(before)
+    best.write_bytes(b"torn")
+    keep_best(last)
+    assert steps() == {"last.ckpt": 4, "best.ckpt": 4}
+    save(best, 5)
+    save(last, 5)
+    assert steps() == {"last.ckpt": 5, "best.ckpt": 5}
 
 
 class FullDisk:

@@ -28,6 +28,8 @@ from tests.cli.commands import refused
 from tests.cli.kills import apart, events_of, kill_at, rows_of, timed
 from tests.conftest import HOME
 from tests.runs.killed_runs import (
+    BEST,
+    BEST_BEFORE,
     FIT,
     LAST,
     NAME,
@@ -165,6 +167,18 @@ def test_a_resume_of_a_resume_in_a_moved_directory(whole: Whole) -> None:
         if name.startswith("BestCheckpoint")
     )
     assert Path(state["best_model_path"]).absolute() == (moved / "checkpoints/best.ckpt").absolute()
+
+
+def test_with_other_options_the_best_net_is_one_that_the_run_has_had() -> None:
+    # The net of the second epoch is the better one, and is saved after the checkpoint that the run goes on from.
+    assert apart([*FIT, *WITHOUT_PICTURES], kill_at("on_train_end", 2))[0] == -signal.SIGKILL
+    assert (step_of(BEST), step_of(LAST)) == (14, 7)
+    status, said = apart([*RESUME, "--model.lr", "5"])
+    assert status == 0, said
+    first, second = ((float(row["val/acc"]), -float(row["val/loss"])) for row in rows_of(RUN) if "val/acc" in row)
+    assert first > second
+    assert step_of(BEST) == 7
+    assert not BEST_BEFORE.exists()
 
 
 def test_the_seconds_of_an_epoch_add_up() -> None:

@@ -88,6 +88,19 @@ def gone_on(processes: int, *words: str) -> str:
     return said
 
 
+def test_two_processes_come_to_what_one_does(wholes: Callable[[str], Path]) -> None:
+    # In double precision the order in which numbers are added up leaves no trace. The net has dropout, and the config
+    # an augmentation, whose random numbers a picture has on whichever process it is.
+    words, furthest = WAYS["adamw"]
+    ends, _, said = together(*2 * [[*FIT, *options(2), *words]])
+    assert ends == [0, 0], said
+    mine, others = weights(RUN, "last.ckpt"), weights(wholes("adamw"), "last.ckpt")
+    assert max(float((mine[key] - others[key]).abs().max()) for key in others) < furthest
+    assert weights(RUN, "best.ckpt").keys() == others.keys()
+    for row, other in zip(rows_of(RUN), rows_of(wholes("adamw")), strict=True):
+        assert {k: float(v) for k, v in row.items()} == pytest.approx({k: float(v) for k, v in other.items()}, rel=1e-6)
+
+
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
 @pytest.mark.parametrize("way", WAYS)
 def test_within_an_epoch(before: int, after: int, way: str, wholes: Callable[[str], Path]) -> None:
