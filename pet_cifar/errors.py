@@ -30,6 +30,10 @@ class NotFiniteError(InputError):
     status: ClassVar[int] = 1
 
 
+class DataMissingError(InputError):
+    """Data that is not where the root says, and was not downloaded either."""
+
+
 class RunRefusedError(InputError):
     """A run that has begun and cannot be made as it was asked for; nothing of it is kept to go on from."""
 

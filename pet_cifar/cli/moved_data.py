@@ -6,10 +6,10 @@ from pathlib import Path
 from pet_cifar.cli.places import DATA_ROOT, folder_of_logs
 from pet_cifar.cli.run_options import RunOptions
 from pet_cifar.data.root import data_root
-from pet_cifar.errors import InputError
+from pet_cifar.errors import DataMissingError
 
 
-def with_place_of_data(error: InputError, asked: RunOptions) -> InputError | None:
+def with_place_of_data(error: DataMissingError, asked: RunOptions) -> DataMissingError | None:
     """The error about data that is not there, with the place that a file may mean; None where there is no such place.
 
     A relative ``data.root`` counts from the working directory. In the config of a run it was written for the directory
@@ -19,9 +19,7 @@ def with_place_of_data(error: InputError, asked: RunOptions) -> InputError | Non
         error: What the command ends with.
         asked: What the command was asked for.
     """
-    option = f"--{DATA_ROOT}"
-    is_about_data = option in str(error) or "set the root to" in str(error)
-    if not is_about_data or any(word.partition("=")[0] == option for word in asked.typed):
+    if any(word.partition("=")[0] == f"--{DATA_ROOT}" for word in asked.typed):
         return None
     says = ((source, config["data"]) for source, config in reversed(asked.given) if config.get("data"))
     source, data = next(says, ("", None))
@@ -34,4 +32,4 @@ def with_place_of_data(error: InputError, asked: RunOptions) -> InputError | Non
     there = folder_of_logs(file) / root
     if root.is_absolute() or not there.exists() or there.resolve() == root.resolve():
         return None
-    return type(error)(f"{error}; {root} counts from the working directory, and there is one at {there.resolve()}")
+    return DataMissingError(f"{error}; {root} counts from the working directory, and there is one at {there.resolve()}")

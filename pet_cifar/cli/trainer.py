@@ -52,7 +52,7 @@ from pet_cifar.cli.save_config import SaveConfig
 from pet_cifar.cli.stop_signals import StopSignals
 from pet_cifar.data import ImageDataModule
 from pet_cifar.data.files.download import without_downloads
-from pet_cifar.errors import InputError
+from pet_cifar.errors import DataMissingError, InputError
 from pet_cifar.hardware import cores
 from pet_cifar.models.summary import summary
 from pet_cifar.names import printable
@@ -403,7 +403,7 @@ def run_trainer(
     asked = run_options.complete(args, said, own)
     try:
         cli = PetCifarCLI(asked, callbacks, began, load)
-    except InputError as error:
+    except DataMissingError as error:
         if (other := with_place_of_data(error, asked)) is not None:
             raise other from error
         raise

@@ -14,7 +14,7 @@ from pet_cifar.data.layout import Layout, read_layout
 from pet_cifar.data.manifest import PICTURE_SUFFIXES, ImageRecord, Split
 from pet_cifar.data.split import check_fraction, check_images_per_class, first_of_each_class
 from pet_cifar.data.synthetic import write_pictures
-from pet_cifar.errors import InputError
+from pet_cifar.errors import DataMissingError, InputError
 from pet_cifar.names import printable
 
 log = logging.getLogger(__name__)
@@ -146,7 +146,7 @@ class CatsDogsDataModule(ImageDataModule):
         others = [path for path in walk(self.root) if path.split("/")[0] not in OTHER_DATASETS]
         pictures = sorted(path for path in others if Path(path).suffix.lower() in PICTURE_SUFFIXES)
         if pictures:
-            raise InputError(
+            raise DataMissingError(
                 f"root is {self.root}, where {len(pictures)} pictures lie, such as {printable(pictures[0])}, but no "
                 "folders cat and dog: put them into PetImages/Cat and PetImages/Dog, give --data "
                 "ImageFolderDataModule for other classes, or another --data.root to download into"

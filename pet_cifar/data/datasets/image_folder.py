@@ -20,7 +20,7 @@ from pet_cifar.data.pixels.decode import DecodeError, decode
 from pet_cifar.data.root import expanded
 from pet_cifar.data.split import check_fraction, check_images_per_class, first_of_each_class
 from pet_cifar.data.synthetic import write_pictures
-from pet_cifar.errors import InputError, did_you_mean
+from pet_cifar.errors import DataMissingError, InputError, did_you_mean
 from pet_cifar.names import listed, printable
 
 CAMERA_WORDS = {
@@ -106,7 +106,7 @@ class ImageFolderDataModule(ImageDataModule):
         if self.labels_file is not None:
             return self._find_by_table(self.labels_file)
         if not self.root.exists():
-            raise InputError(f"root is {self.root}; there is no such folder or archive; give --data.root FOLDER")
+            raise DataMissingError(f"root is {self.root}; there is no such folder or archive; give --data.root FOLDER")
         self.folder = self._unpacked(self.root) if self.root.is_file() else self.root
         layout = read_layout(walk(self.folder))
         archives = sorted(path for path in self.root.iterdir() if is_archive(path)) if self.root.is_dir() else []
@@ -151,7 +151,7 @@ class ImageFolderDataModule(ImageDataModule):
     def _find_by_table(self, file: Path) -> Layout:
         self._table = read_labels_file(file, self.root)
         if not self.root.is_dir():
-            raise InputError(f"root is {self.root}; there is no such folder; give --data.root FOLDER")
+            raise DataMissingError(f"root is {self.root}; there is no such folder; give --data.root FOLDER")
         self.folder = self.root
         found = [row for row in self._table.files if (self.folder / row.path).exists()]
         missing = [row.path for row in self._table.files if not (self.folder / row.path).exists()]

@@ -23,7 +23,7 @@ from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore]
 from pet_cifar.data.files.connection import HTTPHandler, HTTPSHandler
 from pet_cifar.data.files.locking import locked
 from pet_cifar.data.links import refuse_links
-from pet_cifar.errors import InputError, disk_errors
+from pet_cifar.errors import DataMissingError, InputError, disk_errors
 
 _ATTEMPTS = 3
 """The number of attempts at each mirror."""
@@ -110,10 +110,11 @@ def fetch(
         ``target``.
 
     Raises:
-        InputError: No mirror gave the file, or the disk cannot take it.
+        DataMissingError: No mirror gave the file.
+        InputError: The disk cannot take it.
     """
     if _IS_FORBIDDEN.get():
-        raise InputError(f"{missing.removesuffix(' and').removesuffix(',') or target}; give --data.root DIR")
+        raise DataMissingError(f"{missing.removesuffix(' and').removesuffix(',') or target}; give --data.root DIR")
     if _exists(target):
         return target
     if not urls:
@@ -139,7 +140,7 @@ def fetch(
                 return target
             failures.append(f"{url}: {failure}")
         kept = _length(part)
-    raise InputError(
+    raise DataMissingError(
         f"{missing}{' ' if missing else ''}cannot download {target.name} ({'; '.join(failures)}); run again"
         + (f" to go on after the {kept} bytes that are here" if kept else "")
         + f", put the file at {target} by hand, or set the root to a folder that has it"
