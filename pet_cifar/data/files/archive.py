@@ -84,8 +84,8 @@ def _zip_entries(stream: BinaryIO) -> Iterator[_Entry]:
         raise _too_many(Path(stream.name))
     with zipfile.ZipFile(stream) as archive:
         # zipfile neither compares the number of members with the one announced nor minds a broken name
-        if end and end.count not in (0xFFFF, len(archive.infolist()) & 0xFFFF):
-            raise zipfile.BadZipFile(f"{len(archive.infolist())} of {end.count} members are listed")
+        if end and end.members not in (0xFFFF, len(archive.infolist()) & 0xFFFF):
+            raise zipfile.BadZipFile(f"{len(archive.infolist())} of {end.members} members are listed")
         for info in archive.infolist():
             if "\0" in info.orig_filename:
                 raise zipfile.BadZipFile(f"broken name {info.orig_filename!r}")

@@ -18,13 +18,13 @@ class ZipEnd(NamedTuple):
     """What the end says.
 
     Attributes:
-        count: The number of members, of which the last record keeps 16 bits; 0xFFFF where they are more.
+        members: The number of members, of which the last record keeps 16 bits; 0xFFFF where they are more.
         length: The bytes of the list, by which Python's zipfile finds it from the end.
         start: Where the list begins, counted from the file's beginning, which is how torch finds it; None where two
             records of the end contradict each other.
     """
 
-    count: int
+    members: int
     length: int
     start: int | None
 
@@ -41,9 +41,9 @@ def read_zip_end(file: BinaryIO) -> ZipEnd | None:
     end = tail.rfind(_END)
     if not 0 <= end <= len(tail) - 22:
         return None
-    count, length, start = struct.unpack_from("<HII", tail, end + 10)
+    members, length, start = struct.unpack_from("<HII", tail, end + 10)
     if end >= _RECORD_64 and tail.startswith(_LOCATOR, end - 20):
         length, start = struct.unpack_from("<QQ", tail, end - _RECORD_64 + 40)
         (place,) = struct.unpack_from("<Q", tail, end - 12)
-        return ZipEnd(count, length, start if place == begin + end - _RECORD_64 else None)
-    return ZipEnd(count, length, start)
+        return ZipEnd(members, length, start if place == begin + end - _RECORD_64 else None)
+    return ZipEnd(members, length, start)
