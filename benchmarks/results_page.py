@@ -208,7 +208,8 @@ def page(results: dict[str, dict[str, Any]]) -> str:
     lines += ["", "The accuracies of the single seeds:", ""]
     lines += [
         f"- `{name}`: {', '.join(_percent(run['accuracy']) for run in own['runs'])} of {own['test_pictures']:,} test "
-        f"pictures, with the seeds {', '.join(run['seed'] for run in own['runs'])}; {_words(own, 'version')}"
+        f"pictures, with the seed{'s' * (len(own['runs']) > 1)} {', '.join(run['seed'] for run in own['runs'])}; "
+        f"{_words(own, 'version')}"
         for name, own in results.items()
     ] or ["- none yet"]
     lines += ["", "The verdicts on pairs of the same test pictures:", ""]
