@@ -9,7 +9,7 @@ be sorted by class; the sizes of the 96 % net are options.
 
 import logging
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ from lightning import Callback
 from torch import Tensor, nn
 
 from pet_cifar.data.datamodule import ImageDataModule
-from pet_cifar.errors import InputError, check_positive, check_stages
+from pet_cifar.errors import InputError, check_choice, check_positive, check_stages
 from pet_cifar.training.classifier import ImageClassifier
 from pet_cifar.training.lookahead import Lookahead
 from pet_cifar.training.optimizer import Groups
@@ -30,18 +30,24 @@ PATCH = 2
 WHITENED = 5000
 """The number of training pictures whose patches are whitened."""
 
+Activation = Literal["gelu", "relu"]
+ACTIVATIONS: dict[Activation, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU}
+
 
 class ConvGroup(nn.Module):
-    """Convolutions of 3 x 3, each with batch norm and GELU; the first halves the resolution by max-pooling.
+    """Convolutions of 3 x 3, each with batch norm and activation; the first halves the resolution by max-pooling.
 
     Args:
         in_channels: The channels of the features that come in.
         out_channels: The channels of the features that go out.
         depth: The number of convolutions; with three or more, a shortcut leads around all but the first.
         bn_momentum: The share of each batch in the running statistics.
+        activation: The function after each batch norm.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, depth: int, bn_momentum: float) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, depth: int, bn_momentum: float, activation: Activation = "gelu"
+    ) -> None:
         super().__init__()
         self.convs = nn.ModuleList()
         self.norms = nn.ModuleList()
@@ -54,7 +60,7 @@ class ConvGroup(nn.Module):
             self.convs.append(conv)
             self.norms.append(norm)
         self.pool = nn.MaxPool2d(2)
-        self.activation = nn.GELU()
+        self.activation = ACTIVATIONS[activation]()
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, in_channels, H, W) to (B, out_channels, H // 2, W // 2)."""
@@ -92,9 +98,11 @@ class SpeedrunCNN(ImageClassifier):
         depth: The number of convolutions in a group; from 3 on the later ones have a shortcut around them.
         bn_momentum: The share of each batch in the batch norms' running statistics.
         bias_lr_factor: The share of ``lr`` that the batch norm biases learn at.
-        whitening_bias_epochs: In how many first epochs the whitening's bias is trained.
+        whitening_bias_epochs: In how many first epochs the whitening's bias is trained. With 0 the gradients end at the
+            first trained convolution, which saves a quarter of a narrow net's step on a CPU.
         logit_divisor: The number that the last layer's output is divided by.
         lookahead: The number of steps between two jumps onto a lookahead average; 0 makes none.
+        activation: ``gelu``, as published, or ``relu``, which costs a CPU less.
         training: The other arguments of `ImageClassifier`; ``weight_decay`` is that of all trained parameters.
     """
 
@@ -110,6 +118,7 @@ class SpeedrunCNN(ImageClassifier):
         whitening_bias_epochs: int = 3,
         logit_divisor: float = 9.0,
         lookahead: int = 5,
+        activation: Activation = "gelu",
         **training: Any,
     ) -> None:
         super().__init__(num_classes=num_classes, num_channels=num_channels, image_size=image_size, **training)
@@ -125,6 +134,7 @@ class SpeedrunCNN(ImageClassifier):
             raise InputError(f"depth is {depth}; a group has at least 1 convolution")
         if not 0 < bn_momentum <= 1:
             raise InputError(f"bn_momentum is {bn_momentum}; it is a share, above 0 and at most 1")
+        check_choice("activation", activation, get_args(Activation))
         check_positive("bias_lr_factor", bias_lr_factor)
         check_positive("logit_divisor", logit_divisor)
         for name, value in (("whitening_bias_epochs", whitening_bias_epochs), ("lookahead", lookahead)):
@@ -139,8 +149,8 @@ class SpeedrunCNN(ImageClassifier):
         whitening.weight.requires_grad_(False)
         self.backbone = nn.Sequential(
             whitening,
-            nn.GELU(),
-            *(ConvGroup(*pair, depth, bn_momentum) for pair in pairwise([whitening.out_channels, *widths])),
+            ACTIVATIONS[activation](),
+            *(ConvGroup(*pair, depth, bn_momentum, activation) for pair in pairwise([whitening.out_channels, *widths])),
         )
         self.head = nn.Sequential(
             nn.MaxPool2d(reduced), nn.Flatten(), ScaledLinear(widths[-1], self.num_outputs, logit_divisor)

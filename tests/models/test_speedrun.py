@@ -17,7 +17,7 @@ from pet_cifar.data import DigitsDataModule
 from pet_cifar.data.augment import Augment
 from pet_cifar.errors import InputError
 from pet_cifar.models import SpeedrunCNN
-from pet_cifar.models.speedrun import PATCH, ConvGroup
+from pet_cifar.models.speedrun import PATCH, Activation, ConvGroup
 from pet_cifar.training.lr_schedule import LRSchedule
 from pet_cifar.training.tta import averaged
 from pet_cifar.training.whitening import whitening_filters
@@ -63,10 +63,12 @@ def test_a_group_starts_by_handing_its_input_on() -> None:
     assert torch.equal(group.convs[1](wide), wide)
 
 
+@pytest.mark.parametrize("activation", ["gelu", "relu"])
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_a_group_written_out(depth: int) -> None:
+def test_a_group_written_out(depth: int, activation: Activation) -> None:
     torch.manual_seed(0)
-    group = ConvGroup(3, 5, depth, 0.4)
+    group = ConvGroup(3, 5, depth, 0.4, activation)
+    active = {"gelu": F.gelu, "relu": F.relu}[activation]
     for norm in group.norms:
         nn.init.normal_(cast(nn.BatchNorm2d, norm).bias)
     image = torch.rand(4, 3, 8, 8)
@@ -80,13 +82,13 @@ def test_a_group_written_out(depth: int) -> None:
     def filters(number: int) -> Tensor:
         return cast(nn.Conv2d, group.convs[number]).weight
 
-    first = F.gelu(normed(F.max_pool2d(F.conv2d(image, filters(0), padding=1), 2), 0))
+    first = active(normed(F.max_pool2d(F.conv2d(image, filters(0), padding=1), 2), 0))
     expected = first
     if depth == 2:
-        expected = F.gelu(normed(F.conv2d(first, filters(1), padding=1), 1))
+        expected = active(normed(F.conv2d(first, filters(1), padding=1), 1))
     if depth == 3:
-        second = F.gelu(normed(F.conv2d(first, filters(1), padding=1), 1))
-        expected = F.gelu(normed(F.conv2d(second, filters(2), padding=1), 2) + first)
+        second = active(normed(F.conv2d(first, filters(1), padding=1), 1))
+        expected = active(normed(F.conv2d(second, filters(2), padding=1), 2) + first)
     torch.testing.assert_close(group(image), expected, atol=1e-4, rtol=1e-4)
 
 
@@ -109,6 +111,7 @@ def test_logits_are_divided() -> None:
         ({"logit_divisor": -1.0}, "logit_divisor is -1.0"),
         ({"lookahead": -1}, "lookahead is -1"),
         ({"whitening_bias_epochs": -1}, "whitening_bias_epochs is -1"),
+        ({"activation": "rely"}, "activation is 'rely'; it is one of gelu, relu; did you mean relu"),
     ],
 )
 def test_wrong_options_are_told_in_a_line(options: dict[str, Any], words: str) -> None:
@@ -186,6 +189,18 @@ def test_the_whitening_follows_from_the_training_pictures_and_only_its_bias_lear
     assert not torch.equal(first, second)
     assert torch.equal(second, third)
     assert torch.equal(third, fourth)
+
+
+def test_without_epochs_for_the_whitening_bias_the_gradients_end_before_it() -> None:
+    watch, model = Watch(), narrow(lookahead=0, whitening_bias_epochs=0, activation="relu")
+    reached: list[bool] = []
+    group = model.backbone.get_submodule("2")
+    group.register_forward_hook(lambda _, features, __: reached.append(features[0].requires_grad))
+    quiet_trainer(max_epochs=1, callbacks=[watch]).fit(model, digits())
+    assert reached
+    assert not any(reached)
+    assert not any(bias.any() for bias in watch.biases)
+    assert not [module for module in model.modules() if isinstance(module, nn.GELU)]
 
 
 # Optimizer, schedule, lookahead
