@@ -77,7 +77,7 @@ def test_a_group_written_out(depth: int, activation: Activation) -> None:
         mean = value.mean((0, 2, 3), keepdim=True)
         variance = value.var((0, 2, 3), keepdim=True, correction=0)
         bias = cast(nn.BatchNorm2d, group.norms[number]).bias
-        return (value - mean) / variance.sqrt() + bias.view(1, -1, 1, 1)
+        return (value - mean) / (variance + 1e-12).sqrt() + bias.view(1, -1, 1, 1)
 
     def filters(number: int) -> Tensor:
         return cast(nn.Conv2d, group.convs[number]).weight
