@@ -9,7 +9,7 @@ be sorted by class; the sizes of the 96 % net are options.
 
 import logging
 from itertools import pairwise
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -134,7 +134,7 @@ class SpeedrunCNN(ImageClassifier):
             raise InputError(f"depth is {depth}; a group has at least 1 convolution")
         if not 0 < bn_momentum <= 1:
             raise InputError(f"bn_momentum is {bn_momentum}; it is a share, above 0 and at most 1")
-        check_choice("activation", activation, get_args(Activation))
+        check_choice("activation", activation, ACTIVATIONS)
         check_positive("bias_lr_factor", bias_lr_factor)
         check_positive("logit_divisor", logit_divisor)
         for name, value in (("whitening_bias_epochs", whitening_bias_epochs), ("lookahead", lookahead)):
